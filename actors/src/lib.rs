@@ -1,0 +1,1 @@
+//! The components of CODECO (ACM, MDM, NetMA, SWM), their supervision and their introspection.

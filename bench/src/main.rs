@@ -1,0 +1,2 @@
+//! Benchmarks of CODECO, one subcommand per table.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The codeco command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The hub of CODECO: the Deployment's process, ACM, and the HTTP API.

@@ -1,0 +1,11 @@
+//! What crosses the wire in CODECO: ids, units, resources, the application model, control messages,
+//! the codec, identity, QUIC transport, and gossip.
+//!
+//! Two families of types live here and never mix. Types people see (manifest, HTTP API, command line) are in
+//! [`api`] and are serde types; types machines exchange are bincode types and only ever pass through [`wire`].
+
+pub mod ids;
+pub mod resources;
+pub mod token;
+pub mod units;
+pub mod workload;

@@ -1,0 +1,1 @@
+//! Deterministic simulation of CODECO's cores.

@@ -1,0 +1,1 @@
+//! End-to-end tests of CODECO: real processes on real QUIC.
