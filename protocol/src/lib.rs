@@ -5,6 +5,7 @@
 //! [`api`] and are serde types; types machines exchange are bincode types and only ever pass through [`wire`].
 
 pub mod ids;
+pub mod messages;
 pub mod resources;
 pub mod token;
 pub mod units;

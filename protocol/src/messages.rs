@@ -1,0 +1,406 @@
+//! Control messages between nodes, leads and homes. Small, idempotent, safe to lose, repeat and reorder.
+//!
+//! They travel in a [`ControlBatch`] over an actor session; the sender's identity is the session's, never a field.
+
+use bincode::{Decode, Encode};
+
+use crate::ids::{AppName, AppUid, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
+use crate::resources::Resources;
+use crate::token::{Epoch, MandateId, Term, Token};
+use crate::units::{Micros, MilliWatts};
+use crate::workload::{ChannelSpec, WorkloadSpec};
+
+/// Most messages in one batch.
+pub const BATCH_MAX: usize = 512;
+
+/// How far a held replica has come on its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum HeldPhase {
+    /// Resources are set aside for a while; nothing runs.
+    Reserved,
+    /// Promised: runs, or will as soon as it may.
+    Committed,
+    /// Asked to stop; resources are still taken.
+    Stopping,
+}
+
+/// What the runtime says of a committed replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum RunPhase {
+    /// Not started: waits for a lease, or for the runtime.
+    Waiting,
+    /// Started, not ready.
+    Starting,
+    /// Running and ready.
+    Ready,
+    /// Ended, and its restart policy leaves it so.
+    Finished,
+    /// Cannot run; the runtime tries again or has given up.
+    Failed,
+}
+
+/// A replica a node holds, without its specification.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct HeldBrief {
+    /// Which replica.
+    pub replica: ReplicaId,
+    /// Under which token.
+    pub token: Token,
+    /// How far it has come.
+    pub phase: HeldPhase,
+    /// What the runtime says.
+    pub run: RunPhase,
+}
+
+/// A replica a node holds, with all a new lead needs to take it over.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Held {
+    /// Which, under which token, how far.
+    pub brief: HeldBrief,
+    /// What it runs.
+    pub spec: WorkloadSpec,
+}
+
+/// A node's word about itself, fresh at the time of sending.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct NodeFacts {
+    /// Name within the cluster.
+    pub name: NodeName,
+    /// Life of its journal.
+    pub incarnation: Incarnation,
+    /// What it has.
+    pub capacity: Resources,
+    /// What is neither promised nor used by others.
+    pub free: Resources,
+    /// Labels, declared and discovered.
+    pub labels: Vec<(String, String)>,
+    /// Power when idle and at full load, where known.
+    pub power: Option<(MilliWatts, MilliWatts)>,
+    /// Whether new replicas are kept away.
+    pub cordoned: bool,
+    /// Measured round trips to other members; a member that is not listed is unknown, not near.
+    pub round_trips: Vec<(MemberId, Micros)>,
+}
+
+/// Why a token is closed: the node does not run it and never will.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum ClosedReason {
+    /// Not enough of a resource; the text names it.
+    NoRoom(String),
+    /// Another token of the same replica is held.
+    Occupied,
+    /// It was closed before.
+    AlreadyClosed,
+    /// Meant for an earlier life of the node's journal.
+    OtherIncarnation,
+    /// The reservation ran out before the commit.
+    Expired,
+    /// Stopped as ordered; the runtime has proven it.
+    Stopped,
+    /// The node refuses new work.
+    Cordoned,
+}
+
+/// What an application wants placed, for a bid.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Demand {
+    /// Which replica.
+    pub replica: ReplicaId,
+    /// What it takes.
+    pub resources: Resources,
+    /// Labels its node must have.
+    pub node_selector: Vec<(String, String)>,
+}
+
+/// The profile a user picks: how the parts of a score are weighted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Default)]
+pub enum Profile {
+    /// Least energy.
+    Greenness,
+    /// Least chance of too few replicas.
+    Resilience,
+    /// Least delay on channels.
+    Latency,
+    /// Least cost.
+    Cost,
+    /// A little of each.
+    #[default]
+    Balanced,
+}
+
+/// What placement needs to know of the application around a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct AppContext {
+    /// Uid.
+    pub uid: AppUid,
+    /// Namespace.
+    pub namespace: Namespace,
+    /// Name.
+    pub name: AppName,
+    /// Weights.
+    pub profile: Profile,
+    /// Traffic between its services.
+    pub channels: Vec<ChannelSpec>,
+}
+
+/// A cluster's answer for one replica of a bid.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct BidLine {
+    /// Which replica.
+    pub replica: ReplicaId,
+    /// Weighted score of the node it would get (lower is better) and that node, or why none would do.
+    pub answer: Result<(f64, NodeName), String>,
+}
+
+/// One control message.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum ControlMessage {
+    /// Node → lead: asks for a lease and says how things are.
+    LeaseRequest {
+        /// Ties the answer to the time of asking.
+        nonce: u64,
+        /// Highest term this node has obeyed.
+        term_seen: Term,
+        /// The node itself.
+        facts: NodeFacts,
+        /// What it holds.
+        held: Vec<HeldBrief>,
+    },
+    /// Lead → node: a lease from the time of the request named.
+    LeaseGrant {
+        /// The request.
+        nonce: u64,
+        /// The lead's term.
+        term: Term,
+        /// How long, counted by the node from its request.
+        duration: Micros,
+        /// Tokens the lease does not cover: to be stopped and closed before it counts.
+        revoke: Vec<(ReplicaId, Token)>,
+    },
+    /// Lead → node: a new term; older orders are void.
+    Fence {
+        /// The new term.
+        term: Term,
+    },
+    /// Node → lead: obeys that term, and holds this.
+    Report {
+        /// The term obeyed.
+        term: Term,
+        /// The node itself.
+        facts: NodeFacts,
+        /// What it holds, with specifications.
+        held: Vec<Held>,
+    },
+    /// Lead → node: set resources aside.
+    Reserve {
+        /// The life of the journal meant.
+        incarnation: Incarnation,
+        /// Which replica.
+        replica: ReplicaId,
+        /// Under which token.
+        token: Token,
+        /// What it takes.
+        resources: Resources,
+        /// How long to keep it; at most one lease.
+        ttl: Micros,
+    },
+    /// Node → lead: set aside.
+    Reserved {
+        /// Which replica.
+        replica: ReplicaId,
+        /// Under which token.
+        token: Token,
+    },
+    /// Lead → node: run it.
+    Commit {
+        /// The life of the journal meant.
+        incarnation: Incarnation,
+        /// Which replica.
+        replica: ReplicaId,
+        /// Under which token.
+        token: Token,
+        /// What to run.
+        spec: WorkloadSpec,
+    },
+    /// Node → lead: promised, on disk.
+    Committed {
+        /// Which replica.
+        replica: ReplicaId,
+        /// Under which token.
+        token: Token,
+    },
+    /// Lead → node: stop it and never run it again.
+    Close {
+        /// The term of the lead that orders it (the token may be an older lead's).
+        term: Term,
+        /// Which replica.
+        replica: ReplicaId,
+        /// Which token.
+        token: Token,
+    },
+    /// Node → lead: I do not run it and never will.
+    Closed {
+        /// Which replica.
+        replica: ReplicaId,
+        /// Which token.
+        token: Token,
+        /// Why.
+        reason: ClosedReason,
+        /// What is free now.
+        free: Resources,
+    },
+    /// Node → lead: your term is old. Proves nothing about any replica.
+    Stale {
+        /// The highest term known.
+        highest: Term,
+    },
+    /// Node → lead: how a committed replica fares.
+    Status {
+        /// Which replica.
+        replica: ReplicaId,
+        /// Under which token.
+        token: Token,
+        /// What the runtime says.
+        run: RunPhase,
+    },
+    /// Home → lead: what would it cost you to run these?
+    BidRequest {
+        /// Ties the answer to the question.
+        request: u64,
+        /// The application.
+        context: AppContext,
+        /// The replicas.
+        demands: Vec<Demand>,
+    },
+    /// Lead → home: this.
+    Bid {
+        /// The question.
+        request: u64,
+        /// The lead's term.
+        term: Term,
+        /// The cluster.
+        cluster: ClusterName,
+        /// An answer for each replica.
+        lines: Vec<BidLine>,
+    },
+    /// Home → lead: a mandate for one replica.
+    Offer {
+        /// The term it is offered to: only that lead may answer.
+        term: Term,
+        /// The home's epoch.
+        epoch: Epoch,
+        /// The mandate.
+        mandate: MandateId,
+        /// Which replica.
+        replica: ReplicaId,
+        /// What to run.
+        spec: WorkloadSpec,
+        /// Labels its node must have.
+        node_selector: Vec<(String, String)>,
+        /// The application.
+        context: AppContext,
+    },
+    /// Lead → home: a node has promised it.
+    Accepted {
+        /// The lead's term.
+        term: Term,
+        /// The mandate.
+        mandate: MandateId,
+        /// Which replica.
+        replica: ReplicaId,
+        /// Generation of the specification that was promised.
+        generation: u64,
+        /// Where.
+        node: NodeName,
+        /// Under which token.
+        token: Token,
+    },
+    /// Lead → home: every attempt is closed, the mandate is yours again.
+    Declined {
+        /// The lead's term.
+        term: Term,
+        /// The epoch it was offered under.
+        epoch: Epoch,
+        /// The mandate.
+        mandate: MandateId,
+        /// Which replica.
+        replica: ReplicaId,
+        /// Why.
+        reason: String,
+    },
+    /// Home → lead: give the mandate back.
+    Recall {
+        /// The home's epoch.
+        epoch: Epoch,
+        /// The mandate.
+        mandate: MandateId,
+        /// Which replica.
+        replica: ReplicaId,
+    },
+    /// Lead → home: stopped everywhere, the mandate is yours again.
+    Returned {
+        /// The lead's term.
+        term: Term,
+        /// The epoch it was given under.
+        epoch: Epoch,
+        /// The mandate.
+        mandate: MandateId,
+        /// Which replica.
+        replica: ReplicaId,
+    },
+    /// Lead → home: that offer is for another lead; this is the term now.
+    LeadIs {
+        /// The lead's term.
+        term: Term,
+        /// Its cluster.
+        cluster: ClusterName,
+    },
+}
+
+/// Messages from one member to another, in order.
+#[derive(Debug, Clone, PartialEq, Default, Encode, Decode)]
+pub struct ControlBatch {
+    /// At most [`BATCH_MAX`].
+    pub messages: Vec<ControlMessage>,
+}
+
+/// Which actor of a process a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Addressee {
+    /// The node's ledger.
+    Ledger,
+    /// The cluster's lead.
+    Lead,
+    /// The application's home.
+    Home,
+}
+
+impl ControlMessage {
+    /// Which actor it is for.
+    #[must_use]
+    pub fn addressee(&self) -> Addressee {
+        use ControlMessage as M;
+        match self {
+            M::LeaseGrant { .. }
+            | M::Fence { .. }
+            | M::Reserve { .. }
+            | M::Commit { .. }
+            | M::Close { .. } => Addressee::Ledger,
+            M::LeaseRequest { .. }
+            | M::Report { .. }
+            | M::Reserved { .. }
+            | M::Committed { .. }
+            | M::Closed { .. }
+            | M::Stale { .. }
+            | M::Status { .. }
+            | M::BidRequest { .. }
+            | M::Offer { .. }
+            | M::Recall { .. } => Addressee::Lead,
+            M::Bid { .. }
+            | M::Accepted { .. }
+            | M::Declined { .. }
+            | M::Returned { .. }
+            | M::LeadIs { .. } => Addressee::Home,
+        }
+    }
+}
