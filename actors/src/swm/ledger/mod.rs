@@ -1,0 +1,499 @@
+//! A node's ledger: the only authority over its resources.
+//!
+//! Contract for the shell: feed inputs through [`Ledger::handle`]; carry out the outputs in order; every
+//! [`LedgerOutput::Journal`] must be on disk before any later output of the same or a later call is carried out.
+//! After a restart, [`Ledger::recover`] from the records, then feed [`LedgerInput::Listed`] with what the runtime
+//! still runs before anything else.
+
+mod orders;
+mod record;
+mod runs;
+
+use std::collections::BTreeMap;
+
+use codeco_protocol::ids::{Incarnation, MemberId, NodeId, NodeName, ReplicaId};
+use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts, RunPhase};
+use codeco_protocol::resources::Resources;
+use codeco_protocol::token::{Term, Token};
+use codeco_protocol::units::{BootTime, Micros, MilliWatts};
+use codeco_protocol::workload::{PartitionPolicy, Workload, WorkloadSpec};
+
+use super::lease::{LeaseConfig, NodeLease};
+use super::slot::Slot;
+
+pub use record::LedgerRecord;
+
+/// Most replicas a node remembers, held or closed. Orders about more are not answered.
+pub const SLOTS_MAX: usize = 4_096;
+
+/// What does not change while the process lives.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LedgerConfig {
+    /// The node.
+    pub id: NodeId,
+    /// Its name within the cluster.
+    pub name: NodeName,
+    /// Labels.
+    pub labels: Vec<(String, String)>,
+    /// Power when idle and at full load.
+    pub power: Option<(MilliWatts, MilliWatts)>,
+    /// How leases are counted.
+    pub lease: LeaseConfig,
+    /// Where the nonces of this life of the process start.
+    pub first_nonce: u64,
+}
+
+/// What the runtime reports of a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum RuntimeFact {
+    /// Its processes exist.
+    Starting,
+    /// It is ready.
+    Ready,
+    /// It ended and stays so.
+    Finished,
+    /// It cannot run now.
+    Failed,
+    /// It was stopped because its lease had ended.
+    Fenced,
+    /// It is proven not to run.
+    Stopped,
+}
+
+/// What a ledger is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LedgerInput {
+    /// A control message of `from`, an authenticated member of this cluster.
+    Message {
+        /// The sender, as its certificate says.
+        from: MemberId,
+        /// The message.
+        message: ControlMessage,
+    },
+    /// Which member leads the cluster, as configured or elected.
+    LeadIs(MemberId),
+    /// Time has passed.
+    Tick,
+    /// The node's size, and what others use of it.
+    Capacity {
+        /// All there is.
+        capacity: Resources,
+        /// Used by others.
+        foreign: Resources,
+    },
+    /// Measured round trips.
+    RoundTrips(Vec<(MemberId, Micros)>),
+    /// What the runtime runs: once, after a start.
+    Listed(Vec<Workload>),
+    /// The runtime reports.
+    Runtime {
+        /// Which replica.
+        replica: ReplicaId,
+        /// Under which token.
+        token: Token,
+        /// What.
+        fact: RuntimeFact,
+    },
+}
+
+/// What a ledger wants done, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LedgerOutput {
+    /// On disk before anything that follows.
+    Journal(LedgerRecord),
+    /// To a member.
+    Send {
+        /// Whom.
+        to: MemberId,
+        /// What.
+        message: ControlMessage,
+    },
+    /// Start it; repeating is harmless.
+    Start(Workload),
+    /// Stop it and report [`RuntimeFact::Stopped`] when that is proven; repeating is harmless.
+    Stop {
+        /// Which replica.
+        replica: ReplicaId,
+        /// Under which token.
+        token: Token,
+    },
+    /// Replicas that need a lease may run until then.
+    LeaseUntil(BootTime),
+    /// Something people should see.
+    Note(LedgerNote),
+}
+
+/// Something people should see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LedgerNote {
+    /// The slot table is full: an order was not answered.
+    SlotsExhausted,
+    /// The runtime ran something the journal does not hold; it is being stopped.
+    UnknownWorkload(ReplicaId, Token),
+    /// This incarnation lost its journal; what still ran was taken over under its old token.
+    TakenOver(ReplicaId, Token),
+    /// A lead of an older term gave an order.
+    StaleOrder(Term),
+    /// The lease has ended: replicas that need one are stopped until a lead answers.
+    LeaseEnded,
+}
+
+/// One replica with all that belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Entry {
+    /// The rule.
+    pub slot: Slot,
+    /// What it takes while held.
+    pub resources: Resources,
+    /// When a reservation ends.
+    pub expires: BootTime,
+    /// What to run, once committed.
+    pub spec: Option<WorkloadSpec>,
+    /// What the runtime says.
+    pub run: RunPhase,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            slot: Slot::default(),
+            resources: Resources::default(),
+            expires: BootTime(0),
+            spec: None,
+            run: RunPhase::Waiting,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ledger {
+    config: LedgerConfig,
+    incarnation: Incarnation,
+    admitted: bool,
+    term: Term,
+    entries: BTreeMap<ReplicaId, Entry>,
+    capacity: Resources,
+    foreign: Resources,
+    round_trips: Vec<(MemberId, Micros)>,
+    lease: NodeLease,
+    lease_ended_noted: bool,
+    lead: Option<MemberId>,
+    next_ask: BootTime,
+    cordoned: bool,
+}
+
+impl Ledger {
+    /// Restores a ledger from its journal. An empty journal begins the life `fresh`, which must be recorded:
+    /// outputs say what to write, and which reservations a restart has closed.
+    #[must_use]
+    pub fn recover(
+        config: LedgerConfig,
+        records: &[LedgerRecord],
+        fresh: Incarnation,
+    ) -> (Self, Vec<LedgerOutput>) {
+        let mut ledger = Self {
+            lease: NodeLease::new(config.first_nonce),
+            config,
+            incarnation: fresh,
+            admitted: false,
+            term: Term::default(),
+            entries: BTreeMap::new(),
+            capacity: Resources::default(),
+            foreign: Resources::default(),
+            round_trips: Vec::new(),
+            lease_ended_noted: true,
+            lead: None,
+            next_ask: BootTime(0),
+            cordoned: false,
+        };
+        let mut out = Vec::new();
+        if records.is_empty() {
+            out.push(LedgerOutput::Journal(LedgerRecord::Opened {
+                node: ledger.config.id,
+                incarnation: fresh,
+            }));
+        }
+        for record in records {
+            ledger.replay(record);
+        }
+        ledger.close_uncommitted(&mut out);
+        ledger.prune();
+        (ledger, out)
+    }
+
+    fn replay(&mut self, record: &LedgerRecord) {
+        match record {
+            LedgerRecord::Opened { incarnation, .. } => self.incarnation = *incarnation,
+            LedgerRecord::Admitted => self.admitted = true,
+            LedgerRecord::Term(term) => self.term = self.term.max(*term),
+            LedgerRecord::Reserved { replica, token, resources } => {
+                let entry = self.entries.entry(replica.clone()).or_default();
+                entry.slot.held = Some((*token, HeldPhase::Reserved));
+                entry.resources = resources.clone();
+            }
+            LedgerRecord::Committed { replica, token, spec } => {
+                let entry = self.entries.entry(replica.clone()).or_default();
+                entry.slot.held = Some((*token, HeldPhase::Committed));
+                entry.resources = spec.resources.clone();
+                entry.spec = Some(spec.clone());
+            }
+            LedgerRecord::Stopping { replica, token } => {
+                if let Some(entry) = self.entries.get_mut(replica)
+                    && entry.slot.held.is_some_and(|(held, _)| held == *token)
+                {
+                    entry.slot.held = Some((*token, HeldPhase::Stopping));
+                }
+            }
+            LedgerRecord::Closed { replica, token } => {
+                let entry = self.entries.entry(replica.clone()).or_default();
+                if entry.slot.held.is_some_and(|(held, _)| held == *token) {
+                    *entry = Entry { slot: Slot { held: None, ..entry.slot }, ..Entry::default() };
+                }
+                entry.slot.closed = entry.slot.closed.max(Some(*token));
+            }
+        }
+    }
+
+    /// A restart ends every reservation: its time was counted by a process that is gone.
+    fn close_uncommitted(&mut self, out: &mut Vec<LedgerOutput>) {
+        let open: Vec<_> = self
+            .entries
+            .iter()
+            .filter_map(|(replica, entry)| match entry.slot.held {
+                Some((token, HeldPhase::Reserved)) => Some((replica.clone(), token)),
+                _ => None,
+            })
+            .collect();
+        for (replica, token) in open {
+            self.end(&replica, token, out);
+        }
+    }
+
+    /// The records that stand for the present state: a compacted journal.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<LedgerRecord> {
+        let mut records = vec![LedgerRecord::Opened { node: self.config.id, incarnation: self.incarnation }];
+        if self.admitted {
+            records.push(LedgerRecord::Admitted);
+        }
+        records.push(LedgerRecord::Term(self.term));
+        for (replica, entry) in &self.entries {
+            if let Some(token) = entry.slot.closed {
+                records.push(LedgerRecord::Closed { replica: replica.clone(), token });
+            }
+            let Some((token, phase)) = entry.slot.held else { continue };
+            let replica = replica.clone();
+            match (phase, &entry.spec) {
+                (HeldPhase::Committed | HeldPhase::Stopping, Some(spec)) => {
+                    records.push(LedgerRecord::Committed {
+                        replica: replica.clone(),
+                        token,
+                        spec: spec.clone(),
+                    });
+                    if phase == HeldPhase::Stopping {
+                        records.push(LedgerRecord::Stopping { replica, token });
+                    }
+                }
+                _ => records.push(LedgerRecord::Reserved {
+                    replica,
+                    token,
+                    resources: entry.resources.clone(),
+                }),
+            }
+        }
+        records
+    }
+
+    /// Feeds one input. Outputs are appended to `out`.
+    pub fn handle(&mut self, now: BootTime, input: LedgerInput, out: &mut Vec<LedgerOutput>) {
+        match input {
+            LedgerInput::Message { from, message } => self.handle_message(now, from, message, out),
+            LedgerInput::LeadIs(lead) => {
+                if self.lead != Some(lead) {
+                    self.lead = Some(lead);
+                    self.next_ask = now;
+                    self.ask_for_lease(now, out);
+                }
+            }
+            LedgerInput::Tick => self.handle_tick(now, out),
+            LedgerInput::Capacity { capacity, foreign } => {
+                self.capacity = capacity;
+                self.foreign = foreign;
+            }
+            LedgerInput::RoundTrips(list) => self.round_trips = list,
+            LedgerInput::Listed(running) => self.handle_listed(now, &running, out),
+            LedgerInput::Runtime { replica, token, fact } => {
+                self.handle_runtime(now, &replica, token, &fact, out)
+            }
+        }
+        debug_assert!(self.keeps_its_promises(), "I1: never more promised than there is");
+    }
+
+    fn handle_tick(&mut self, now: BootTime, out: &mut Vec<LedgerOutput>) {
+        let expired: Vec<_> = self
+            .entries
+            .iter()
+            .filter_map(|(replica, entry)| match entry.slot.held {
+                Some((token, HeldPhase::Reserved)) if entry.expires <= now => Some((replica.clone(), token)),
+                _ => None,
+            })
+            .collect();
+        for (replica, token) in expired {
+            self.end(&replica, token, out);
+        }
+        if !self.lease.holds(now) && !self.lease_ended_noted {
+            self.lease_ended_noted = true;
+            out.push(LedgerOutput::Note(LedgerNote::LeaseEnded));
+        }
+        if self.next_ask <= now {
+            self.ask_for_lease(now, out);
+        }
+    }
+
+    /// Asks three times within a lease, so that two lost answers cost nothing.
+    fn ask_for_lease(&mut self, now: BootTime, out: &mut Vec<LedgerOutput>) {
+        self.next_ask = now + Micros(self.config.lease.duration.0 / 3);
+        let Some(lead) = self.lead else { return };
+        let nonce = self.lease.ask(now);
+        let message = ControlMessage::LeaseRequest {
+            nonce,
+            term_seen: self.term,
+            facts: self.facts(),
+            held: self.held_briefs(),
+        };
+        out.push(LedgerOutput::Send { to: lead, message });
+    }
+
+    /// Ends what `token` holds: journalled, resources free.
+    fn end(&mut self, replica: &ReplicaId, token: Token, out: &mut Vec<LedgerOutput>) {
+        let Some(entry) = self.entries.get_mut(replica) else { return };
+        if entry.slot.stopped(token) {
+            *entry = Entry { slot: entry.slot, ..Entry::default() };
+            out.push(LedgerOutput::Journal(LedgerRecord::Closed { replica: replica.clone(), token }));
+        }
+    }
+
+    /// Forgets closed tokens that the present term refuses anyway.
+    fn prune(&mut self) {
+        let term = self.term;
+        self.entries.retain(|_, entry| entry.slot.is_worth_keeping(term));
+    }
+
+    fn raise_term(&mut self, term: Term, out: &mut Vec<LedgerOutput>) {
+        if term > self.term {
+            self.term = term;
+            out.push(LedgerOutput::Journal(LedgerRecord::Term(term)));
+        }
+    }
+
+    /// The node's word about itself.
+    #[must_use]
+    pub fn facts(&self) -> NodeFacts {
+        NodeFacts {
+            name: self.config.name.clone(),
+            incarnation: self.incarnation,
+            capacity: self.capacity.clone(),
+            free: self.free(),
+            labels: self.config.labels.clone(),
+            power: self.config.power,
+            cordoned: self.cordoned,
+            round_trips: self.round_trips.clone(),
+        }
+    }
+
+    /// What is neither promised nor used by others.
+    #[must_use]
+    pub fn free(&self) -> Resources {
+        self.capacity.minus(&self.foreign).minus(&self.promised())
+    }
+
+    /// What is promised.
+    #[must_use]
+    pub fn promised(&self) -> Resources {
+        self.entries.values().fold(Resources::default(), |sum, entry| {
+            if entry.slot.held.is_some() { sum.plus(&entry.resources) } else { sum }
+        })
+    }
+
+    /// I1, as far as this ledger is to blame: promises made fit what there was when they were made; foreign use
+    /// that grows later may exceed the rest.
+    fn keeps_its_promises(&self) -> bool {
+        self.capacity == Resources::default() || self.promised().fits_in(&self.capacity)
+    }
+
+    /// What is held, without specifications.
+    #[must_use]
+    pub fn held_briefs(&self) -> Vec<HeldBrief> {
+        self.entries
+            .iter()
+            .filter_map(|(replica, entry)| {
+                let (token, phase) = entry.slot.held?;
+                Some(HeldBrief { replica: replica.clone(), token, phase, run: entry.run })
+            })
+            .collect()
+    }
+
+    /// What is promised, with specifications.
+    #[must_use]
+    pub fn held(&self) -> Vec<Held> {
+        self.held_briefs()
+            .into_iter()
+            .filter_map(|brief| {
+                let spec = self.entries.get(&brief.replica)?.spec.clone()?;
+                Some(Held { brief, spec })
+            })
+            .collect()
+    }
+
+    /// The replicas known, held or closed.
+    pub fn entries(&self) -> impl Iterator<Item = (&ReplicaId, &Entry)> {
+        self.entries.iter()
+    }
+
+    /// The life of the journal.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Whether a lead with a lease has admitted this incarnation.
+    #[must_use]
+    pub fn is_admitted(&self) -> bool {
+        self.admitted
+    }
+
+    /// The highest term obeyed.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// When the lease ends.
+    #[must_use]
+    pub fn lease_until(&self) -> BootTime {
+        self.lease.until()
+    }
+
+    /// When [`LedgerInput::Tick`] is due next.
+    #[must_use]
+    pub fn next_tick(&self) -> BootTime {
+        let expiry = self
+            .entries
+            .values()
+            .filter(|entry| matches!(entry.slot.held, Some((_, HeldPhase::Reserved))))
+            .map(|entry| entry.expires)
+            .min();
+        expiry.map_or(self.next_ask, |at| at.min(self.next_ask))
+    }
+
+    fn may_run(&self, now: BootTime, spec: &WorkloadSpec) -> bool {
+        match spec.partition {
+            PartitionPolicy::Autonomous => true,
+            PartitionPolicy::Fence => self.lease.holds(now),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
