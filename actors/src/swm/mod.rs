@@ -2,11 +2,13 @@
 //!
 //! Pure cores, one concept per file. The rules that keep a replica single are small enough to be searched
 //! exhaustively: [`slot`] (a node and one replica), [`attempt`] and [`takeover`] (a lead), [`mandate`] (a home),
-//! [`lease`] (how time is counted). [`ledger`], `lead` and `home` are the three parties built on them. None of them
+//! [`lease`] (how time is counted). [`ledger`], [`lead`] and [`home`] are the three parties built on them. None of them
 //! knows a socket, a disk or a clock.
 
 pub mod attempt;
 pub mod decision;
+pub mod home;
+pub mod lead;
 pub mod lease;
 pub mod ledger;
 pub mod mandate;

@@ -131,12 +131,7 @@ fn weights(profile: Profile) -> [f64; 6] {
 
 /// Filters and scores `sites` for one replica.
 #[must_use]
-pub fn rank(
-    sites: &[Site],
-    wanted: &Resources,
-    selector: &[(String, String)],
-    profile: Profile,
-) -> Ranking {
+pub fn rank(sites: &[Site], wanted: &Resources, selector: &[(String, String)], profile: Profile) -> Ranking {
     let mut candidates: Vec<Candidate> = Vec::with_capacity(sites.len());
     let mut raws: Vec<[Option<f64>; 6]> = Vec::with_capacity(sites.len());
     for site in sites {
@@ -151,7 +146,9 @@ pub fn rank(
             age: site.age,
         });
     }
-    score(&mut candidates, &raws, &weights(profile));
+    #[allow(clippy::cast_precision_loss)]
+    let partners: Vec<f64> = sites.iter().map(|site| site.partners.len() as f64).collect();
+    score(&mut candidates, &raws, &partners, &weights(profile));
     candidates.sort_by(|a, b| {
         (a.filtered.is_some(), a.total, &a.name)
             .partial_cmp(&(b.filtered.is_some(), b.total, &b.name))
@@ -185,40 +182,59 @@ fn raw_parts(site: &Site, wanted: &Resources) -> [Option<f64>; 6] {
         delay.map(|d| sum + d.as_f64() / limit)
     });
     let energy = site.power.map(|(idle, full)| {
-        let dynamic = full.saturating_sub(idle).as_f64() * share(wanted.cpu.as_f64(), site.capacity.cpu.as_f64());
+        let dynamic =
+            full.saturating_sub(idle).as_f64() * share(wanted.cpu.as_f64(), site.capacity.cpu.as_f64());
         let wakes = if site.free == site.capacity { idle.as_f64() } else { 0.0 };
         (dynamic + wakes) / 1_000.0
     });
-    [Some(load), Some((cpu - memory).abs()), Some(f64::from(site.copies)), delay, energy, Some(site.bid.unwrap_or(0.0))]
+    [
+        Some(load),
+        Some((cpu - memory).abs()),
+        Some(f64::from(site.copies)),
+        delay,
+        energy,
+        Some(site.bid.unwrap_or(0.0)),
+    ]
 }
 
-fn score(candidates: &mut [Candidate], raws: &[[Option<f64>; 6]], weights: &[f64; 6]) {
+fn score(candidates: &mut [Candidate], raws: &[[Option<f64>; 6]], partners: &[f64], weights: &[f64; 6]) {
     for (part, ((name, unit), weight)) in PARTS.iter().zip(weights).enumerate() {
         let known: Vec<f64> = raws.iter().filter_map(|raw| raw[part]).collect();
         let worst = known.iter().copied().fold(0.0, f64::max);
+        // An unmeasured delay counts at least as much as the limit asked for, on every channel.
+        let assumed =
+            |candidate: usize| if *name == "channel delay" { worst.max(partners[candidate]) } else { worst };
         let mut feasible = 0.0;
         let mut sum = 0.0;
-        for (candidate, raw) in candidates.iter().zip(raws) {
+        for (at, (candidate, raw)) in candidates.iter().zip(raws).enumerate() {
             if candidate.filtered.is_none() {
                 feasible += 1.0;
-                sum += raw[part].unwrap_or(worst);
+                sum += raw[part].unwrap_or_else(|| assumed(at));
             }
         }
         let mean = if feasible > 0.0 { sum / feasible } else { 0.0 };
-        for (candidate, raw) in candidates.iter_mut().zip(raws) {
+        for (at, (candidate, raw)) in candidates.iter_mut().zip(raws).enumerate() {
             if candidate.filtered.is_some() {
                 continue;
             }
-            let value = raw[part].unwrap_or(worst);
-            let note = match (raw[part], known.is_empty()) {
+            let value = raw[part].unwrap_or_else(|| assumed(at));
+            let note = match (raw[part], value > 0.0) {
                 (Some(_), _) => None,
-                (None, false) => Some("unknown here: the worst known value is assumed"),
-                (None, true) => Some("unknown everywhere: does not count"),
+                (None, true) => Some("unknown: the worst known value, or the limit, is assumed"),
+                (None, false) => Some("unknown everywhere: does not count"),
             };
             let normalized = if mean > 0.0 { value / mean } else { 0.0 };
             let contribution = normalized * weight;
             candidate.total += contribution;
-            candidate.parts.push(Part { name, raw: value, unit, normalized, weight: *weight, contribution, note });
+            candidate.parts.push(Part {
+                name,
+                raw: value,
+                unit,
+                normalized,
+                weight: *weight,
+                contribution,
+                note,
+            });
         }
     }
 }
@@ -271,7 +287,7 @@ mod tests {
         let ranking = rank(&[unknown, far, near], &wanted(), &[], Profile::Latency);
         assert_eq!(ranking.best().map(|c| c.name.as_str()), Some("near"));
         let total = |name: &str| ranking.candidates.iter().find(|c| c.name == name).map(|c| c.total);
-        assert_eq!(total("a-unknown"), total("far"));
+        assert!(total("a-unknown") > total("far"), "at least the limit asked for");
     }
 
     #[test]

@@ -1,0 +1,201 @@
+//! Applying and deleting applications.
+
+use codeco_protocol::ids::{AppName, AppUid, Namespace, ReplicaId};
+use codeco_protocol::token::Epoch;
+use codeco_protocol::units::{BootTime, WallTime};
+
+use super::{APPS_MAX, App, AppSpec, Home, HomeNote, HomeOutput, HomeRecord};
+
+/// What applying did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The application.
+    pub uid: AppUid,
+    /// Number of its specification.
+    pub generation: u64,
+    /// Whether it is new.
+    pub created: bool,
+    /// Whether anything changed.
+    pub changed: bool,
+}
+
+/// Why an application was not taken. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// It is being deleted.
+    #[error(
+        "app {namespace}/{name} is still being deleted: not every cluster has given its replicas back; wait until \
+         `codeco get apps` no longer lists it, then apply again"
+    )]
+    Deleting {
+        /// Namespace.
+        namespace: Namespace,
+        /// Name.
+        name: AppName,
+    },
+    /// The home is full.
+    #[error("this hub already speaks for {APPS_MAX} applications; delete some, or apply to another hub")]
+    Full,
+}
+
+/// Why an application was not deleted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("app {namespace}/{name} is not known here")]
+pub struct DeleteError {
+    /// Namespace.
+    pub namespace: Namespace,
+    /// Name.
+    pub name: AppName,
+}
+
+impl Home {
+    /// Takes a specification: a new application, or a newer number for a known one. Durable once the outputs' journal
+    /// records are.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; nothing has changed then.
+    pub fn apply(
+        &mut self,
+        now: BootTime,
+        wall: WallTime,
+        mut spec: AppSpec,
+        out: &mut Vec<HomeOutput>,
+    ) -> Result<Applied, ApplyError> {
+        let (namespace, name) = (spec.context.namespace.clone(), spec.context.name.clone());
+        let known = self.find(&namespace, &name).map(|(uid, app)| (uid, app.clone()));
+        if known.is_none() && self.apps.len() >= APPS_MAX {
+            return Err(ApplyError::Full);
+        }
+        let Some((uid, app)) = known else {
+            let uid = spec.context.uid;
+            for service in &mut spec.services {
+                service.spec.generation = 1;
+            }
+            let epoch = Epoch { number: 1, owner: self.config.id };
+            self.record(HomeRecord::Applied { app: uid, epoch, generation: 1, spec, created: wall }, out);
+            self.after_apply(now, uid, 1, out);
+            return Ok(Applied { uid, generation: 1, created: true, changed: true });
+        };
+        if app.deleting {
+            return Err(ApplyError::Deleting { namespace, name });
+        }
+        spec.context.uid = uid;
+        let generation = app.generation + 1;
+        number_services(&app, &mut spec, generation);
+        let same = spec.services == app.spec.services && spec.context == app.spec.context;
+        if same {
+            return Ok(Applied { uid, generation: app.generation, created: false, changed: false });
+        }
+        let record =
+            HomeRecord::Applied { app: uid, epoch: app.epoch, generation, spec, created: app.created };
+        self.record(record, out);
+        self.after_apply(now, uid, generation, out);
+        Ok(Applied { uid, generation, created: false, changed: true })
+    }
+
+    fn after_apply(&mut self, now: BootTime, uid: AppUid, generation: u64, out: &mut Vec<HomeOutput>) {
+        out.push(HomeOutput::Note(HomeNote::Applied(uid, generation)));
+        self.match_replicas();
+        self.recall_what_is_unwanted(out);
+        self.work(now, out);
+    }
+
+    /// Asks for every mandate back. The application's record stays until the last has come.
+    ///
+    /// # Errors
+    /// [`DeleteError`] if it is not known.
+    pub fn delete(
+        &mut self,
+        now: BootTime,
+        namespace: &Namespace,
+        name: &AppName,
+        out: &mut Vec<HomeOutput>,
+    ) -> Result<AppUid, DeleteError> {
+        let Some((uid, app)) = self.find(namespace, name) else {
+            return Err(DeleteError { namespace: namespace.clone(), name: name.clone() });
+        };
+        if !app.deleting {
+            self.record(HomeRecord::Deleting { app: uid }, out);
+            if let Some(app) = self.apps.get_mut(&uid) {
+                app.bidding = None;
+            }
+            self.recall_what_is_unwanted(out);
+        }
+        self.work(now, out);
+        Ok(uid)
+    }
+
+    pub(super) fn record(&mut self, record: HomeRecord, out: &mut Vec<HomeOutput>) {
+        self.replay(&record);
+        out.push(HomeOutput::Journal(record));
+    }
+
+    /// Every wanted replica has an entry; entries nobody wants and nobody has go.
+    pub(super) fn match_replicas(&mut self) {
+        for app in self.apps.values_mut() {
+            if app.deleting {
+                app.replicas.retain(|_, replica| replica.mandate.is_some());
+                continue;
+            }
+            for service in &app.spec.services {
+                for index in 0..service.replicas {
+                    app.replicas.entry((service.name.clone(), index)).or_default();
+                }
+            }
+        }
+    }
+
+    fn recall_what_is_unwanted(&mut self, out: &mut Vec<HomeOutput>) {
+        let mut unwanted = Vec::new();
+        for (uid, app) in &self.apps {
+            for ((service, index), replica) in &app.replicas {
+                if let Some(held) = &replica.mandate
+                    && !held.recalling
+                    && !app.wants(service, *index)
+                {
+                    let id = ReplicaId { app: *uid, service: service.clone(), index: *index };
+                    unwanted.push(HomeRecord::Recalling { replica: id, mandate: held.id });
+                }
+            }
+        }
+        for record in unwanted {
+            self.record(record, out);
+        }
+    }
+
+    pub(super) fn remove_what_is_back(&mut self, out: &mut Vec<HomeOutput>) {
+        let gone: Vec<AppUid> = self
+            .apps
+            .iter()
+            .filter(|(_, app)| app.deleting && app.replicas.values().all(|r| r.mandate.is_none()))
+            .map(|(uid, _)| *uid)
+            .collect();
+        for app in gone {
+            let Some(context) = self.apps.get(&app).map(|a| a.spec.context.clone()) else { continue };
+            self.record(HomeRecord::Removed { app }, out);
+            out.push(HomeOutput::Note(HomeNote::Removed(app, context.namespace, context.name)));
+        }
+    }
+}
+
+impl App {
+    /// Whether the specification asks for that copy.
+    #[must_use]
+    pub fn wants(&self, service: &codeco_protocol::ids::ServiceName, index: u32) -> bool {
+        !self.deleting && self.spec.services.iter().any(|s| s.name == *service && index < s.replicas)
+    }
+}
+
+/// A service that did not change keeps its number, so that its copies run on.
+fn number_services(app: &App, spec: &mut AppSpec, generation: u64) {
+    for service in &mut spec.services {
+        service.spec.generation = generation;
+        let before = app.spec.services.iter().find(|s| s.name == service.name);
+        if let Some(before) = before {
+            service.spec.generation = before.spec.generation;
+            if service.spec != before.spec || service.node_selector != before.node_selector {
+                service.spec.generation = generation;
+            }
+        }
+    }
+}

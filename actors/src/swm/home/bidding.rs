@@ -1,0 +1,293 @@
+//! Asking clusters for bids, and choosing among them.
+//!
+//! Summaries are stale, so they only filter and weigh whom to ask: a random sample, weighted by free share, because
+//! everybody asking the stale best makes refusals explode (Mitzenmacher, «How useful is old information?», 2000).
+//! Live bids decide.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use codeco_protocol::ids::{AppUid, ClusterName, ReplicaId, ServiceName};
+use codeco_protocol::messages::{BidLine, ControlMessage, Demand};
+use codeco_protocol::token::MandateId;
+use codeco_protocol::units::{BootTime, Micros};
+
+use super::{App, ClusterFacts, Home, HomeNote, HomeOutput, HomeRecord, ServiceSpec};
+use crate::swm::decision::{Decision, Level};
+use crate::swm::score::{self, Ranking, Site};
+
+/// Time before a replica that no cluster can take is tried again.
+const RETRY: Micros = Micros::from_secs(1);
+
+/// One round of bids for an application.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Bidding {
+    request: u64,
+    asked: BTreeSet<ClusterName>,
+    answers: BTreeMap<ClusterName, Vec<BidLine>>,
+    wanted: Vec<(ServiceName, u32)>,
+    pub(super) until: BootTime,
+}
+
+impl Home {
+    pub(super) fn ask_for_bids(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
+        let due: Vec<AppUid> = self
+            .apps
+            .iter()
+            .filter(|(_, app)| !app.deleting && app.bidding.is_none() && app.due(now).next().is_some())
+            .map(|(uid, _)| *uid)
+            .collect();
+        for uid in due {
+            self.ask_for(now, uid, out);
+        }
+    }
+
+    fn ask_for(&mut self, now: BootTime, uid: AppUid, out: &mut Vec<HomeOutput>) {
+        let request = self.next_request;
+        let bidders = self.sample_bidders(request);
+        let (bid_wait, bidders_none) = (self.config.bid_wait, bidders.is_empty());
+        let known = self.clusters.len();
+        let Some(app) = self.apps.get_mut(&uid) else { return };
+        let wanted: Vec<(ServiceName, u32)> = app.due(now).cloned().collect();
+        if bidders_none {
+            for key in &wanted {
+                if let Some(replica) = app.replicas.get_mut(key) {
+                    replica.waiting = Some(if known == 0 {
+                        "no cluster has joined yet".into()
+                    } else {
+                        format!("none of {known} clusters can be reached")
+                    });
+                    replica.next_try = now + Micros(RETRY.0 / 4);
+                }
+            }
+            return;
+        }
+        self.next_request += 1;
+        let demands: Vec<Demand> =
+            wanted.iter().filter_map(|key| app.demand(uid, key)).map(|(demand, _)| demand).collect();
+        let asked = bidders.iter().map(|facts| facts.name.clone()).collect();
+        app.bidding =
+            Some(Bidding { request, asked, answers: BTreeMap::new(), wanted, until: now + bid_wait });
+        let context = app.spec.context.clone();
+        for facts in bidders {
+            let message =
+                ControlMessage::BidRequest { request, context: context.clone(), demands: demands.clone() };
+            out.push(HomeOutput::Send { to: facts.lead, message });
+        }
+    }
+
+    /// Up to `bidders_max` reachable clusters, drawn without replacement with weights by free share.
+    fn sample_bidders(&self, request: u64) -> Vec<ClusterFacts> {
+        let mut rng =
+            fastrand::Rng::with_seed(self.config.seed ^ request.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut pool: Vec<&ClusterFacts> = self.clusters.values().filter(|facts| facts.reachable).collect();
+        let mut drawn = Vec::new();
+        while drawn.len() < self.config.bidders_max && !pool.is_empty() {
+            let weights: Vec<f64> = pool.iter().map(|facts| 0.05 + facts.free_share()).collect();
+            let mut at = rng.f64() * weights.iter().sum::<f64>();
+            let chosen = weights.iter().position(|w| {
+                at -= w;
+                at <= 0.0
+            });
+            drawn.push(pool.swap_remove(chosen.unwrap_or(0)).clone());
+        }
+        drawn
+    }
+
+    pub(super) fn handle_bid(&mut self, request: u64, cluster: &ClusterName, lines: Vec<BidLine>) {
+        for app in self.apps.values_mut() {
+            if let Some(bidding) = &mut app.bidding
+                && bidding.request == request
+                && bidding.asked.contains(cluster)
+            {
+                bidding.answers.insert(cluster.clone(), lines);
+                return;
+            }
+        }
+    }
+
+    /// Decides every round that is complete or out of time.
+    pub(super) fn decide_bids(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
+        let ripe: Vec<AppUid> = self
+            .apps
+            .iter()
+            .filter(|(_, app)| {
+                app.bidding.as_ref().is_some_and(|b| b.until <= now || b.answers.len() == b.asked.len())
+            })
+            .map(|(uid, _)| *uid)
+            .collect();
+        for uid in ripe {
+            let Some(bidding) = self.apps.get_mut(&uid).and_then(|app| app.bidding.take()) else { continue };
+            for key in &bidding.wanted {
+                self.decide_replica(now, uid, key, &bidding, out);
+            }
+        }
+    }
+
+    fn decide_replica(
+        &mut self,
+        now: BootTime,
+        uid: AppUid,
+        key: &(ServiceName, u32),
+        bidding: &Bidding,
+        out: &mut Vec<HomeOutput>,
+    ) {
+        let Some(app) = self.apps.get(&uid) else { return };
+        if !app.wants(&key.0, key.1) || app.replicas.get(key).is_none_or(|r| r.mandate.is_some()) {
+            return;
+        }
+        let Some((demand, service)) = app.demand(uid, key) else { return };
+        let sites = self.sites(now, app, key, service, &demand.replica, bidding);
+        let profile = app.spec.context.profile;
+        let ranking = score::rank(&sites, &demand.resources, &[], profile);
+        let chosen = ranking.best().map(|best| best.name.clone());
+        let Some(app) = self.apps.get_mut(&uid) else { return };
+        let decision = decision(app, &demand.replica, ranking, chosen.clone());
+        let Some(entry) = app.replicas.get_mut(key) else { return };
+        let Some(cluster) = chosen.and_then(|name| ClusterName::new(name).ok()) else {
+            let reason = decision.ranking.reasons();
+            entry.next_try = now + RETRY;
+            if entry.waiting.as_ref() != Some(&reason) {
+                entry.waiting = Some(reason.clone());
+                out.push(HomeOutput::Decided(Box::new(decision)));
+                out.push(HomeOutput::Note(HomeNote::Unplaceable(demand.replica, reason)));
+            }
+            return;
+        };
+        entry.waiting = None;
+        out.push(HomeOutput::Decided(Box::new(decision)));
+        let mandate = MandateId(entry.next_mandate.max(1));
+        self.record(HomeRecord::Mandated { replica: demand.replica, mandate, cluster }, out);
+    }
+
+    fn sites(
+        &self,
+        now: BootTime,
+        app: &App,
+        key: &(ServiceName, u32),
+        service: &ServiceSpec,
+        replica: &ReplicaId,
+        bidding: &Bidding,
+    ) -> Vec<Site> {
+        let declined = app.replicas.get(key).map(|r| &r.declined);
+        self.clusters
+            .values()
+            .map(|facts| {
+                let line = bidding
+                    .answers
+                    .get(&facts.name)
+                    .and_then(|lines| lines.iter().find(|line| line.replica == *replica));
+                let pause = declined.and_then(|d| d.get(&facts.name)).filter(|(until, _)| *until > now);
+                let missing =
+                    service.cluster_selector.iter().find(|(key, value)| facts.labels.get(key) != Some(value));
+                let barred = match (facts.reachable, missing, pause, line) {
+                    (false, ..) => Some("its lead cannot be reached".to_owned()),
+                    (_, Some((key, value)), ..) => Some(format!("cluster label {key}={value} is missing")),
+                    (_, _, Some((_, why)), _) => Some(format!("declined a moment ago: {why}")),
+                    (.., None) if !bidding.asked.contains(&facts.name) => {
+                        Some("not in this round's sample".to_owned())
+                    }
+                    (.., None) => Some("did not bid in time".to_owned()),
+                    (.., Some(BidLine { answer: Err(why), .. })) => Some(why.clone()),
+                    (.., Some(BidLine { answer: Ok(_), .. })) => None,
+                };
+                Site {
+                    name: facts.name.to_string(),
+                    id: facts.lead,
+                    capacity: facts.capacity.clone(),
+                    free: facts.free.clone(),
+                    labels: facts.labels.clone(),
+                    power: None,
+                    copies: app.copies_in(&key.0, &facts.name),
+                    partners: self.partners(app, &key.0, facts),
+                    bid: line.and_then(|line| line.answer.as_ref().ok()).map(|(total, _)| *total),
+                    age: facts.age,
+                    barred,
+                }
+            })
+            .collect()
+    }
+
+    /// Delay from a cluster to the clusters of placed partners: through this home, half of both round trips, where
+    /// measured.
+    fn partners(
+        &self,
+        app: &App,
+        service: &ServiceName,
+        facts: &ClusterFacts,
+    ) -> Vec<(Option<Micros>, Option<Micros>)> {
+        let mut partners = Vec::new();
+        for channel in &app.spec.context.channels {
+            let other = match (*service == channel.from, *service == channel.to) {
+                (true, false) if channel.to_app.is_none() => &channel.to,
+                (false, true) => &channel.from,
+                _ => continue,
+            };
+            let placed = app.replicas.iter().filter(|((name, _), _)| name == other);
+            for held in placed.filter_map(|(_, replica)| replica.mandate.as_ref()) {
+                let delay = if held.cluster == facts.name {
+                    Some(Micros(0))
+                } else {
+                    let there = self.clusters.get(&held.cluster).and_then(|other| other.round_trip);
+                    facts.round_trip.zip(there).map(|(a, b)| Micros(a.0.midpoint(b.0)))
+                };
+                partners.push((delay, channel.delay_max));
+            }
+        }
+        partners
+    }
+}
+
+impl ClusterFacts {
+    fn free_share(&self) -> f64 {
+        let all = self.capacity.cpu.as_f64();
+        if all > 0.0 { self.free.cpu.as_f64() / all } else { 0.0 }
+    }
+}
+
+impl App {
+    /// Replicas that want a cluster now.
+    fn due(&self, now: BootTime) -> impl Iterator<Item = &(ServiceName, u32)> {
+        self.replicas
+            .iter()
+            .filter(move |((service, index), replica)| {
+                replica.mandate.is_none() && replica.next_try <= now && self.wants(service, *index)
+            })
+            .map(|(key, _)| key)
+    }
+
+    fn demand(&self, uid: AppUid, key: &(ServiceName, u32)) -> Option<(Demand, &ServiceSpec)> {
+        let service = self.spec.services.iter().find(|s| s.name == key.0)?;
+        let replica = ReplicaId { app: uid, service: key.0.clone(), index: key.1 };
+        let demand = Demand {
+            replica,
+            resources: service.spec.resources.clone(),
+            node_selector: service.node_selector.clone(),
+        };
+        Some((demand, service))
+    }
+
+    fn copies_in(&self, service: &ServiceName, cluster: &ClusterName) -> u32 {
+        let there = self
+            .replicas
+            .iter()
+            .filter(|((name, _), r)| {
+                name == service && r.mandate.as_ref().is_some_and(|m| m.cluster == *cluster)
+            })
+            .count();
+        u32::try_from(there).unwrap_or(u32::MAX)
+    }
+}
+
+fn decision(app: &App, replica: &ReplicaId, ranking: Ranking, chosen: Option<String>) -> Decision {
+    Decision {
+        level: Level::Cluster,
+        replica: replica.clone(),
+        namespace: app.spec.context.namespace.clone(),
+        app: app.spec.context.name.clone(),
+        profile: app.spec.context.profile,
+        ranking,
+        chosen,
+        cause: "replica without mandate".into(),
+        token: None,
+    }
+}

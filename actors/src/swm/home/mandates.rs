@@ -1,0 +1,129 @@
+//! Mandates under way: offering, accepting, recalling, taking back.
+
+use codeco_protocol::ids::{ClusterName, NodeName, ReplicaId};
+use codeco_protocol::messages::ControlMessage;
+use codeco_protocol::token::{MandateId, Term, Token};
+use codeco_protocol::units::BootTime;
+
+use super::{Home, HomeNote, HomeOutput, HomeRecord};
+
+impl Home {
+    /// Sends what is unanswered: offers to the present lead, recalls until the mandate is back.
+    pub(super) fn repeat_offers(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
+        let mut due = Vec::new();
+        for (uid, app) in &self.apps {
+            for ((service, index), replica) in &app.replicas {
+                let Some(held) = &replica.mandate else { continue };
+                let answered = held
+                    .accepted
+                    .as_ref()
+                    .is_some_and(|(generation, ..)| *generation >= app.generation_of(service).unwrap_or(0));
+                if held.next_send <= now && (held.recalling || !answered) {
+                    due.push((ReplicaId { app: *uid, service: service.clone(), index: *index }, held.id));
+                }
+            }
+        }
+        for (replica, mandate) in due {
+            self.send_for(now, &replica, mandate, out);
+        }
+    }
+
+    fn send_for(
+        &mut self,
+        now: BootTime,
+        replica: &ReplicaId,
+        mandate: MandateId,
+        out: &mut Vec<HomeOutput>,
+    ) {
+        let resend = self.config.resend;
+        let Some(held) = self.mandate_mut(replica, mandate) else { return };
+        held.next_send = now + resend;
+        let (cluster, recalling, offered_to) = (held.cluster.clone(), held.recalling, held.rule.offered_to);
+        let Some(facts) = self.clusters.get(&cluster).filter(|facts| facts.reachable) else { return };
+        let (lead, term) = (facts.lead, facts.term);
+        let Some(app) = self.apps.get(&replica.app) else { return };
+        let epoch = app.epoch;
+        if recalling {
+            if offered_to.is_none() {
+                // Nobody was ever asked: the mandate never left.
+                self.record(HomeRecord::HandedBack { replica: replica.clone(), mandate }, out);
+                return;
+            }
+            let message = ControlMessage::Recall { epoch, mandate, replica: replica.clone() };
+            out.push(HomeOutput::Send { to: lead, message });
+            return;
+        }
+        let Some(service) = app.spec.services.iter().find(|s| s.name == replica.service) else { return };
+        let message = ControlMessage::Offer {
+            term,
+            epoch,
+            mandate,
+            replica: replica.clone(),
+            spec: service.spec.clone(),
+            node_selector: service.node_selector.clone(),
+            context: app.spec.context.clone(),
+        };
+        if offered_to.is_none_or(|highest| highest < term) {
+            // Which terms were asked must survive a crash: an older lead's answer must not count afterwards.
+            self.record(HomeRecord::Offered { replica: replica.clone(), mandate, term }, out);
+        }
+        out.push(HomeOutput::Send { to: lead, message });
+    }
+
+    pub(super) fn handle_accepted(
+        &mut self,
+        cluster: &ClusterName,
+        mandate: MandateId,
+        replica: &ReplicaId,
+        answer: (u64, NodeName, Token),
+        out: &mut Vec<HomeOutput>,
+    ) {
+        let Some(held) = self.mandate_mut(replica, mandate) else { return };
+        if held.cluster != *cluster {
+            return;
+        }
+        if held.accepted.as_ref() != Some(&answer) {
+            out.push(HomeOutput::Note(HomeNote::Accepted(
+                replica.clone(),
+                cluster.clone(),
+                answer.1.clone(),
+            )));
+            held.accepted = Some(answer);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn handle_handed_back(
+        &mut self,
+        now: BootTime,
+        cluster: &ClusterName,
+        term: Term,
+        mandate: MandateId,
+        replica: &ReplicaId,
+        declined: Option<String>,
+        out: &mut Vec<HomeOutput>,
+    ) {
+        let pause = now + self.config.decline_pause;
+        let Some(held) = self.mandate_mut(replica, mandate) else { return };
+        if held.cluster != *cluster || !held.rule.handed_back(term) {
+            return;
+        }
+        let recalled = held.recalling;
+        self.record(HomeRecord::HandedBack { replica: replica.clone(), mandate }, out);
+        let why = declined.unwrap_or_else(|| "returned".into());
+        out.push(HomeOutput::Note(HomeNote::HandedBack(replica.clone(), cluster.clone(), why.clone())));
+        if let Some(entry) = self.replica_mut(replica) {
+            entry.next_try = now;
+            if !recalled {
+                entry.waiting = Some(format!("{cluster} gave it back: {why}"));
+                entry.declined.insert(cluster.clone(), (pause, why));
+            }
+        }
+    }
+}
+
+impl super::App {
+    pub(super) fn generation_of(&self, service: &codeco_protocol::ids::ServiceName) -> Option<u64> {
+        self.spec.services.iter().find(|s| s.name == *service).map(|s| s.spec.generation)
+    }
+}

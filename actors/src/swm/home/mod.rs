@@ -1,0 +1,321 @@
+//! The home of applications: it alone numbers their specifications, gives clusters their mandates, and deletes.
+//!
+//! Contract for the shell: as with the ledger and the lead (journal before anything that follows).
+
+mod apply;
+mod bidding;
+mod mandates;
+mod record;
+
+use std::collections::BTreeMap;
+
+use bincode::{Decode, Encode};
+use codeco_protocol::ids::{
+    AppName, AppUid, ClusterName, MemberId, Namespace, NodeName, ReplicaId, ServiceName,
+};
+use codeco_protocol::messages::{AppContext, ControlMessage};
+use codeco_protocol::resources::Resources;
+use codeco_protocol::token::{Epoch, MandateId, Term, Token};
+use codeco_protocol::units::{BootTime, Micros, WallTime};
+use codeco_protocol::workload::WorkloadSpec;
+
+use super::decision::Decision;
+use super::mandate::MandateRule;
+
+pub use apply::{Applied, ApplyError, DeleteError};
+pub use record::HomeRecord;
+
+/// Most applications of one home.
+pub const APPS_MAX: usize = 10_000;
+
+/// What does not change while the process lives.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HomeConfig {
+    /// The home.
+    pub id: MemberId,
+    /// Time between repeats of unanswered offers and recalls.
+    pub resend: Micros,
+    /// How long bids are waited for.
+    pub bid_wait: Micros,
+    /// How many clusters are asked at most.
+    pub bidders_max: usize,
+    /// How long a cluster that declined is not asked again for the same replica.
+    pub decline_pause: Micros,
+    /// Seed of the sampling of bidders.
+    pub seed: u64,
+}
+
+impl HomeConfig {
+    /// Defaults.
+    #[must_use]
+    pub fn new(id: MemberId, seed: u64) -> Self {
+        Self {
+            id,
+            resend: Micros::from_millis(300),
+            bid_wait: Micros::from_millis(250),
+            bidders_max: 4,
+            decline_pause: Micros::from_secs(5),
+            seed,
+        }
+    }
+}
+
+/// One service of an application, ready to be placed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct ServiceSpec {
+    /// Name.
+    pub name: ServiceName,
+    /// Copies wanted.
+    pub replicas: u32,
+    /// What a copy runs. Its generation is set by the home.
+    pub spec: WorkloadSpec,
+    /// Labels its node must have.
+    pub node_selector: Vec<(String, String)>,
+    /// Labels its cluster must have.
+    pub cluster_selector: Vec<(String, String)>,
+}
+
+/// An application, ready to be placed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct AppSpec {
+    /// Names, profile, channels. The uid is the one a new application would get.
+    pub context: AppContext,
+    /// Services.
+    pub services: Vec<ServiceSpec>,
+    /// The manifest as the user wrote it, in JSON.
+    pub manifest_json: String,
+}
+
+/// What is known of a cluster, from the summary its lead spreads.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClusterFacts {
+    /// Name.
+    pub name: ClusterName,
+    /// Its lead.
+    pub lead: MemberId,
+    /// The lead's term.
+    pub term: Term,
+    /// Sum over its nodes.
+    pub capacity: Resources,
+    /// Sum over its nodes.
+    pub free: Resources,
+    /// Labels of the cluster.
+    pub labels: BTreeMap<String, String>,
+    /// Round trip to its lead, where measured.
+    pub round_trip: Option<Micros>,
+    /// Age of the summary.
+    pub age: Micros,
+    /// Whether the lead can be reached now.
+    pub reachable: bool,
+}
+
+/// What a home is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HomeInput {
+    /// The clusters, as known now.
+    Clusters(Vec<ClusterFacts>),
+    /// A control message of a lead.
+    Message {
+        /// The sender, as its certificate says.
+        from: MemberId,
+        /// Its cluster, as its certificate says.
+        cluster: ClusterName,
+        /// The message.
+        message: ControlMessage,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What a home wants done, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HomeOutput {
+    /// On disk before anything that follows.
+    Journal(HomeRecord),
+    /// To a lead.
+    Send {
+        /// Whom.
+        to: MemberId,
+        /// What.
+        message: ControlMessage,
+    },
+    /// Evidence to keep.
+    Decided(Box<Decision>),
+    /// Something people should see.
+    Note(HomeNote),
+}
+
+/// Something people should see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HomeNote {
+    /// A new application, or a new specification of one.
+    Applied(AppUid, u64),
+    /// All of an application's mandates are back: it is gone.
+    Removed(AppUid, Namespace, AppName),
+    /// A cluster runs a replica.
+    Accepted(ReplicaId, ClusterName, NodeName),
+    /// A cluster gave a replica back.
+    HandedBack(ReplicaId, ClusterName, String),
+    /// No cluster can run a replica for now.
+    Unplaceable(ReplicaId, String),
+}
+
+/// A mandate, from the home's side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HomeMandate {
+    /// Its number.
+    pub id: MandateId,
+    /// Who has it.
+    pub cluster: ClusterName,
+    /// The rule.
+    pub rule: MandateRule,
+    /// Whether it is wanted back.
+    pub recalling: bool,
+    /// What the lead last said: generation, node, token.
+    pub accepted: Option<(u64, NodeName, Token)>,
+    next_send: BootTime,
+}
+
+/// A replica, from the home's side.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HomeReplica {
+    /// Its mandate, while a cluster has one.
+    pub mandate: Option<HomeMandate>,
+    /// Why it is nowhere.
+    pub waiting: Option<String>,
+    next_mandate: u64,
+    last_cluster: Option<ClusterName>,
+    next_try: BootTime,
+    declined: BTreeMap<ClusterName, (BootTime, String)>,
+}
+
+/// An application, from its home's side.
+#[derive(Debug, Clone, PartialEq)]
+pub struct App {
+    /// The right to speak for it.
+    pub epoch: Epoch,
+    /// Number of its specification.
+    pub generation: u64,
+    /// Its specification.
+    pub spec: AppSpec,
+    /// When it was first applied.
+    pub created: WallTime,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Its replicas.
+    pub replicas: BTreeMap<(ServiceName, u32), HomeReplica>,
+    bidding: Option<bidding::Bidding>,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Home {
+    config: HomeConfig,
+    apps: BTreeMap<AppUid, App>,
+    clusters: BTreeMap<ClusterName, ClusterFacts>,
+    next_request: u64,
+}
+
+impl Home {
+    /// Restores a home from its journal.
+    #[must_use]
+    pub fn recover(config: HomeConfig, records: &[HomeRecord]) -> Self {
+        let mut home = Self { config, apps: BTreeMap::new(), clusters: BTreeMap::new(), next_request: 1 };
+        for record in records {
+            home.replay(record);
+        }
+        home.match_replicas();
+        home
+    }
+
+    /// Feeds one input. Outputs are appended to `out`.
+    pub fn handle(&mut self, now: BootTime, input: HomeInput, out: &mut Vec<HomeOutput>) {
+        match input {
+            HomeInput::Clusters(list) => {
+                self.clusters = list.into_iter().map(|facts| (facts.name.clone(), facts)).collect();
+            }
+            HomeInput::Message { from, cluster, message } => {
+                self.handle_message(now, from, &cluster, message, out);
+            }
+            HomeInput::Tick => {}
+        }
+        self.work(now, out);
+    }
+
+    fn handle_message(
+        &mut self,
+        now: BootTime,
+        from: MemberId,
+        cluster: &ClusterName,
+        message: ControlMessage,
+        out: &mut Vec<HomeOutput>,
+    ) {
+        use ControlMessage as M;
+        match message {
+            M::Bid { request, term, lines, .. } if term.owner == from => {
+                self.handle_bid(request, cluster, lines);
+            }
+            M::Accepted { term, mandate, replica, generation, node, token } if term.owner == from => {
+                self.handle_accepted(cluster, mandate, &replica, (generation, node, token), out);
+            }
+            M::Declined { term, mandate, replica, reason, .. } if term.owner == from => {
+                self.handle_handed_back(now, cluster, term, mandate, &replica, Some(reason), out);
+            }
+            M::Returned { term, mandate, replica, .. } if term.owner == from => {
+                self.handle_handed_back(now, cluster, term, mandate, &replica, None, out);
+            }
+            M::LeadIs { term, .. } if term.owner == from => {
+                if let Some(facts) = self.clusters.get_mut(cluster)
+                    && facts.term < term
+                {
+                    facts.term = term;
+                    facts.lead = from;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn work(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
+        self.decide_bids(now, out);
+        self.ask_for_bids(now, out);
+        self.repeat_offers(now, out);
+        self.remove_what_is_back(out);
+    }
+
+    /// The applications.
+    pub fn apps(&self) -> impl Iterator<Item = (AppUid, &App)> {
+        self.apps.iter().map(|(uid, app)| (*uid, app))
+    }
+
+    /// The clusters as known.
+    pub fn clusters(&self) -> impl Iterator<Item = &ClusterFacts> {
+        self.clusters.values()
+    }
+
+    /// Finds an application by name.
+    #[must_use]
+    pub fn find(&self, namespace: &Namespace, name: &AppName) -> Option<(AppUid, &App)> {
+        self.apps()
+            .find(|(_, app)| app.spec.context.namespace == *namespace && app.spec.context.name == *name)
+    }
+
+    /// When [`HomeInput::Tick`] is due next.
+    #[must_use]
+    pub fn next_tick(&self, now: BootTime) -> BootTime {
+        let mut next = now + self.config.resend;
+        for app in self.apps.values() {
+            if let Some(bidding) = &app.bidding {
+                next = next.min(bidding.until);
+            }
+        }
+        next.max(now + Micros::from_millis(5))
+    }
+
+    fn replica_mut(&mut self, replica: &ReplicaId) -> Option<&mut HomeReplica> {
+        self.apps.get_mut(&replica.app)?.replicas.get_mut(&(replica.service.clone(), replica.index))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! What a home writes down before it acts.
+
+use bincode::{Decode, Encode};
+use codeco_protocol::ids::{AppUid, ClusterName, ReplicaId};
+use codeco_protocol::token::{Epoch, MandateId, Term};
+use codeco_protocol::units::{BootTime, WallTime};
+
+use super::{App, AppSpec, Home, HomeMandate, HomeReplica};
+use crate::swm::mandate::MandateRule;
+
+/// One record of a home's journal. Variants are append-only.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum HomeRecord {
+    /// An application has a (new) specification.
+    Applied {
+        /// The application.
+        app: AppUid,
+        /// The right to speak for it.
+        epoch: Epoch,
+        /// Number of the specification.
+        generation: u64,
+        /// The specification.
+        spec: AppSpec,
+        /// When it was first applied.
+        created: WallTime,
+    },
+    /// An application is to go.
+    Deleting {
+        /// The application.
+        app: AppUid,
+    },
+    /// All its mandates are back: it is gone.
+    Removed {
+        /// The application.
+        app: AppUid,
+    },
+    /// A cluster gets a mandate.
+    Mandated {
+        /// The replica.
+        replica: ReplicaId,
+        /// The mandate.
+        mandate: MandateId,
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// It is offered to the lead of a term.
+    Offered {
+        /// The replica.
+        replica: ReplicaId,
+        /// The mandate.
+        mandate: MandateId,
+        /// The term.
+        term: Term,
+    },
+    /// It is wanted back.
+    Recalling {
+        /// The replica.
+        replica: ReplicaId,
+        /// The mandate.
+        mandate: MandateId,
+    },
+    /// It is back.
+    HandedBack {
+        /// The replica.
+        replica: ReplicaId,
+        /// The mandate.
+        mandate: MandateId,
+    },
+}
+
+impl Home {
+    pub(super) fn replay(&mut self, record: &HomeRecord) {
+        match record {
+            HomeRecord::Applied { app, epoch, generation, spec, created } => {
+                let entry = self.apps.entry(*app).or_insert_with(|| App {
+                    epoch: *epoch,
+                    generation: *generation,
+                    spec: spec.clone(),
+                    created: *created,
+                    deleting: false,
+                    replicas: std::collections::BTreeMap::new(),
+                    bidding: None,
+                });
+                entry.epoch = *epoch;
+                entry.generation = *generation;
+                entry.spec = spec.clone();
+            }
+            HomeRecord::Deleting { app } => {
+                if let Some(app) = self.apps.get_mut(app) {
+                    app.deleting = true;
+                }
+            }
+            HomeRecord::Removed { app } => {
+                self.apps.remove(app);
+            }
+            HomeRecord::Mandated { replica, mandate, cluster } => {
+                let Some(app) = self.apps.get_mut(&replica.app) else { return };
+                let entry = app
+                    .replicas
+                    .entry((replica.service.clone(), replica.index))
+                    .or_insert_with(HomeReplica::default);
+                entry.next_mandate = entry.next_mandate.max(mandate.0 + 1);
+                entry.last_cluster = Some(cluster.clone());
+                entry.mandate = Some(HomeMandate {
+                    id: *mandate,
+                    cluster: cluster.clone(),
+                    rule: MandateRule::default(),
+                    recalling: false,
+                    accepted: None,
+                    next_send: BootTime(0),
+                });
+            }
+            HomeRecord::Offered { replica, mandate, term } => {
+                if let Some(held) = self.mandate_mut(replica, *mandate) {
+                    held.rule.offer(*term);
+                }
+            }
+            HomeRecord::Recalling { replica, mandate } => {
+                if let Some(held) = self.mandate_mut(replica, *mandate) {
+                    held.recalling = true;
+                    held.next_send = BootTime(0);
+                }
+            }
+            HomeRecord::HandedBack { replica, mandate } => {
+                if let Some(entry) = self.replica_mut(replica)
+                    && entry.mandate.as_ref().is_some_and(|held| held.id == *mandate)
+                {
+                    entry.mandate = None;
+                }
+            }
+        }
+    }
+
+    pub(super) fn mandate_mut(
+        &mut self,
+        replica: &ReplicaId,
+        mandate: MandateId,
+    ) -> Option<&mut HomeMandate> {
+        self.replica_mut(replica)?.mandate.as_mut().filter(|held| held.id == mandate)
+    }
+
+    /// The records that stand for the present state: a compacted journal.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<HomeRecord> {
+        let mut records = Vec::new();
+        for (uid, app) in &self.apps {
+            records.push(HomeRecord::Applied {
+                app: *uid,
+                epoch: app.epoch,
+                generation: app.generation,
+                spec: app.spec.clone(),
+                created: app.created,
+            });
+            for ((service, index), entry) in &app.replicas {
+                let replica = ReplicaId { app: *uid, service: service.clone(), index: *index };
+                snapshot_replica(&replica, entry, &mut records);
+            }
+            if app.deleting {
+                records.push(HomeRecord::Deleting { app: *uid });
+            }
+        }
+        records
+    }
+}
+
+fn snapshot_replica(replica: &ReplicaId, entry: &HomeReplica, records: &mut Vec<HomeRecord>) {
+    let replica = || replica.clone();
+    let Some(held) = &entry.mandate else {
+        if entry.next_mandate > 0 {
+            // Numbers are never used twice, so the last one is kept even if no cluster has it.
+            let mandate = MandateId(entry.next_mandate - 1);
+            let cluster = entry.last_cluster.clone();
+            if let Some(cluster) = cluster {
+                records.push(HomeRecord::Mandated { replica: replica(), mandate, cluster });
+                records.push(HomeRecord::HandedBack { replica: replica(), mandate });
+            }
+        }
+        return;
+    };
+    let (mandate, cluster) = (held.id, held.cluster.clone());
+    records.push(HomeRecord::Mandated { replica: replica(), mandate, cluster });
+    if let Some(term) = held.rule.offered_to {
+        records.push(HomeRecord::Offered { replica: replica(), mandate, term });
+    }
+    if held.recalling {
+        records.push(HomeRecord::Recalling { replica: replica(), mandate });
+    }
+}

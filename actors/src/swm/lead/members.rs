@@ -1,0 +1,378 @@
+//! Nodes of the cluster: enrolment, leases, reports, loss and return.
+
+use codeco_protocol::ids::{NodeId, ReplicaId};
+use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts, RunPhase};
+use codeco_protocol::token::{Term, Token};
+use codeco_protocol::units::BootTime;
+use codeco_protocol::workload::PartitionPolicy;
+
+use super::{HISTORY_MAX, Lead, LeadNote, LeadOutput, LeadRecord, MANDATES_MAX, NODES_MAX};
+use crate::swm::attempt::{Placement, Stage};
+
+impl Lead {
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn handle_lease_request(
+        &mut self,
+        now: BootTime,
+        from: NodeId,
+        nonce: u64,
+        term_seen: Term,
+        facts: NodeFacts,
+        held: Vec<HeldBrief>,
+        out: &mut Vec<LeadOutput>,
+    ) {
+        if !self.enrol(now, from, &facts, out) {
+            return;
+        }
+        if term_seen > self.term {
+            // Somebody else took office after this lead; as the configured lead, rise above.
+            self.take_office(now, term_seen, out);
+        }
+        let incarnation = facts.incarnation;
+        self.hear(now, from, facts, held, out);
+        let reported = self.members.get(&from).and_then(|member| member.reported);
+        if reported != Some(incarnation) {
+            // Nothing is granted before the node has said, under this term, what it holds.
+            if let Some(member) = self.members.get_mut(&from) {
+                member.reported = None;
+                member.next_fence = now + self.config.resend;
+            }
+            self.send(from, ControlMessage::Fence { term: self.term }, out);
+            return;
+        }
+        let revoke = self.settle_held(now, from, out);
+        let Some(member) = self.members.get_mut(&from) else { return };
+        member.lease.answered(now);
+        if std::mem::take(&mut member.lost) {
+            out.push(LeadOutput::Note(LeadNote::NodeBack(member.name.clone())));
+        }
+        let grant = ControlMessage::LeaseGrant {
+            nonce,
+            term: self.term,
+            duration: self.config.lease.duration,
+            revoke,
+        };
+        self.send(from, grant, out);
+    }
+
+    pub(super) fn handle_report(
+        &mut self,
+        now: BootTime,
+        from: NodeId,
+        term: Term,
+        facts: NodeFacts,
+        held: Vec<Held>,
+        out: &mut Vec<LeadOutput>,
+    ) {
+        if term != self.term || !self.enrol(now, from, &facts, out) {
+            return;
+        }
+        let incarnation = facts.incarnation;
+        let briefs = held.iter().map(|h| h.brief.clone()).collect();
+        self.hear(now, from, facts, briefs, out);
+        self.close_what_a_report_disproves(from, incarnation, &held, now, out);
+        for copy in held {
+            self.adopt_unknown(now, from, incarnation, copy, out);
+        }
+        if let Some(member) = self.members.get_mut(&from) {
+            member.reported = Some(incarnation);
+        }
+        self.takeover.reported(from);
+        let revoke = self.settle_held(now, from, out);
+        for (replica, token) in revoke {
+            self.send(from, ControlMessage::Close { term: self.term, replica, token }, out);
+        }
+    }
+
+    fn enrol(&mut self, now: BootTime, node: NodeId, facts: &NodeFacts, out: &mut Vec<LeadOutput>) -> bool {
+        if self.members.contains_key(&node) {
+            return true;
+        }
+        if self.members.len() >= NODES_MAX {
+            out.push(LeadOutput::Note(LeadNote::Ignored(format!(
+                "node {} would be more than {NODES_MAX} nodes in this cluster",
+                facts.name
+            ))));
+            return false;
+        }
+        self.record(LeadRecord::Enrolled { node, name: facts.name.clone() }, out);
+        if let Some(member) = self.members.get_mut(&node) {
+            member.next_fence = now + self.config.resend;
+        }
+        out.push(LeadOutput::Note(LeadNote::Enrolled(facts.name.clone())));
+        true
+    }
+
+    /// Takes a node's word about itself.
+    fn hear(
+        &mut self,
+        now: BootTime,
+        node: NodeId,
+        facts: NodeFacts,
+        held: Vec<HeldBrief>,
+        out: &mut Vec<LeadOutput>,
+    ) {
+        let Some(member) = self.members.get_mut(&node) else { return };
+        if member.name != facts.name {
+            let (node, name) = (node, facts.name.clone());
+            let kept = member.clone();
+            self.record(LeadRecord::Enrolled { node, name: name.clone() }, out);
+            self.members.insert(node, super::Member { name, ..kept });
+        }
+        let Some(member) = self.members.get_mut(&node) else { return };
+        member.facts = Some(facts);
+        member.heard = Some(now);
+        member.refused_with = None;
+        member.held = held.into_iter().map(|h| (h.replica.clone(), h)).collect();
+        for (replica, brief) in &member.held {
+            if let Some(mandate) = self.mandates.get_mut(replica)
+                && mandate.stage.placement().is_some_and(|p| p.token == brief.token)
+            {
+                mandate.run = brief.run;
+            }
+        }
+    }
+
+    /// A report made under this term proves the end of every copy it does not list: orders of older terms are stale
+    /// there from now on, and another incarnation runs only what it lists.
+    fn close_what_a_report_disproves(
+        &mut self,
+        node: NodeId,
+        incarnation: codeco_protocol::ids::Incarnation,
+        held: &[Held],
+        now: BootTime,
+        out: &mut Vec<LeadOutput>,
+    ) {
+        let listed = |token: Token| held.iter().any(|h| h.brief.token == token);
+        let gone: Vec<(ReplicaId, Token)> = self
+            .mandates
+            .iter()
+            .filter_map(|(replica, m)| {
+                let p = m.stage.placement()?;
+                let void = p.token.term < self.term || p.incarnation != incarnation;
+                (p.node == node && void && !listed(p.token)).then(|| (replica.clone(), p.token))
+            })
+            .collect();
+        for (replica, token) in gone {
+            self.attempt_ended(now, &replica, token, "node lost its copy", out);
+        }
+        let settled: Vec<ReplicaId> = self
+            .owed
+            .get(&node)
+            .into_iter()
+            .flatten()
+            .filter(|(_, token)| !listed(**token))
+            .map(|(replica, _)| replica.clone())
+            .collect();
+        for replica in settled {
+            self.record(LeadRecord::Settled { node, replica }, out);
+        }
+    }
+
+    /// Takes over a copy that this lead's own records do not know: good work is kept.
+    fn adopt_unknown(
+        &mut self,
+        now: BootTime,
+        node: NodeId,
+        incarnation: codeco_protocol::ids::Incarnation,
+        copy: Held,
+        out: &mut Vec<LeadOutput>,
+    ) {
+        let HeldBrief { replica, token, phase, run } = copy.brief;
+        if phase != HeldPhase::Committed
+            || self.went_back(&replica, token)
+            || self.is_owed(node, &replica, token)
+        {
+            return;
+        }
+        if !self.mandates.contains_key(&replica) {
+            if self.mandates.len() >= MANDATES_MAX {
+                return;
+            }
+            let context = codeco_protocol::messages::AppContext {
+                uid: replica.app,
+                namespace: copy.spec.namespace.clone(),
+                name: copy.spec.app.clone(),
+                profile: codeco_protocol::messages::Profile::default(),
+                channels: Vec::new(),
+            };
+            self.record(
+                LeadRecord::Mandated {
+                    replica: replica.clone(),
+                    epoch: token.epoch,
+                    mandate: token.mandate,
+                    spec: copy.spec.clone(),
+                    node_selector: Vec::new(),
+                    context,
+                },
+                out,
+            );
+        }
+        let Some(mandate) = self.mandates.get_mut(&replica) else { return };
+        let same = (mandate.epoch, mandate.mandate) == (token.epoch, token.mandate);
+        let known = mandate.stage.placement().is_some_and(|p| p.token == token);
+        if same && mandate.stage.adopt(Placement { token, node, incarnation }) && !known {
+            mandate.placed_generation = copy.spec.generation;
+            mandate.run = run;
+            mandate.idle_since = None;
+            let name = self.name_of(node);
+            out.push(LeadOutput::Note(LeadNote::Adopted(replica.clone(), name, token)));
+            self.tell_home(&replica, out);
+        }
+        self.close_if_unwanted(now, &replica, out);
+    }
+
+    fn is_owed(&self, node: NodeId, replica: &ReplicaId, token: Token) -> bool {
+        self.owed.get(&node).and_then(|list| list.get(replica)) == Some(&token)
+    }
+
+    /// Sets what a node holds against what this lead wants. Returns the tokens to be stopped there.
+    fn settle_held(
+        &mut self,
+        now: BootTime,
+        node: NodeId,
+        out: &mut Vec<LeadOutput>,
+    ) -> Vec<(ReplicaId, Token)> {
+        let Some(member) = self.members.get(&node) else { return Vec::new() };
+        let incarnation = member.facts.as_ref().map(|facts| facts.incarnation);
+        let held: Vec<HeldBrief> = member.held.values().cloned().collect();
+        self.ask_again_about_unlisted(now, node);
+        let mut revoke = Vec::new();
+        for brief in held {
+            if brief.phase != HeldPhase::Committed {
+                continue;
+            }
+            let (replica, token) = (brief.replica, brief.token);
+            let owed = self.is_owed(node, &replica, token);
+            let Some(mandate) = self.mandates.get_mut(&replica) else {
+                if owed || self.went_back(&replica, token) {
+                    revoke.push((replica, token));
+                }
+                continue;
+            };
+            if mandate.stage.placement().is_some_and(|p| p.token == token) {
+                continue;
+            }
+            let same = (mandate.epoch, mandate.mandate) == (token.epoch, token.mandate);
+            let free_to_adopt = matches!(mandate.stage, Stage::Idle | Stage::Reserving(_));
+            if same
+                && free_to_adopt
+                && !mandate.recalled
+                && let Some(incarnation) = incarnation
+            {
+                mandate.stage.adopt(Placement { token, node, incarnation });
+                mandate.run = brief.run;
+                mandate.idle_since = None;
+                let name = self.name_of(node);
+                out.push(LeadOutput::Note(LeadNote::Adopted(replica.clone(), name, token)));
+                if owed {
+                    self.record(LeadRecord::Settled { node, replica: replica.clone() }, out);
+                }
+                self.tell_home(&replica, out);
+                continue;
+            }
+            // Another copy is wanted. One that needs a lease goes at once; one that does not goes when the other is
+            // ready, so that there is always one.
+            let fenced = mandate.spec.partition == PartitionPolicy::Fence;
+            if fenced || mandate.recalled || mandate.run == RunPhase::Ready || !same {
+                let name = self.name_of(node);
+                out.push(LeadOutput::Note(LeadNote::Revoked(replica.clone(), name, token)));
+                revoke.push((replica, token));
+            }
+        }
+        revoke
+    }
+
+    /// A promise that its node does not list was made after the node spoke, or is in doubt: the commit is repeated,
+    /// and the node's answer settles it.
+    fn ask_again_about_unlisted(&mut self, now: BootTime, node: NodeId) {
+        let Some(member) = self.members.get(&node) else { return };
+        for (replica, mandate) in &mut self.mandates {
+            if let Stage::Held(p) = mandate.stage
+                && p.node == node
+                && member.held.get(replica).is_none_or(|h| h.token != p.token)
+            {
+                mandate.stage = Stage::Committing(p);
+                mandate.next_send = now;
+            }
+        }
+    }
+
+    /// Members that have not reported to this term are told of it again.
+    pub(super) fn fence_the_silent(&mut self, now: BootTime, out: &mut Vec<LeadOutput>) {
+        let due: Vec<NodeId> = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.reported.is_none() && member.next_fence <= now)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in due {
+            if let Some(member) = self.members.get_mut(&node) {
+                member.next_fence = now + self.config.resend;
+            }
+            self.send(node, ControlMessage::Fence { term: self.term }, out);
+        }
+    }
+
+    /// Members whose lease has surely ended.
+    pub(super) fn wait_out_the_lost(&mut self, now: BootTime, out: &mut Vec<LeadOutput>) {
+        let lost: Vec<NodeId> = self
+            .members
+            .iter()
+            .filter(|(_, member)| !member.lost && member.lease.is_waited_out(now, &self.config.lease))
+            .map(|(node, _)| *node)
+            .collect();
+        for node in lost {
+            self.takeover.waited_out(node);
+            let Some(member) = self.members.get_mut(&node) else { continue };
+            member.lost = true;
+            member.next_fence = now + self.config.resend;
+            out.push(LeadOutput::Note(LeadNote::NodeLost(member.name.clone())));
+            self.leave_behind(now, node, out);
+        }
+    }
+
+    /// Every copy on a lost node becomes a debt, and its replica free to be placed again.
+    fn leave_behind(&mut self, now: BootTime, node: NodeId, out: &mut Vec<LeadOutput>) {
+        let copies: Vec<(ReplicaId, Token, bool)> = self
+            .mandates
+            .iter()
+            .filter_map(|(replica, m)| {
+                let p = m.stage.placement().filter(|p| p.node == node)?;
+                // An autonomous copy may run on for as long as the node is away: a recall waits for it.
+                let waits =
+                    m.recalled && m.spec.partition == PartitionPolicy::Autonomous && m.stage.may_run();
+                (!waits).then(|| (replica.clone(), p.token, m.stage.may_run()))
+            })
+            .collect();
+        for (replica, token, may_run) in copies {
+            if may_run {
+                self.record(LeadRecord::Owed { node, replica: replica.clone(), token }, out);
+            }
+            if let Some(mandate) = self.mandates.get_mut(&replica) {
+                mandate.stage.waited_out(node);
+            }
+            self.after_end(now, &replica, "node lost", out);
+        }
+    }
+
+    /// Once every member has reported to a term, mandates that went back under older ones are history: their copies
+    /// are gone, and late offers name an old term. A history that grows within one term ends by a new term.
+    pub(super) fn forget_settled_history(&mut self, now: BootTime, out: &mut Vec<LeadOutput>) {
+        if self.handed_back.len() <= HISTORY_MAX || !self.ready || !self.takeover.all_reported() {
+            return;
+        }
+        if self.handed_back.values().any(|back| back.term < self.term) {
+            self.record(LeadRecord::HistoryForgotten, out);
+        } else {
+            self.take_office(now, self.term, out);
+        }
+    }
+
+    /// Whether `token`, or a newer mandate of its replica, has gone back to the home.
+    pub(super) fn went_back(&self, replica: &ReplicaId, token: Token) -> bool {
+        self.handed_back
+            .get(replica)
+            .is_some_and(|back| (back.epoch, back.mandate) >= (token.epoch, token.mandate))
+    }
+}

@@ -1,0 +1,393 @@
+//! The lead: the one member that decides inside its cluster.
+//!
+//! Contract for the shell: as with the ledger, feed inputs through [`Lead::handle`], carry out outputs in order, and
+//! have every [`LeadOutput::Journal`] on disk before any later output leaves. Recover with [`Lead::recover`], then
+//! [`LeadInput::TakeOffice`]: a lead that restarts is a new lead, with a new term.
+
+mod members;
+mod offers;
+mod placing;
+mod record;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeId, NodeName, ReplicaId};
+use codeco_protocol::messages::{AppContext, ControlMessage, HeldBrief, NodeFacts, RunPhase};
+use codeco_protocol::resources::Resources;
+use codeco_protocol::token::{Epoch, MandateId, Term, Token};
+use codeco_protocol::units::{BootTime, Micros};
+use codeco_protocol::workload::WorkloadSpec;
+
+use super::attempt::Stage;
+use super::decision::Decision;
+use super::lease::{LeadLease, LeaseConfig};
+use super::takeover::Takeover;
+
+pub use record::LeadRecord;
+
+/// Most mandates of one cluster.
+pub const MANDATES_MAX: usize = 65_536;
+/// Mandates that went back, remembered before a new term is taken to forget them.
+pub const HISTORY_MAX: usize = 16_384;
+/// Most nodes of one cluster.
+pub const NODES_MAX: usize = 4_096;
+
+/// What does not change while the process lives.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LeadConfig {
+    /// The lead itself.
+    pub id: MemberId,
+    /// Its cluster.
+    pub cluster: ClusterName,
+    /// How leases are counted.
+    pub lease: LeaseConfig,
+    /// How long a node keeps a reservation; also how long its answer is waited for.
+    pub reserve_ttl: Micros,
+    /// Time between repeats of an unanswered order.
+    pub resend: Micros,
+    /// How long an accepted replica without a node is kept before its mandate is handed back.
+    pub hand_back_after: Micros,
+}
+
+impl LeadConfig {
+    /// Defaults for a small cluster on a local network.
+    #[must_use]
+    pub fn new(id: MemberId, cluster: ClusterName, lease: LeaseConfig) -> Self {
+        Self {
+            id,
+            cluster,
+            lease,
+            reserve_ttl: Micros(Micros::from_secs(1).0.min(lease.duration.0)),
+            resend: Micros::from_millis(300),
+            hand_back_after: Micros::from_secs(5),
+        }
+    }
+}
+
+/// What a lead is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LeadInput {
+    /// Begin (again): take a term above every known one.
+    TakeOffice,
+    /// The lead's own right to act, as the election grants it.
+    OwnLease(BootTime),
+    /// A control message of an authenticated member: a node of this cluster, or a home.
+    Message {
+        /// The sender, as its certificate says.
+        from: MemberId,
+        /// The message.
+        message: ControlMessage,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What a lead wants done, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LeadOutput {
+    /// On disk before anything that follows.
+    Journal(LeadRecord),
+    /// To a member.
+    Send {
+        /// Whom.
+        to: MemberId,
+        /// What.
+        message: ControlMessage,
+    },
+    /// Evidence to keep.
+    Decided(Box<Decision>),
+    /// Something people should see.
+    Note(LeadNote),
+}
+
+/// Something people should see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeadNote {
+    /// A term has begun.
+    TookOffice(Term),
+    /// Every member has reported or was waited out: decisions are made again.
+    Ready(Term),
+    /// A node enrolled for the first time.
+    Enrolled(NodeName),
+    /// A node's lease has been waited out: what needs one no longer runs there.
+    NodeLost(NodeName),
+    /// A lost node answers again.
+    NodeBack(NodeName),
+    /// A replica runs nowhere for now.
+    Unplaceable(ReplicaId, String),
+    /// A replica was promised by a node.
+    Placed(ReplicaId, NodeName, Token),
+    /// A copy that another has replaced is being stopped.
+    Revoked(ReplicaId, NodeName, Token),
+    /// A copy unknown to this lead was found and taken over.
+    Adopted(ReplicaId, NodeName, Token),
+    /// A mandate went back to its home.
+    HandedBack(ReplicaId, String),
+    /// A message of an older lead or an older epoch was ignored.
+    Ignored(String),
+}
+
+/// What a lead knows of a node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Its name.
+    pub name: NodeName,
+    /// Its latest word about itself.
+    pub facts: Option<NodeFacts>,
+    /// When that came.
+    pub heard: Option<BootTime>,
+    /// Its lease, from this side.
+    pub lease: LeadLease,
+    /// The incarnation that reported to this term.
+    pub reported: Option<Incarnation>,
+    /// What it held when last heard.
+    pub held: BTreeMap<ReplicaId, HeldBrief>,
+    /// What it said was free when it last refused, until it speaks of itself again.
+    pub refused_with: Option<Resources>,
+    /// Whether its lease was waited out and it has not answered since.
+    pub lost: bool,
+    next_fence: BootTime,
+}
+
+/// A mandate of this cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mandate {
+    /// The home's epoch; its owner is the home.
+    pub epoch: Epoch,
+    /// The mandate.
+    pub mandate: MandateId,
+    /// What to run.
+    pub spec: WorkloadSpec,
+    /// Labels its node must have.
+    pub node_selector: Vec<(String, String)>,
+    /// The application around it.
+    pub context: AppContext,
+    /// Where it stands.
+    pub stage: Stage,
+    /// Whether the home wants it back.
+    pub recalled: bool,
+    /// What its node says of it.
+    pub run: RunPhase,
+    /// Generation that the node in `stage` was given.
+    pub placed_generation: u64,
+    accepted: bool,
+    refused: BTreeSet<NodeId>,
+    cause: &'static str,
+    next_try: BootTime,
+    next_send: BootTime,
+    give_up: BootTime,
+    idle_since: Option<BootTime>,
+    told_unplaceable: bool,
+}
+
+/// A mandate that went back to its home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct HandedBack {
+    epoch: Epoch,
+    mandate: MandateId,
+    /// The lead's term at the time.
+    term: Term,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lead {
+    config: LeadConfig,
+    term: Term,
+    in_office: bool,
+    ready: bool,
+    own_lease: BootTime,
+    takeover: Takeover,
+    members: BTreeMap<NodeId, Member>,
+    mandates: BTreeMap<ReplicaId, Mandate>,
+    /// Mandates that went back, so that a late offer or a late copy is recognised.
+    handed_back: BTreeMap<ReplicaId, HandedBack>,
+    /// Copies left behind on lost nodes: to be stopped, or taken back, when the node returns.
+    owed: BTreeMap<NodeId, BTreeMap<ReplicaId, Token>>,
+    attempts: u64,
+}
+
+impl Lead {
+    /// Restores a lead from its journal. It is out of office until [`LeadInput::TakeOffice`].
+    #[must_use]
+    pub fn recover(config: LeadConfig, records: &[LeadRecord]) -> Self {
+        let mut lead = Self {
+            config,
+            term: Term::default(),
+            in_office: false,
+            ready: false,
+            own_lease: BootTime(0),
+            takeover: Takeover::default(),
+            members: BTreeMap::new(),
+            mandates: BTreeMap::new(),
+            handed_back: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            attempts: 0,
+        };
+        for record in records {
+            lead.replay(record);
+        }
+        lead
+    }
+
+    /// Feeds one input. Outputs are appended to `out`.
+    pub fn handle(&mut self, now: BootTime, input: LeadInput, out: &mut Vec<LeadOutput>) {
+        match input {
+            LeadInput::TakeOffice => self.take_office(now, self.term, out),
+            LeadInput::OwnLease(until) => self.own_lease = until,
+            LeadInput::Message { from, message } => {
+                // The lead's own lease is checked here, after the reply that it acts on has come.
+                if self.may_act(now) {
+                    self.handle_message(now, from, message, out);
+                }
+            }
+            LeadInput::Tick => {}
+        }
+        if self.may_act(now) {
+            self.work(now, out);
+        }
+        debug_assert!(self.places_once(), "a mandate has at most one open attempt");
+    }
+
+    fn may_act(&self, now: BootTime) -> bool {
+        self.in_office && now < self.own_lease
+    }
+
+    fn take_office(&mut self, now: BootTime, above: Term, out: &mut Vec<LeadOutput>) {
+        self.term = self.term.max(above).next_for(self.config.id);
+        out.push(LeadOutput::Journal(LeadRecord::Term(self.term)));
+        self.in_office = true;
+        self.ready = false;
+        self.attempts = 0;
+        self.takeover = Takeover::of(self.members.keys().copied());
+        for member in self.members.values_mut() {
+            member.lease = LeadLease::assumed(now);
+            member.reported = None;
+            member.next_fence = now;
+        }
+        for mandate in self.mandates.values_mut() {
+            if let Stage::Reserving(_) = mandate.stage {
+                mandate.stage = Stage::Idle;
+            }
+        }
+        out.push(LeadOutput::Note(LeadNote::TookOffice(self.term)));
+    }
+
+    fn handle_message(
+        &mut self,
+        now: BootTime,
+        from: MemberId,
+        message: ControlMessage,
+        out: &mut Vec<LeadOutput>,
+    ) {
+        use ControlMessage as M;
+        match message {
+            M::LeaseRequest { nonce, facts, held, term_seen } => {
+                self.handle_lease_request(now, from, nonce, term_seen, facts, held, out);
+            }
+            M::Report { term, facts, held } => self.handle_report(now, from, term, facts, held, out),
+            M::Reserved { replica, token } => self.handle_reserved(now, from, &replica, token, out),
+            M::Committed { replica, token } => self.handle_committed(now, from, &replica, token, out),
+            M::Closed { replica, token, reason, free } => {
+                self.handle_closed(now, from, &replica, token, &reason, free, out);
+            }
+            M::Stale { highest } => {
+                if highest > self.term {
+                    self.take_office(now, highest, out);
+                }
+            }
+            M::Status { replica, token, run } => self.handle_status(from, &replica, token, run),
+            M::BidRequest { request, context, demands } => {
+                self.handle_bid_request(now, from, request, &context, &demands, out);
+            }
+            M::Offer { term, epoch, mandate, replica, spec, node_selector, context } => {
+                let offer = offers::Offer { epoch, mandate, replica, spec, node_selector, context };
+                self.handle_offer(now, from, term, offer, out);
+            }
+            M::Recall { epoch, mandate, replica } => {
+                self.handle_recall(now, from, epoch, mandate, &replica, out);
+            }
+            _ => {}
+        }
+    }
+
+    /// What time alone brings about.
+    fn work(&mut self, now: BootTime, out: &mut Vec<LeadOutput>) {
+        self.fence_the_silent(now, out);
+        self.wait_out_the_lost(now, out);
+        if !self.ready && self.takeover.is_complete() {
+            self.ready = true;
+            out.push(LeadOutput::Note(LeadNote::Ready(self.term)));
+        }
+        self.forget_settled_history(now, out);
+        self.repeat_orders(now, out);
+        if self.ready {
+            self.place_all(now, out);
+        }
+    }
+
+    fn places_once(&self) -> bool {
+        self.mandates.values().all(|m| match m.stage {
+            Stage::Reserving(p) => p.token.term == self.term && p.token.mandate == m.mandate,
+            _ => true,
+        })
+    }
+
+    fn send(&self, to: MemberId, message: ControlMessage, out: &mut Vec<LeadOutput>) {
+        out.push(LeadOutput::Send { to, message });
+    }
+
+    fn name_of(&self, node: NodeId) -> NodeName {
+        self.members.get(&node).map_or_else(
+            // Only members are ever placed on, and members are never forgotten while they hold something.
+            || unknown_node(),
+            |member| member.name.clone(),
+        )
+    }
+
+    /// The present term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Whether every member has reported or was waited out.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// The members.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        self.members.iter().map(|(id, member)| (*id, member))
+    }
+
+    /// The mandates.
+    pub fn mandates(&self) -> impl Iterator<Item = (&ReplicaId, &Mandate)> {
+        self.mandates.iter()
+    }
+
+    /// When [`LeadInput::Tick`] is due next.
+    #[must_use]
+    pub fn next_tick(&self, now: BootTime) -> BootTime {
+        let mut next = now + self.config.resend;
+        for mandate in self.mandates.values() {
+            let due = match mandate.stage {
+                Stage::Idle => mandate.next_try,
+                Stage::Reserving(_) => mandate.give_up,
+                Stage::Committing(_) | Stage::Closing(_) => mandate.next_send,
+                Stage::Held(_) => continue,
+            };
+            next = next.min(due);
+        }
+        next.max(now + Micros::from_millis(5))
+    }
+}
+
+fn unknown_node() -> NodeName {
+    // A constant that is a valid name; `NodeName::new` cannot fail on it.
+    NodeName::new("unknown").unwrap_or_else(|_| unreachable!("a literal RFC 1123 label"))
+}
+
+#[cfg(test)]
+mod tests;

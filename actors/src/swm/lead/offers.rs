@@ -1,0 +1,261 @@
+//! Homes: bids, offers, recalls.
+
+use codeco_protocol::ids::{MemberId, ReplicaId};
+use codeco_protocol::messages::{AppContext, BidLine, ControlMessage, Demand};
+use codeco_protocol::token::{Epoch, MandateId, Term};
+use codeco_protocol::units::BootTime;
+use codeco_protocol::workload::{PartitionPolicy, WorkloadSpec};
+
+use super::{Lead, LeadNote, LeadOutput, LeadRecord, MANDATES_MAX, Mandate};
+use crate::swm::attempt::Stage;
+use crate::swm::score;
+
+/// What a home offers.
+pub(super) struct Offer {
+    pub(super) epoch: Epoch,
+    pub(super) mandate: MandateId,
+    pub(super) replica: ReplicaId,
+    pub(super) spec: WorkloadSpec,
+    pub(super) node_selector: Vec<(String, String)>,
+    pub(super) context: AppContext,
+}
+
+impl Lead {
+    pub(super) fn handle_offer(
+        &mut self,
+        now: BootTime,
+        from: MemberId,
+        term: Term,
+        offer: Offer,
+        out: &mut Vec<LeadOutput>,
+    ) {
+        if offer.epoch.owner != from {
+            out.push(LeadOutput::Note(LeadNote::Ignored(format!(
+                "{from:?} offered {} under the epoch of another home",
+                offer.replica
+            ))));
+            return;
+        }
+        if term != self.term {
+            let message = ControlMessage::LeadIs { term: self.term, cluster: self.config.cluster.clone() };
+            self.send(from, message, out);
+            return;
+        }
+        if !self.ready {
+            // Unanswered: until the takeover is complete a copy may run unseen.
+            return;
+        }
+        let Offer { epoch, mandate, replica, .. } = &offer;
+        if let Some(back) = self.handed_back.get(replica)
+            && (back.epoch, back.mandate) >= (*epoch, *mandate)
+        {
+            let (epoch, mandate, replica) = (*epoch, *mandate, replica.clone());
+            self.send(from, ControlMessage::Returned { term: self.term, epoch, mandate, replica }, out);
+            return;
+        }
+        match self.mandates.get(replica).map(|known| (known.epoch, known.mandate)) {
+            None => self.take_mandate(now, from, offer, out),
+            Some(known) if known == (*epoch, *mandate) => self.repeat_mandate(now, offer, out),
+            Some(known) => out.push(LeadOutput::Note(LeadNote::Ignored(format!(
+                "{replica}: offered under {epoch} mandate {}, held under {} mandate {}",
+                mandate.0, known.0, known.1.0
+            )))),
+        }
+    }
+
+    fn take_mandate(&mut self, now: BootTime, from: MemberId, offer: Offer, out: &mut Vec<LeadOutput>) {
+        let Offer { epoch, mandate, replica, spec, node_selector, context } = offer;
+        if self.mandates.len() >= MANDATES_MAX {
+            let reason = format!("the cluster already has {MANDATES_MAX} mandates");
+            let message = ControlMessage::Declined { term: self.term, epoch, mandate, replica, reason };
+            self.send(from, message, out);
+            return;
+        }
+        self.record(
+            LeadRecord::Mandated { replica: replica.clone(), epoch, mandate, spec, node_selector, context },
+            out,
+        );
+        if let Some(taken) = self.mandates.get_mut(&replica) {
+            taken.next_try = now;
+        }
+    }
+
+    /// The same mandate again: a repeat, or a newer specification.
+    fn repeat_mandate(&mut self, now: BootTime, offer: Offer, out: &mut Vec<LeadOutput>) {
+        let Offer { epoch, mandate, replica, spec, node_selector, context } = offer;
+        let Some(known) = self.mandates.get(&replica) else { return };
+        if spec.generation > known.spec.generation {
+            let kept = known.clone();
+            self.record(
+                LeadRecord::Mandated {
+                    replica: replica.clone(),
+                    epoch,
+                    mandate,
+                    spec,
+                    node_selector,
+                    context,
+                },
+                out,
+            );
+            if let Some(changed) = self.mandates.get_mut(&replica) {
+                let renewed = Mandate {
+                    spec: changed.spec.clone(),
+                    node_selector: changed.node_selector.clone(),
+                    context: changed.context.clone(),
+                    cause: "specification changed",
+                    accepted: false,
+                    next_try: now,
+                    ..kept
+                };
+                *changed = renewed;
+            }
+            self.close_if_unwanted(now, &replica, out);
+            return;
+        }
+        self.tell_home(&replica, out);
+    }
+
+    /// Says to the home where a replica is, if a node has promised the present specification.
+    pub(super) fn tell_home(&mut self, replica: &ReplicaId, out: &mut Vec<LeadOutput>) {
+        let Some(m) = self.mandates.get_mut(replica) else { return };
+        let Stage::Held(p) = m.stage else { return };
+        if m.recalled || m.placed_generation < m.spec.generation {
+            return;
+        }
+        m.accepted = true;
+        let (home, mandate, generation) = (m.epoch.owner, m.mandate, m.placed_generation);
+        let message = ControlMessage::Accepted {
+            term: self.term,
+            mandate,
+            replica: replica.clone(),
+            generation,
+            node: self.name_of(p.node),
+            token: p.token,
+        };
+        self.send(home, message, out);
+    }
+
+    pub(super) fn handle_recall(
+        &mut self,
+        now: BootTime,
+        from: MemberId,
+        epoch: Epoch,
+        mandate: MandateId,
+        replica: &ReplicaId,
+        out: &mut Vec<LeadOutput>,
+    ) {
+        if epoch.owner != from || !self.ready {
+            return;
+        }
+        let returned = ControlMessage::Returned { term: self.term, epoch, mandate, replica: replica.clone() };
+        match self.mandates.get_mut(replica) {
+            Some(known) if (known.epoch, known.mandate) == (epoch, mandate) => {
+                if !known.recalled {
+                    self.record(LeadRecord::Recalled { replica: replica.clone() }, out);
+                }
+                self.close_if_unwanted(now, replica, out);
+            }
+            // A newer mandate is held: the one recalled is long gone.
+            Some(known) if (known.epoch, known.mandate) > (epoch, mandate) => self.send(from, returned, out),
+            Some(_) => {}
+            None => {
+                let known = self
+                    .handed_back
+                    .get(replica)
+                    .is_some_and(|back| (back.epoch, back.mandate) >= (epoch, mandate));
+                if !known {
+                    // Never seen here: from now on a late offer of it is refused, and a late copy stopped.
+                    self.record(LeadRecord::HandedBack { replica: replica.clone(), epoch, mandate }, out);
+                }
+                self.send(from, returned, out);
+            }
+        }
+    }
+
+    /// Stops the copy of a mandate that was recalled or whose specification has changed; hands it back if none runs.
+    pub(super) fn close_if_unwanted(
+        &mut self,
+        now: BootTime,
+        replica: &ReplicaId,
+        out: &mut Vec<LeadOutput>,
+    ) {
+        let Some(m) = self.mandates.get_mut(replica) else { return };
+        let outdated = m.stage.placement().is_some() && m.placed_generation < m.spec.generation;
+        if !m.recalled && !outdated {
+            return;
+        }
+        if m.stage.close() {
+            m.next_send = now;
+        } else if m.recalled {
+            self.hand_back(replica, None, out);
+        } else {
+            m.next_try = now;
+        }
+    }
+
+    /// Gives a mandate back to its home: no copy of it runs in this cluster and none ever will.
+    pub(super) fn hand_back(
+        &mut self,
+        replica: &ReplicaId,
+        declined: Option<String>,
+        out: &mut Vec<LeadOutput>,
+    ) {
+        let Some(m) = self.mandates.get(replica) else { return };
+        debug_assert!(!m.stage.may_run(), "a mandate goes back only when no copy may run");
+        let (epoch, mandate, home) = (m.epoch, m.mandate, m.epoch.owner);
+        self.record(LeadRecord::HandedBack { replica: replica.clone(), epoch, mandate }, out);
+        let (term, replica) = (self.term, replica.clone());
+        let why = declined.clone().unwrap_or_else(|| "recalled by its home".into());
+        out.push(LeadOutput::Note(LeadNote::HandedBack(replica.clone(), why)));
+        let message = match declined {
+            Some(reason) => ControlMessage::Declined { term, epoch, mandate, replica, reason },
+            None => ControlMessage::Returned { term, epoch, mandate, replica },
+        };
+        self.send(home, message, out);
+    }
+
+    /// Answers what a whole application would cost here, placing its replicas one after the other on a scratch view.
+    pub(super) fn handle_bid_request(
+        &mut self,
+        now: BootTime,
+        from: MemberId,
+        request: u64,
+        context: &AppContext,
+        demands: &[Demand],
+        out: &mut Vec<LeadOutput>,
+    ) {
+        if !self.ready {
+            return;
+        }
+        let mut given: Vec<(&Demand, codeco_protocol::ids::NodeId)> = Vec::new();
+        let mut lines = Vec::with_capacity(demands.len());
+        for demand in demands {
+            let mut sites = self.sites(now, context, &demand.replica, &Default::default());
+            for site in &mut sites {
+                for (other, node) in &given {
+                    if *node == site.id {
+                        site.free = site.free.minus(&other.resources);
+                        site.copies += u32::from(other.replica.service == demand.replica.service);
+                    }
+                }
+            }
+            let ranking = score::rank(&sites, &demand.resources, &demand.node_selector, context.profile);
+            let answer = match ranking.best() {
+                Some(best) => {
+                    given.push((demand, best.id));
+                    Ok((best.total, self.name_of(best.id)))
+                }
+                None => Err(ranking.reasons()),
+            };
+            lines.push(BidLine { replica: demand.replica.clone(), answer });
+        }
+        let cluster = self.config.cluster.clone();
+        self.send(from, ControlMessage::Bid { request, term: self.term, cluster, lines }, out);
+    }
+
+    /// Whether a copy that may run without lease keeps a mandate from going back.
+    pub(super) fn leaves_autonomous_copies(&self, replica: &ReplicaId) -> bool {
+        self.mandates.get(replica).is_some_and(|m| m.spec.partition == PartitionPolicy::Autonomous)
+            && self.owed.values().any(|list| list.contains_key(replica))
+    }
+}

@@ -1,0 +1,209 @@
+//! What a lead writes down before it acts.
+
+use bincode::{Decode, Encode};
+use codeco_protocol::ids::{NodeId, NodeName, ReplicaId};
+use codeco_protocol::messages::{AppContext, RunPhase};
+use codeco_protocol::token::{Epoch, MandateId, Term, Token};
+use codeco_protocol::units::BootTime;
+use codeco_protocol::workload::WorkloadSpec;
+
+use super::{HandedBack, Lead, LeadOutput, Mandate, Member};
+use crate::swm::attempt::Stage;
+use crate::swm::lease::LeadLease;
+
+/// One record of a lead's journal. Variants are append-only.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum LeadRecord {
+    /// A term begins.
+    Term(Term),
+    /// A node belongs to the cluster.
+    Enrolled {
+        /// The node.
+        node: NodeId,
+        /// Its name.
+        name: NodeName,
+    },
+    /// A mandate was taken, or its specification has changed.
+    Mandated {
+        /// The replica.
+        replica: ReplicaId,
+        /// The home's epoch.
+        epoch: Epoch,
+        /// The mandate.
+        mandate: MandateId,
+        /// What to run.
+        spec: WorkloadSpec,
+        /// Labels its node must have.
+        node_selector: Vec<(String, String)>,
+        /// The application.
+        context: AppContext,
+    },
+    /// The home wants a mandate back.
+    Recalled {
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// A mandate goes back.
+    HandedBack {
+        /// The replica.
+        replica: ReplicaId,
+        /// The home's epoch.
+        epoch: Epoch,
+        /// The mandate.
+        mandate: MandateId,
+    },
+    /// A copy was left behind on a lost node.
+    Owed {
+        /// The node.
+        node: NodeId,
+        /// The replica.
+        replica: ReplicaId,
+        /// The copy's token.
+        token: Token,
+    },
+    /// That copy is gone, or was taken back.
+    Settled {
+        /// The node.
+        node: NodeId,
+        /// The replica.
+        replica: ReplicaId,
+    },
+    /// Mandates that went back under older terms are forgotten: every member has reported since.
+    HistoryForgotten,
+}
+
+impl Lead {
+    pub(super) fn replay(&mut self, record: &LeadRecord) {
+        match record {
+            LeadRecord::Term(term) => self.term = self.term.max(*term),
+            LeadRecord::Enrolled { node, name } => {
+                self.members.insert(*node, Member::new(name.clone(), BootTime(0)));
+            }
+            LeadRecord::Mandated { replica, epoch, mandate, spec, node_selector, context } => {
+                let fresh = Mandate::new(
+                    *epoch,
+                    *mandate,
+                    spec.clone(),
+                    node_selector.clone(),
+                    context.clone(),
+                    BootTime(0),
+                );
+                self.mandates.insert(replica.clone(), fresh);
+            }
+            LeadRecord::Recalled { replica } => {
+                if let Some(mandate) = self.mandates.get_mut(replica) {
+                    mandate.recalled = true;
+                }
+            }
+            LeadRecord::HandedBack { replica, epoch, mandate } => {
+                self.mandates.remove(replica);
+                let back = HandedBack { epoch: *epoch, mandate: *mandate, term: self.term };
+                self.handed_back.insert(replica.clone(), back);
+            }
+            LeadRecord::Owed { node, replica, token } => {
+                self.owed.entry(*node).or_default().insert(replica.clone(), *token);
+            }
+            LeadRecord::Settled { node, replica } => {
+                if let Some(list) = self.owed.get_mut(node) {
+                    list.remove(replica);
+                    if list.is_empty() {
+                        self.owed.remove(node);
+                    }
+                }
+            }
+            LeadRecord::HistoryForgotten => {
+                let term = self.term;
+                self.handed_back.retain(|_, back| back.term >= term);
+            }
+        }
+    }
+
+    /// Applies a record and has it written.
+    pub(super) fn record(&mut self, record: LeadRecord, out: &mut Vec<LeadOutput>) {
+        self.replay(&record);
+        out.push(LeadOutput::Journal(record));
+    }
+
+    /// The records that stand for the present state: a compacted journal.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<LeadRecord> {
+        let mut records = vec![LeadRecord::Term(self.term)];
+        for (node, member) in &self.members {
+            records.push(LeadRecord::Enrolled { node: *node, name: member.name.clone() });
+        }
+        // History before mandates: replaying a mandate that went back would remove a newer one.
+        for (replica, back) in &self.handed_back {
+            records.push(LeadRecord::HandedBack {
+                replica: replica.clone(),
+                epoch: back.epoch,
+                mandate: back.mandate,
+            });
+        }
+        for (replica, m) in &self.mandates {
+            records.push(LeadRecord::Mandated {
+                replica: replica.clone(),
+                epoch: m.epoch,
+                mandate: m.mandate,
+                spec: m.spec.clone(),
+                node_selector: m.node_selector.clone(),
+                context: m.context.clone(),
+            });
+            if m.recalled {
+                records.push(LeadRecord::Recalled { replica: replica.clone() });
+            }
+        }
+        for (node, list) in &self.owed {
+            for (replica, token) in list {
+                records.push(LeadRecord::Owed { node: *node, replica: replica.clone(), token: *token });
+            }
+        }
+        records
+    }
+}
+
+impl Member {
+    pub(super) fn new(name: NodeName, now: BootTime) -> Self {
+        Self {
+            name,
+            facts: None,
+            heard: None,
+            lease: LeadLease::assumed(now),
+            reported: None,
+            held: std::collections::BTreeMap::new(),
+            refused_with: None,
+            lost: false,
+            next_fence: now,
+        }
+    }
+}
+
+impl Mandate {
+    pub(super) fn new(
+        epoch: Epoch,
+        mandate: MandateId,
+        spec: WorkloadSpec,
+        node_selector: Vec<(String, String)>,
+        context: AppContext,
+        now: BootTime,
+    ) -> Self {
+        Self {
+            epoch,
+            mandate,
+            spec,
+            node_selector,
+            context,
+            stage: Stage::Idle,
+            recalled: false,
+            run: RunPhase::Waiting,
+            placed_generation: 0,
+            accepted: false,
+            refused: std::collections::BTreeSet::new(),
+            cause: "new",
+            next_try: now,
+            next_send: now,
+            give_up: now,
+            idle_since: None,
+            told_unplaceable: false,
+        }
+    }
+}
