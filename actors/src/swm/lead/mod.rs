@@ -340,7 +340,7 @@ impl Lead {
     fn name_of(&self, node: NodeId) -> NodeName {
         self.members.get(&node).map_or_else(
             // Only members are ever placed on, and members are never forgotten while they hold something.
-            || unknown_node(),
+            unknown_node,
             |member| member.name.clone(),
         )
     }

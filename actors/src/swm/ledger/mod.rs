@@ -324,7 +324,7 @@ impl Ledger {
             LedgerInput::RoundTrips(list) => self.round_trips = list,
             LedgerInput::Listed(running) => self.handle_listed(now, &running, out),
             LedgerInput::Runtime { replica, token, fact } => {
-                self.handle_runtime(now, &replica, token, &fact, out)
+                self.handle_runtime(now, &replica, token, &fact, out);
             }
         }
         debug_assert!(self.keeps_its_promises(), "I1: never more promised than there is");
