@@ -37,7 +37,7 @@ impl WaitHistogram {
         let mut seen = 0;
         counts.iter().enumerate().find_map(|(bucket, count)| {
             seen += count;
-            (total > 0 && seen >= rank).then_some(1 << bucket)
+            (seen >= rank).then_some(1 << bucket)
         })
     }
 }

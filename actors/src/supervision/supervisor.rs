@@ -265,8 +265,8 @@ impl SupervisorState {
                     self.children[child.0].entry.set_state(ActorState::Restarting);
                     self.tell(child, EventKind::Restarting { after });
                 }
-                // Errors only say that the supervisor itself is gone.
-                let _ = myself.send_after(after, move || SupervisorMessage::RestartDue(ticket));
+                // Its end is of no interest: it fails only when the supervisor itself is gone.
+                drop(myself.send_after(after, move || SupervisorMessage::RestartDue(ticket)));
             }
             Action::GiveUp { children, failures } => self.give_up(&children, failures),
             Action::Rest(child) => {
