@@ -1,4 +1,6 @@
 //! The components of CODECO (ACM, MDM, NetMA, SWM), their supervision and their introspection.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod mailbox;
+pub mod supervision;
 pub mod swm;
