@@ -15,3 +15,21 @@ pub mod mandate;
 pub mod score;
 pub mod slot;
 pub mod takeover;
+
+use codeco_protocol::wire::WireMessage;
+
+/// Kinds of this crate's records. Append only; never reuse a number.
+impl WireMessage for ledger::LedgerRecord {
+    const KIND: u16 = 32;
+    const MAX_LEN: usize = 512 << 10;
+}
+
+impl WireMessage for lead::LeadRecord {
+    const KIND: u16 = 33;
+    const MAX_LEN: usize = 512 << 10;
+}
+
+impl WireMessage for home::HomeRecord {
+    const KIND: u16 = 34;
+    const MAX_LEN: usize = 1 << 20;
+}
