@@ -4,6 +4,7 @@
 //! Two families of types live here and never mix. Types people see (manifest, HTTP API, command line) are in
 //! [`api`] and are serde types; types machines exchange are bincode types and only ever pass through [`wire`].
 
+pub mod api;
 pub mod ids;
 pub mod resources;
 pub mod token;
