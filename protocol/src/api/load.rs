@@ -16,6 +16,9 @@ pub const FILE_DOCUMENTS_MAX: usize = 64;
 /// Most errors told of one file.
 pub const FILE_ERRORS_MAX: usize = 64;
 
+/// Most bytes read again to tell the lines of errors; errors after that come without.
+const SEARCH_BYTES_MAX: usize = 1024 * 1024;
+
 /// Reads every application of a file. `file_name` appears in messages, and `.json` at its end says what is in it.
 ///
 /// # Errors
@@ -42,9 +45,18 @@ pub fn load_manifests(file_name: &str, text: &str) -> Result<Vec<CodecoApp>, Vec
         let found = format!("{} documents", chunks.len());
         return Err(vec![whole(found, format!("at most {FILE_DOCUMENTS_MAX}"))]);
     }
-    let mut file =
-        File { name: file_name, json, apps: Vec::new(), errors: Vec::new(), seen: BTreeSet::new() };
+    let mut file = File {
+        name: file_name,
+        json,
+        apps: Vec::new(),
+        errors: Vec::new(),
+        search_bytes: SEARCH_BYTES_MAX,
+        seen: BTreeSet::new(),
+    };
     for chunk in &chunks {
+        if file.errors.len() >= FILE_ERRORS_MAX {
+            break;
+        }
         file.read(*chunk);
     }
     if file.documents() == 0 {
@@ -67,6 +79,8 @@ struct File<'a> {
     /// One per document with content; `None` where it was wrong.
     apps: Vec<Option<CodecoApp>>,
     errors: Vec<ManifestError>,
+    /// Bytes that may still be read again to find lines.
+    search_bytes: usize,
     /// Namespace and name of those before.
     seen: BTreeSet<(String, String)>,
 }
@@ -110,15 +124,16 @@ impl File<'_> {
                 hint: problem.hint,
             })
             .collect();
-        errors.sort_by_key(|error| error.line);
+        errors.sort_by_key(|error| error.line.unwrap_or(u64::MAX));
         self.errors.append(&mut errors);
     }
 
-    fn line(&self, chunk: Chunk<'_>, path: &Path) -> Option<u64> {
-        // Each search reads the document again: not worth it once there is more to tell than anybody reads.
-        if self.json || self.errors.len() > FILE_ERRORS_MAX {
+    fn line(&mut self, chunk: Chunk<'_>, path: &Path) -> Option<u64> {
+        if self.json {
             return None;
         }
+        // Each search reads the document again.
+        self.search_bytes = self.search_bytes.checked_sub(chunk.text.len())?;
         line_of(chunk.text, path).map(|line| line + chunk.lines_before)
     }
 

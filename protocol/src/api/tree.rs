@@ -4,7 +4,8 @@
 use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::read::{Path, Report};
@@ -85,20 +86,9 @@ pub(super) fn parse(text: &str, json: bool, report: &Report) -> Result<Value, Tr
         return Err(TreeError::Limit { found: "too many opening brackets".to_owned(), expected });
     }
     let seed = Tree { budget: &budget, report, path: Path::root(), depth: 0 };
-    let (message, line) = if json {
-        let mut deserializer = serde_json::Deserializer::from_str(text);
-        match seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value)) {
-            Ok(value) => return Ok(value),
-            Err(error) => (error.to_string(), u64::try_from(error.line()).ok()),
-        }
-    } else {
-        match seed.deserialize(serde_yaml_ng::Deserializer::from_str(text)) {
-            Ok(value) => return Ok(value),
-            Err(error) => {
-                let line = error.location().and_then(|at| u64::try_from(at.line()).ok());
-                (error.to_string(), line)
-            }
-        }
+    let (message, line) = match if json { read_json(text, seed) } else { read_yaml(text, seed) } {
+        Ok(value) => return Ok(value),
+        Err(error) => error,
     };
     if let Some((found, expected)) = budget.broken.take() {
         return Err(TreeError::Limit { found, expected });
@@ -107,6 +97,30 @@ pub(super) fn parse(text: &str, json: bool, report: &Report) -> Result<Value, Tr
         return Err(TreeError::Tab { line });
     }
     Err(TreeError::Syntax { message: without_places(&message), line })
+}
+
+/// The parser's message and line.
+type Refusal = (String, Option<u64>);
+
+fn read_json(text: &str, seed: Tree<'_>) -> Result<Value, Refusal> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let value = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    value.map_err(|error| (error.to_string(), u64::try_from(error.line()).ok()))
+}
+
+fn read_yaml(text: &str, seed: Tree<'_>) -> Result<Value, Refusal> {
+    let refusal = |error: serde_yaml_ng::Error| {
+        (error.to_string(), error.location().and_then(|at| u64::try_from(at.line()).ok()))
+    };
+    let mut documents = serde_yaml_ng::Deserializer::from_str(text);
+    let Some(document) = documents.next() else { return Ok(Value::Null) };
+    let value = seed.deserialize(document).map_err(refusal)?;
+    // What follows a whole document is a slip of syntax: markers were split at before.
+    match documents.next().map(IgnoredAny::deserialize) {
+        None => Ok(value),
+        Some(Err(error)) => Err(refusal(error)),
+        Some(Ok(_)) => Err(("text after the end of the document".to_owned(), None)),
+    }
 }
 
 /// The line of a tab in the indentation, at the place of a syntax error or the line before.

@@ -20,6 +20,9 @@ impl<'a> Fields<'a> {
     /// Notes every field that is not in `known`. `elsewhere` says where a field of that name does belong.
     pub(crate) fn only(&self, known: &[&str], ignored: &[&str], elsewhere: &[(&str, &str)]) {
         for (key, value) in self.object {
+            if self.node.report.is_full() {
+                return;
+            }
             if known.contains(&key.as_str()) || ignored.contains(&key.as_str()) {
                 continue;
             }

@@ -53,6 +53,11 @@ impl Report {
         }
     }
 
+    /// Whether further problems are dropped: then it is not worth finding good words for them.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.borrow().len() >= PROBLEMS_MAX
+    }
+
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.0.into_inner()
     }
