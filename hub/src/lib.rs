@@ -1,1 +1,4 @@
 //! The hub of CODECO: the Deployment's process, ACM, and the HTTP API.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod fleet;
