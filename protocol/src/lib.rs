@@ -10,6 +10,7 @@ pub mod identity;
 pub mod ids;
 pub mod resources;
 pub mod token;
+pub mod transport;
 pub mod units;
 pub mod wire;
 pub mod workload;
