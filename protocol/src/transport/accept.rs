@@ -74,6 +74,19 @@ async fn serve(
         }
     };
     let joins = is_join(&connection);
+    // Strangers get a budget of their own, so that they cannot keep members out.
+    let permit = if joins {
+        drop(permit);
+        let Ok(permit) = shared.joins.clone().try_acquire_owned() else {
+            let reason = RefusalReason::TooManyHandshakes;
+            let detail = "too many want to join at the moment";
+            connection.close(CloseReason::Refused(reason).code(), detail.as_bytes());
+            return shared.meter.refuse(peer, reason, detail);
+        };
+        permit
+    } else {
+        permit
+    };
     let served = async {
         if joins {
             join::serve(&connection, &shared).await
@@ -81,7 +94,12 @@ async fn serve(
             serve_member(&connection, &shared, &deliver).await
         }
     };
-    let late = || (RefusalReason::HandshakeTimeout, "the first message did not come in time".to_owned());
+    let late = || {
+        (
+            RefusalReason::HandshakeTimeout,
+            "hello and hand-over, or the join, were not over in time".to_owned(),
+        )
+    };
     match timeout_at(deadline, served).await.unwrap_or_else(|_| Err(late())) {
         Ok(()) if joins => join::linger(&connection, &shared).await,
         Ok(()) => {}
@@ -110,7 +128,8 @@ async fn serve_member(
     let deadline = shared.limits.handshake_deadline;
     let protocol = hello::answer(connection, deadline).await.map_err(|e| (e.reason(), e.to_string()))?;
     let peer =
-        PeerConnection::new(connection.clone(), facts, protocol, false, deadline, shared.meter.clone());
+        PeerConnection::new(connection.clone(), facts, protocol, false, deadline, shared.meter.clone())
+            .ok_or_else(|| (RefusalReason::HandshakeFailed, "TLS exports no keys".to_owned()))?;
     // If nobody takes it before the deadline, it is closed like any other that came too late.
     if deliver.send(peer).await.is_ok() {
         shared.meter.accepted.fetch_add(1, Ordering::Relaxed);

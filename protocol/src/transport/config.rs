@@ -24,6 +24,8 @@ pub struct Limits {
     /// From this many handshakes under way, unvalidated addresses are asked to prove that they receive what we send
     /// (QUIC Retry, RFC 9000 §8.1.2): one more round trip, but no memory for forged addresses. 32.
     pub retry_from: usize,
+    /// Joins under way at once. 32. More are refused: the joining side tries again.
+    pub joins_max: usize,
     /// Time for handshake and hello together, or for a whole join. 5 s.
     pub handshake_deadline: Duration,
     /// A connection without a sign of life for this long is lost. 5 s; so a killed peer is noticed here at the latest.
@@ -54,6 +56,7 @@ impl Default for Limits {
             connections_max: 1_024,
             handshakes_max: 256,
             retry_from: 32,
+            joins_max: 32,
             handshake_deadline: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(5),
             keep_alive: Duration::from_secs(1),

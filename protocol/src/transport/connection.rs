@@ -38,6 +38,9 @@ pub enum ConnectionEnd {
     /// No sign of life for the idle time-out.
     #[error("no sign of life from the peer")]
     TimedOut,
+    /// The peer does not know this connection any more: it has restarted (QUIC stateless reset, RFC 9000 §10.3).
+    #[error("the peer has restarted and does not know this connection any more")]
+    Forgotten,
     /// Anything else.
     #[error("connection failed: {detail}")]
     Failed {
@@ -51,6 +54,7 @@ impl From<ConnectionError> for ConnectionEnd {
         match error {
             ConnectionError::LocallyClosed => Self::ByUs,
             ConnectionError::TimedOut => Self::TimedOut,
+            ConnectionError::Reset => Self::Forgotten,
             ConnectionError::ApplicationClosed(close) => Self::ByPeer {
                 reason: CloseReason::of_code(close.error_code),
                 detail: String::from_utf8_lossy(&close.reason).chars().take(200).collect(),
@@ -148,6 +152,7 @@ impl PeerFacts {
 }
 
 impl PeerConnection {
+    /// `None` if TLS exports no keys, which it always does after a handshake.
     pub(super) fn new(
         quic: Connection,
         facts: PeerFacts,
@@ -155,14 +160,12 @@ impl PeerConnection {
         dialled: bool,
         kind_deadline: Duration,
         meter: Arc<Meter>,
-    ) -> Self {
+    ) -> Option<Self> {
         let mut binding = [0; 16];
-        // Fails only for absurd lengths (RFC 8446 §7.5 allows 255 hashes).
-        let exported = quic.export_keying_material(&mut binding, BINDING_LABEL, &[]);
-        debug_assert!(exported.is_ok(), "16 bytes can always be exported");
+        quic.export_keying_material(&mut binding, BINDING_LABEL, &[]).ok()?;
         let unnamed = Mutex::new(None);
         let inner = Inner { quic, facts, protocol, binding, dialled, kind_deadline, meter, unnamed };
-        Self { inner: Arc::new(inner) }
+        Some(Self { inner: Arc::new(inner) })
     }
 
     /// Who the peer is, by its certificate.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aws_lc_rs::hmac;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionError, Endpoint, EndpointConfig, Runtime, TokioRuntime};
 use tokio::sync::{Mutex, Semaphore, mpsc};
@@ -128,6 +129,8 @@ pub(super) struct Shared {
     pub(super) quic: Arc<quinn::TransportConfig>,
     /// One permit per handshake under way.
     pub(super) handshakes: Arc<Semaphore>,
+    /// One permit per join under way.
+    pub(super) joins: Arc<Semaphore>,
 }
 
 struct Inner {
@@ -156,17 +159,19 @@ impl Transport {
     ///
     /// # Errors
     /// [`BindError`].
-    pub fn bind(config: TransportConfig, credentials: Credentials) -> Result<Self, BindError> {
+    pub fn bind(config: TransportConfig, credentials: &Credentials) -> Result<Self, BindError> {
         let TransportConfig { listen, clock, admits, limits, join, refusals } = config;
         let quic = limits.quic().map_err(|name| BindError::Limit { name })?;
-        let slot = CredentialsSlot::new(credentials);
+        let slot = CredentialsSlot::new(credentials.clone());
         let meter = Arc::new(Meter::new(refusals));
         let tls = member_server_config(slot.clone(), clock.clone(), admits.clone())?;
-        let endpoint = open(listen, server_config(tls, &limits, quic.clone())?, meter.clone())
+        let reset_key = credentials.reset_key();
+        let endpoint = open(listen, server_config(tls, &limits, quic.clone())?, reset_key, meter.clone())
             .map_err(|source| BindError::Socket { addr: listen, source })?;
         let handshakes = Arc::new(Semaphore::new(limits.handshakes_max));
+        let joins = Arc::new(Semaphore::new(limits.joins_max));
         let (deliver, accepted) = mpsc::channel(limits.accept_queue_max.max(1));
-        let shared = Arc::new(Shared { slot, clock, admits, limits, join, meter, quic, handshakes });
+        let shared = Arc::new(Shared { slot, clock, admits, limits, join, meter, quic, handshakes, joins });
         let accept_task = tokio::spawn(accept::run(endpoint.clone(), shared.clone(), deliver)).abort_handle();
         let inner = Inner { endpoint, shared, accepted: Mutex::new(accepted), accept_task };
         Ok(Self { inner: Arc::new(inner) })
@@ -227,7 +232,8 @@ impl Transport {
                 ConnectError::NotTrusted { addr, reason: e.reason(), detail: e.to_string() }
             }
         })?;
-        Ok(PeerConnection::new(quic, facts, protocol, true, deadline, shared.meter.clone()))
+        PeerConnection::new(quic, facts, protocol, true, deadline, shared.meter.clone())
+            .ok_or_else(|| local("TLS exports no keys".to_owned()))
     }
 
     /// The next member that dialled us; `None` once the transport is closed. Cancel safe.
@@ -287,9 +293,16 @@ impl fmt::Debug for Transport {
     }
 }
 
-fn open(addr: SocketAddr, server: quinn::ServerConfig, meter: Arc<Meter>) -> io::Result<Endpoint> {
+/// `reset_key` stays the same over restarts. So a process that was killed can tell its peers, once it is back at its
+/// address, that their connections are gone, and they need not wait for the idle time-out.
+fn open(
+    addr: SocketAddr,
+    server: quinn::ServerConfig,
+    reset_key: [u8; 32],
+    meter: Arc<Meter>,
+) -> io::Result<Endpoint> {
     let mint = CidMint::new();
-    let mut config = EndpointConfig::default();
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset_key)));
     config.cid_generator(move || Box::new(mint)).grease_quic_bit(false).supported_versions(vec![1]);
     let runtime = Arc::new(TokioRuntime);
     let socket = runtime.wrap_udp_socket(std::net::UdpSocket::bind(addr)?)?;

@@ -29,7 +29,9 @@ pub(super) struct CidMint {
 
 impl CidMint {
     pub(super) fn new() -> Self {
-        Self { key: u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)) }
+        let mut key = [0; 16];
+        fill_random(&mut key);
+        Self { key: u128::from_le_bytes(key) }
     }
 
     fn tag(self, nonce: &[u8]) -> [u8; TAG_LEN] {
@@ -49,7 +51,7 @@ impl ConnectionIdGenerator for CidMint {
     fn generate_cid(&mut self) -> ConnectionId {
         let mut cid = [0; CID_LEN];
         let (nonce, tag) = cid.split_at_mut(NONCE_LEN);
-        fastrand::Rng::new().fill(nonce);
+        fill_random(nonce);
         tag.copy_from_slice(&self.tag(nonce));
         ConnectionId::new(&cid)
     }
@@ -63,23 +65,52 @@ impl ConnectionIdGenerator for CidMint {
     }
 }
 
-/// Whether a datagram cannot be from a peer of ours, whatever follows (RFC 9000 §17; bits are never greased here).
-fn is_garbage(datagram: &[u8], mint: CidMint) -> bool {
+/// Connection ids must not be guessed (RFC 9000 §5.1), but are no secrets: weak randomness is better than none.
+fn fill_random(bytes: &mut [u8]) {
+    if getrandom::fill(bytes).is_err() {
+        fastrand::Rng::new().fill(bytes);
+    }
+}
+
+/// What the first bytes of a datagram say about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Looks like a packet for us.
+    Good,
+    /// No packet of a connection of ours, but perhaps a stateless reset, which looks like one of somebody else's; or
+    /// a version nobody here speaks. quinn decides.
+    Unknown,
+    /// No QUIC at all.
+    Garbage,
+}
+
+/// Judges a datagram by RFC 9000 §17. The fixed bit is never greased here.
+fn judge(datagram: &[u8], mint: CidMint) -> Verdict {
     const LONG_HEADER: u8 = 0x80;
     const FIXED_BIT: u8 = 0x40;
     match datagram {
         [first, v @ .., _] if first & LONG_HEADER != 0 && v.len() >= 4 => {
             let version = u32::from_be_bytes([v[0], v[1], v[2], v[3]]);
-            !KNOWN_VERSIONS.contains(&version) || (version != 0 && first & FIXED_BIT == 0)
+            if !KNOWN_VERSIONS.contains(&version) {
+                Verdict::Unknown
+            } else if version != 0 && first & FIXED_BIT == 0 {
+                Verdict::Garbage
+            } else {
+                Verdict::Good
+            }
         }
-        [first, rest @ ..] if first & LONG_HEADER == 0 && rest.len() >= CID_LEN => {
-            first & FIXED_BIT == 0 || !mint.is_ours(&rest[..CID_LEN])
+        [first, rest @ ..] if first & (LONG_HEADER | FIXED_BIT) == FIXED_BIT && rest.len() >= CID_LEN => {
+            if mint.is_ours(&rest[..CID_LEN]) {
+                Verdict::Good
+            } else {
+                Verdict::Unknown
+            }
         }
-        _ => true,
+        _ => Verdict::Garbage,
     }
 }
 
-/// A UDP socket that counts garbage and keeps it from quinn.
+/// A UDP socket that counts what is not for us, and keeps garbage from quinn.
 pub(super) struct FilteredSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     mint: CidMint,
@@ -94,15 +125,15 @@ impl FilteredSocket {
     /// One entry may hold several datagrams of one sender, which the kernel joined. The entry is emptied only if all
     /// of them are garbage; otherwise quinn drops the bad ones by itself.
     fn sift(&self, buffer: &[u8], meta: &mut RecvMeta) {
-        let mut good = false;
+        let mut any = false;
         for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
-            if is_garbage(datagram, self.mint) {
+            let verdict = judge(datagram, self.mint);
+            any |= verdict != Verdict::Garbage;
+            if verdict != Verdict::Good {
                 self.meter.garbage(meta.addr);
-            } else {
-                good = true;
             }
         }
-        if !good {
+        if !any {
             meta.len = 0;
         }
     }
@@ -173,21 +204,17 @@ mod tests {
         let mut mint = CidMint { key: 1 };
         let short = [&[0x40][..], &mint.generate_cid(), &[7; 20]].concat();
         let initial = [&[0xc0, 0, 0, 0, 1][..], &[7; 40]].concat();
-        assert!(!is_garbage(&short, mint));
-        assert!(!is_garbage(&initial, mint));
-        let without_fixed_bit = [&[0x00][..], &short[1..]].concat();
+        assert_eq!(judge(&short, mint), Verdict::Good);
+        assert_eq!(judge(&initial, mint), Verdict::Good);
+
         let of_another_life = [&[0x40][..], &[9; 30]].concat();
         let of_another_version = [&[0xc0, 0xba, 0xba, 0, 1][..], &[7; 40]].concat();
-        for garbage in [
-            &[][..],
-            &[0x40],
-            &[0xff; 5],
-            b"GET / HTTP/1.1",
-            &without_fixed_bit,
-            &of_another_life,
-            &of_another_version,
-        ] {
-            assert!(is_garbage(garbage, mint), "{garbage:?}");
+        assert_eq!(judge(&of_another_life, mint), Verdict::Unknown);
+        assert_eq!(judge(&of_another_version, mint), Verdict::Unknown);
+
+        let without_fixed_bit = [&[0x00][..], &short[1..]].concat();
+        for garbage in [&[][..], &[0x40], &[0xff; 5], b"\x16\x03\x01 not QUIC", &without_fixed_bit] {
+            assert_eq!(judge(garbage, mint), Verdict::Garbage, "{garbage:?}");
         }
     }
 }

@@ -38,7 +38,7 @@ async fn agent_with_a_token_becomes_a_member_and_connects() {
     assert_eq!(credentials.identity().role, node_of("north"));
     assert_eq!(credentials.trust_domain(), fleet.ca.trust_domain());
 
-    let node = fleet.member_with(credentials, |_| {});
+    let node = fleet.member_with(&credentials, |_| {});
     let (near, far) = soon("a connection", async {
         tokio::join!(node.transport.connect(hub.addr, Expected::Hub), hub.transport.accept())
     })

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use codeco_protocol::identity::Expected;
 use codeco_protocol::ids::Role;
 use codeco_protocol::transport::{
-    CloseReason, ConnectError, ConnectionEnd, DatagramError, RefusalReason, StreamKind,
+    CloseReason, ConnectError, ConnectionEnd, DatagramError, RefusalReason, StreamKind, Transport,
+    TransportConfig,
 };
 
 use crate::stage::{Fleet, cluster, connected, hasty, must_echo, must_still_serve, node_of, soon};
@@ -69,7 +70,7 @@ async fn member_of_the_wrong_role_or_name_is_refused_by_the_one_who_dials() {
 #[tokio::test]
 async fn member_of_a_role_not_admitted_is_refused_by_the_one_who_accepts() {
     let fleet = Fleet::new();
-    let mut picky = fleet.member_with(fleet.credentials(node_of("north")), |config| {
+    let mut picky = fleet.member_with(&fleet.credentials(node_of("north")), |config| {
         config.admits = Expected::OneOf(vec![Expected::Hub, Expected::NodeOf(cluster("good"))]);
     });
     let stranger = fleet.member(node_of("south"));
@@ -96,6 +97,44 @@ async fn stream_of_unknown_kind_is_reset_while_its_connection_lives_on() {
     let refusal = hub.must_have_refused(RefusalReason::UnknownStreamKind).await;
     assert!(refusal.detail.contains("starts with 6"), "{refusal}");
     must_still_serve(&fleet, &hub).await;
+}
+
+#[tokio::test]
+async fn peer_of_a_member_that_was_killed_learns_of_it_as_soon_as_that_is_back() {
+    let fleet = Fleet::new();
+    let patient = |config: &mut TransportConfig| {
+        config.limits.idle_timeout = Duration::from_secs(600);
+        config.limits.keep_alive = Duration::from_millis(50);
+    };
+    let node = fleet.member_with(&fleet.credentials(node_of("north")), patient);
+    let credentials = fleet.credentials(Role::Hub);
+
+    // The hub lives in a runtime of its own, which dies without another packet, as under SIGKILL.
+    let life = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let hub = {
+        let _inside = life.enter();
+        fleet.member_with(&credentials, patient)
+    };
+    let addr = hub.addr;
+    let (near, far) = connected(&node, &hub).await;
+    life.shutdown_background();
+    drop((hub, far));
+    let reborn = soon("the port", async {
+        loop {
+            let config = TransportConfig { listen: addr, ..fleet.config() };
+            match Transport::bind(config, &credentials) {
+                Ok(transport) => break transport,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await;
+    assert_eq!(soon("the end", near.closed()).await, ConnectionEnd::Forgotten);
+    let (again, _far) = soon("a connection", async {
+        tokio::join!(node.transport.connect(addr, Expected::Hub), reborn.accept())
+    })
+    .await;
+    assert_eq!(*again.unwrap().identity(), reborn.identity());
 }
 
 #[tokio::test]
@@ -134,7 +173,8 @@ async fn closing_everything_tells_each_peer_the_reason() {
 #[tokio::test]
 async fn member_beyond_the_connection_limit_is_refused_until_another_leaves() {
     let fleet = Fleet::new();
-    let mut hub = fleet.member_with(fleet.credentials(Role::Hub), |config| config.limits.connections_max = 1);
+    let mut hub =
+        fleet.member_with(&fleet.credentials(Role::Hub), |config| config.limits.connections_max = 1);
     let first = fleet.member(node_of("north"));
     let (near, far) = connected(&first, &hub).await;
     let second = fleet.member(node_of("south"));
@@ -154,7 +194,7 @@ async fn member_beyond_the_connection_limit_is_refused_until_another_leaves() {
 #[tokio::test]
 async fn members_under_load_prove_their_address_and_get_in_all_the_same() {
     let fleet = Fleet::new();
-    let hub = fleet.member_with(fleet.credentials(Role::Hub), |config| config.limits.retry_from = 0);
+    let hub = fleet.member_with(&fleet.credentials(Role::Hub), |config| config.limits.retry_from = 0);
     must_still_serve(&fleet, &hub).await;
     assert_eq!(hub.transport.stats().retries, 1);
 }
@@ -174,7 +214,7 @@ async fn credentials_renewed_while_connected_drop_nothing_and_serve_new_connecti
 #[tokio::test]
 async fn dialling_where_nobody_listens_ends_at_the_deadline() {
     let fleet = Fleet::new();
-    let node = fleet.member_with(fleet.credentials(node_of("north")), |config| config.limits = hasty());
+    let node = fleet.member_with(&fleet.credentials(node_of("north")), |config| config.limits = hasty());
     // Bound, so that no other process answers there, but nobody reads.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let error = node.transport.connect(silent.local_addr().unwrap(), Expected::Hub).await.unwrap_err();

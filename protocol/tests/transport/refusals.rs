@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use codeco_protocol::identity::{ALPN_MEMBER, Credentials, Expected, MemberKey, join_client_config};
 use codeco_protocol::ids::Role;
-use codeco_protocol::transport::{ConnectError, RefusalReason};
+use codeco_protocol::transport::{ConnectError, RefusalReason, StreamKind};
 use quinn::crypto::rustls::QuicClientConfig;
 
 use crate::stage::{Fleet, Member, connected, hasty, loopback, must_echo, must_still_serve, node_of, soon};
@@ -101,7 +101,7 @@ async fn member_whose_certificate_has_expired_is_refused_by_both_sides() {
     let hour = Duration::from_secs(3600);
     let mut hub = fleet.member(Role::Hub);
     let short_lived = fleet.credentials_for(node_of("north"), hour);
-    let mut node = fleet.member_with(short_lived, |_| {});
+    let mut node = fleet.member_with(&short_lived, |_| {});
     let (near, far) = connected(&node, &hub).await;
 
     fleet.clock.advance(2 * hour);
@@ -129,11 +129,11 @@ async fn wall_clock_set_back_does_not_bring_an_expired_certificate_to_life() {
     let fleet = Fleet::new();
     let hour = Duration::from_secs(3600);
     // Certificates that will be valid for long were made two hours from now, as far as the hub's journal goes.
-    let node = fleet.member_with(fleet.credentials_for(node_of("north"), hour), |_| {});
+    let node = fleet.member_with(&fleet.credentials_for(node_of("north"), hour), |_| {});
     let clock = fleet.clock.trust_clock();
     clock.raise_floor(codeco_protocol::units::WallTime(fleet.clock.now().0 + 2 * 3_600_000));
     assert!(clock.is_behind());
-    let mut hub = fleet.member_with(fleet.credentials(Role::Hub), |config| config.clock = clock);
+    let mut hub = fleet.member_with(&fleet.credentials(Role::Hub), |config| config.clock = clock);
     assert!(node.transport.connect(hub.addr, Expected::Hub).await.is_err());
     hub.must_have_refused(RefusalReason::CertificateExpired).await;
     must_still_serve(&fleet, &hub).await;
@@ -171,11 +171,50 @@ async fn garbage_on_the_port_is_counted_while_a_good_connection_keeps_working() 
 #[tokio::test]
 async fn member_that_shakes_hands_and_then_says_nothing_is_refused_at_the_deadline() {
     let fleet = Fleet::new();
-    let mut hub = fleet.member_with(fleet.credentials(Role::Hub), |config| config.limits = hasty());
+    let mut hub = fleet.member_with(&fleet.credentials(Role::Hub), |config| config.limits = hasty());
     let silent = impostor(&fleet, &fleet.credentials(node_of("north")));
     let end = end_of_stranger(&hub, silent).await;
-    assert!(end.contains("in time"), "{end}");
+    assert!(end.contains("not over in time"), "{end}");
     hub.must_have_refused(RefusalReason::HandshakeTimeout).await;
+    must_still_serve(&fleet, &hub).await;
+}
+
+#[tokio::test]
+async fn member_of_a_later_version_says_hello_in_golden_bytes_and_loses_only_its_unknown_stream() {
+    let fleet = Fleet::new();
+    let mut hub = fleet.member(Role::Hub);
+    let (endpoint, config) = impostor(&fleet, &fleet.credentials(node_of("north")));
+    let connection = endpoint.connect_with(config, hub.addr, "codeco").unwrap().await.unwrap();
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    // Stream kind; kind, flags and length of the message; «I speak 1 to 9».
+    send.write_all(&[1, 1, 0, 0, 0, 2, 0, 0, 0, 1, 9]).await.unwrap();
+    let welcome = soon("the welcome", receive.read_to_end(100)).await.unwrap();
+    assert_eq!(welcome, [2, 0, 0, 0, 1, 0, 0, 0, 1], "then let it be 1");
+
+    let far = soon("the connection", hub.transport.accept()).await.unwrap();
+    let (mut odd, mut answer) = connection.open_bi().await.unwrap();
+    odd.write_all(&[0xee]).await.unwrap();
+    let (mut good, _) = connection.open_bi().await.unwrap();
+    good.write_all(&[2]).await.unwrap();
+    let (kind, _send, _receive) = soon("the good stream", far.accept_bi()).await.unwrap();
+    assert_eq!(kind, StreamKind::Gossip);
+    assert!(soon("the reset", answer.read_to_end(10)).await.is_err());
+    let refusal = hub.must_have_refused(RefusalReason::UnknownStreamKind).await;
+    assert!(refusal.detail.contains("starts with 238"), "{refusal}");
+    must_still_serve(&fleet, &hub).await;
+}
+
+#[tokio::test]
+async fn member_that_speaks_only_later_versions_is_refused() {
+    let fleet = Fleet::new();
+    let mut hub = fleet.member(Role::Hub);
+    let (endpoint, config) = impostor(&fleet, &fleet.credentials(node_of("north")));
+    let connection = endpoint.connect_with(config, hub.addr, "codeco").unwrap().await.unwrap();
+    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    send.write_all(&[1, 1, 0, 0, 0, 2, 0, 0, 0, 8, 9]).await.unwrap();
+    let end = soon("the end", connection.closed()).await.to_string();
+    assert!(end.contains("speaks protocol 8 to 9"), "{end}");
+    hub.must_have_refused(RefusalReason::NoCommonProtocol).await;
     must_still_serve(&fleet, &hub).await;
 }
 

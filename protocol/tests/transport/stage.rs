@@ -93,12 +93,12 @@ impl Fleet {
     }
 
     pub(crate) fn member(&self, role: Role) -> Member {
-        self.member_with(self.credentials(role), |_| {})
+        self.member_with(&self.credentials(role), |_| {})
     }
 
     pub(crate) fn member_with(
         &self,
-        credentials: Credentials,
+        credentials: &Credentials,
         adjust: impl FnOnce(&mut TransportConfig),
     ) -> Member {
         let (report, refusals) = mpsc::channel(64);
@@ -115,7 +115,7 @@ impl Fleet {
         let book = TokenBook::open(&folder.join("tokens.json"), TokenBookLimits::default()).unwrap();
         let registrar = Registrar::new(self.ca.clone(), book, self.clock.trust_clock(), CERTIFICATE_LIFE);
         let join = Arc::new(registrar.clone());
-        let hub = self.member_with(self.credentials(Role::Hub), |config| config.join = Some(join));
+        let hub = self.member_with(&self.credentials(Role::Hub), |config| config.join = Some(join));
         (hub, registrar)
     }
 }
