@@ -13,6 +13,7 @@ pub mod ids;
 pub mod messages;
 pub mod resources;
 pub mod token;
+pub mod transport;
 pub mod units;
 pub mod wire;
 pub mod workload;

@@ -60,6 +60,7 @@ pub struct Credentials {
     ca_key_hash: KeyHash,
     validity: Validity,
     certified: Arc<CertifiedKey>,
+    reset_key: [u8; 32],
 }
 
 impl Credentials {
@@ -91,7 +92,8 @@ impl Credentials {
         let certified = CertifiedKey::from_der(chain, key.private_der(), &provider())
             .map_err(|e| mismatch(format!("it belongs to another key: {e}")))?;
         let ca_key_hash = KeyHash::of_certificate(&ca)?;
-        Ok(Self { id, ca, ca_key_hash, validity, certified: Arc::new(certified) })
+        let reset_key = key.derive(b"codeco stateless reset 1");
+        Ok(Self { id, ca, ca_key_hash, validity, certified: Arc::new(certified), reset_key })
     }
 
     /// Writes certificate and authority as PEM; atomic and durable. The key has its own file.
@@ -162,6 +164,11 @@ impl Credentials {
     pub fn renew_at(&self) -> WallTime {
         let life = self.validity.not_after.0.saturating_sub(self.validity.not_before.0);
         WallTime(self.validity.not_before.0 + life / 3 * 2)
+    }
+
+    /// A secret for QUIC stateless resets; the same as long as the member keeps its key.
+    pub(crate) fn reset_key(&self) -> [u8; 32] {
+        self.reset_key
     }
 
     pub(super) fn certified(&self) -> Arc<CertifiedKey> {

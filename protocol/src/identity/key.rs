@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ED25519};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use sha2::{Digest, Sha256};
 
 use super::files::{self, FileError};
 
@@ -85,6 +86,14 @@ impl MemberKey {
     #[must_use]
     pub fn public_key(&self) -> &[u8] {
         self.pair.public_key_raw()
+    }
+
+    /// A secret for another purpose, which tells nothing about the key.
+    pub(super) fn derive(&self, purpose: &[u8]) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.pair.serialized_der());
+        hash.update(purpose);
+        hash.finalize().into()
     }
 
     pub(super) fn private_der(&self) -> PrivateKeyDer<'static> {

@@ -31,6 +31,7 @@ mod token_book;
 
 pub use ca::{CERTIFICATE_LIFE, Ca, CaError, IssueError, IssuedCertificate, KeyHash, Validity};
 pub use clock::TrustClock;
+pub(crate) use credentials::validity_of;
 pub use credentials::{Credentials, CredentialsError};
 pub use expected::Expected;
 pub use files::FileError;
