@@ -2,4 +2,5 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod mailbox;
+pub mod session;
 pub mod supervision;
