@@ -3,5 +3,6 @@
 
 pub mod journal;
 pub mod mailbox;
+pub mod session;
 pub mod supervision;
 pub mod swm;

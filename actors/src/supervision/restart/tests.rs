@@ -204,7 +204,9 @@ impl Shell {
                         self.timers.push((now + after, ticket));
                     }
                     Action::GiveUp { children, .. } => {
-                        children.iter().for_each(|c| self.given_up[c.0] = true)
+                        for child in children {
+                            self.given_up[child.0] = true;
+                        }
                     }
                     Action::Rest(_) => unreachable!("no child may rest here"),
                 }
