@@ -1,6 +1,8 @@
 //! The components of CODECO (ACM, MDM, NetMA, SWM), their supervision and their introspection.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod clock;
+pub mod fabric;
 pub mod journal;
 pub mod mailbox;
 pub mod session;

@@ -4,32 +4,19 @@
 //! exhaustively: [`slot`] (a node and one replica), [`attempt`] and [`takeover`] (a lead), [`mandate`] (a home),
 //! [`lease`] (how time is counted). [`ledger`], [`lead`] and [`home`] are the three parties built on them. None of them
 //! knows a socket, a disk or a clock.
+//!
+//! [`actor`] is the one shell around all three, and [`post`] takes their messages to other members.
 
+pub mod actor;
 pub mod attempt;
+mod cores;
 pub mod decision;
 pub mod home;
 pub mod lead;
 pub mod lease;
 pub mod ledger;
 pub mod mandate;
+pub mod post;
 pub mod score;
 pub mod slot;
 pub mod takeover;
-
-use codeco_protocol::wire::WireMessage;
-
-/// Kinds of this crate's records. Append only; never reuse a number.
-impl WireMessage for ledger::LedgerRecord {
-    const KIND: u16 = 32;
-    const MAX_LEN: usize = 512 << 10;
-}
-
-impl WireMessage for lead::LeadRecord {
-    const KIND: u16 = 33;
-    const MAX_LEN: usize = 512 << 10;
-}
-
-impl WireMessage for home::HomeRecord {
-    const KIND: u16 = 34;
-    const MAX_LEN: usize = 1 << 20;
-}

@@ -8,9 +8,6 @@ use super::state::Delta;
 use crate::ids::Identity;
 use crate::wire::WireMessage;
 
-/// Most address hints in one message.
-pub const HINTS_MAX: usize = 1_024;
-
 /// «Are you there?» and its answer; travels as a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Probe {

@@ -9,15 +9,15 @@ use crate::ids::{Identity, MemberId};
 use crate::units::{BootTime, Micros};
 
 /// Most facts one member may spread.
-pub const FACTS_MAX: usize = 8_192;
+pub(super) const FACTS_MAX: usize = 8_192;
 /// Longest key, in bytes.
-pub const KEY_LEN_MAX: usize = 200;
+pub(super) const KEY_LEN_MAX: usize = 200;
 /// Facts in one message; what is more follows in the next.
 const FACTS_PER_DELTA: usize = 256;
 /// Removals remembered; who is further behind gets everything anew.
 const REMOVALS_MAX: usize = 1_024;
 /// Members of whom views are kept.
-pub const VIEWS_MAX: usize = 4_096;
+pub(super) const VIEWS_MAX: usize = 4_096;
 
 /// What has changed in a member's map between two versions.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
