@@ -64,9 +64,16 @@ impl Node {
 }
 
 impl Drop for Node {
+    /// Twice nothing in a row: a process may be between two programs, where it carries no mark.
     fn drop(&mut self) {
-        for pid in self.guards().into_iter().chain(self.processes()) {
-            let _ = kill_process(pid, Signal::KILL);
+        let mut clean_looks = 0;
+        while clean_looks < 2 {
+            let left: Vec<Pid> = self.guards().into_iter().chain(self.processes()).collect();
+            clean_looks = if left.is_empty() { clean_looks + 1 } else { 0 };
+            for pid in left {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }
