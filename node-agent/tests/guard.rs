@@ -5,6 +5,7 @@
 mod support;
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use codeco_node_agent::runtime::{
 };
 use codeco_protocol::units::Micros;
 use codeco_protocol::workload::{PartitionPolicy, RestartPolicy, Workload};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
 use support::*;
 
 const AGENT_FOLDER: &str = "TEST_AGENT_FOLDER";
@@ -48,11 +49,13 @@ async fn agent_killed_leaves_the_autonomous_replica_and_loses_the_fenced_one_at_
         .args(["--exact", "agent_part", "--nocapture"])
         .env(AGENT_FOLDER, node.folder.path())
         .stdout(Stdio::piped())
+        .process_group(0)
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(agent.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("agent is ready")));
-    agent.kill().unwrap();
+    // With everything in its process group, as a terminal's Ctrl-C would: the guard is not in it.
+    kill_process_group(Pid::from_child(&agent), Signal::KILL).unwrap();
     agent.wait().unwrap();
 
     until("the fenced replica is gone", || node.processes_of(&replica("fenced")).is_empty()).await;
