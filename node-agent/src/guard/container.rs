@@ -43,15 +43,23 @@ pub(super) struct Container {
     marks: Vec<String>,
     /// Set once the main process is dead and reaped: when to look again, and how long to pause then.
     draining: Option<(BootTime, Micros)>,
+    /// Looks in a row that found nothing.
+    clean_looks: u32,
 }
 
 impl Container {
     pub(super) fn new(spawned: Spawned, marks: Vec<String>) -> io::Result<Self> {
         let Spawned { pid, report } = spawned;
         match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(process) => {
-                Ok(Self { pid, process, report: Some(report), reported: Vec::new(), marks, draining: None })
-            }
+            Ok(process) => Ok(Self {
+                pid,
+                process,
+                report: Some(report),
+                reported: Vec::new(),
+                marks,
+                draining: None,
+                clean_looks: 0,
+            }),
             Err(error) => {
                 // Unwatched it must not run. It is our child and not reaped, so the number is still its own.
                 let _ = kill_process_group(pid, rustix::process::Signal::KILL);
@@ -148,8 +156,14 @@ impl Container {
         while let Ok(Some(_)) = waitpgid(self.pid, WaitOptions::NOHANG) {}
         let group_gone = test_kill_process_group(self.pid) == Err(Errno::SRCH);
         if group_gone && procfs::kill_marked(&self.marks) == 0 {
-            return true;
+            self.clean_looks += 1;
+            if self.clean_looks == procfs::CLEAN_LOOKS {
+                return true;
+            }
+            self.draining = Some((now + LOOK_PAUSE_MIN, pause));
+            return false;
         }
+        self.clean_looks = 0;
         self.draining = Some((now + pause, Micros(pause.0 * 2).min(LOOK_PAUSE_MAX)));
         false
     }

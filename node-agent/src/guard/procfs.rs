@@ -15,6 +15,10 @@ pub(super) fn marked(marks: &[String]) -> Vec<Pid> {
     pids().filter(|pid| *pid != getpid() && carries(*pid, marks)).collect()
 }
 
+/// Looks without a find, one after the other with a pause between them, before «none» is believed: a look is not
+/// atomic, and a process between two programs carries nothing for a moment.
+pub(super) const CLEAN_LOOKS: u32 = 2;
+
 /// Sends SIGKILL to every process that carries `marks`; returns how many there were.
 pub(super) fn kill_marked(marks: &[String]) -> usize {
     let found = marked(marks);

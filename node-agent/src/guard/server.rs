@@ -304,9 +304,11 @@ impl Server {
 /// Kills what carries this folder's mark: the lock is ours, so whoever started it is dead.
 fn sweep(mark: Uuid) -> Result<(), OpenError> {
     let begun = Instant::now();
+    let mut clean_looks = 0;
     loop {
         let count = procfs::kill_marked(&[spawn::guard_mark(mark)]);
-        if count == 0 {
+        clean_looks = if count == 0 { clean_looks + 1 } else { 0 };
+        if clean_looks == procfs::CLEAN_LOOKS {
             return Ok(());
         }
         if begun.elapsed() > SWEEP_TIME_MAX {
