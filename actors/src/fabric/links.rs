@@ -28,21 +28,27 @@ const MAILBOX_MAX: u64 = 8_192;
 /// Members dialled at most.
 const TARGETS_MAX: usize = 1_024;
 
-/// Whom to connect to, and what to do when something changes.
+/// The rest of the process, as the connections see it.
+pub trait Watcher: Send + Sync + 'static {
+    /// Who the lead of our cluster is, as far as known. A session is opened to it.
+    fn lead(&self) -> Option<MemberId>;
+    /// A member is believed to be otherwise than before.
+    fn changed(&self, member: &Identity, liveness: Liveness);
+    /// This member hears nobody (`true`), or somebody again.
+    fn cut_off(&self, cut_off: bool);
+    /// Where members of our cluster can be dialled: to be kept for the next start.
+    fn peers_known(&self, peers: Vec<SocketAddr>);
+}
+
+/// Whom to connect to, and whom to tell.
 #[derive(Clone)]
 pub struct LinksConfig {
     /// Hubs to dial.
     pub hubs: Vec<SocketAddr>,
     /// Members of our cluster to dial, besides those that gossip names.
     pub peers: Vec<SocketAddr>,
-    /// Who the lead of our cluster is, as far as known. A session is opened to it.
-    pub lead: Arc<dyn Fn() -> Option<MemberId> + Send + Sync>,
-    /// Told of every change of belief about a member.
-    pub changed: Arc<dyn Fn(&Identity, Liveness) + Send + Sync>,
-    /// Told when this member hears nobody, or somebody again.
-    pub cut_off: Arc<dyn Fn(bool) + Send + Sync>,
-    /// Told of the members of our cluster and their addresses when they change, to be kept for the next start.
-    pub peers_known: Arc<dyn Fn(Vec<SocketAddr>) + Send + Sync>,
+    /// The rest of the process.
+    pub watcher: Arc<dyn Watcher>,
     /// Seed of the back-off's jitter.
     pub seed: u64,
 }
@@ -241,7 +247,7 @@ impl LinksActor {
 
     /// A node opens a session to its lead, and a lead to every hub.
     fn session_role(&self, peer: &Identity) -> SessionRole {
-        let lead = (self.config.lead)();
+        let lead = self.config.watcher.lead();
         let to_my_lead = lead == Some(peer.id) && peer.cluster() == self.commons.own.cluster();
         let i_lead = lead == Some(self.commons.own.id);
         if to_my_lead || (i_lead && peer.is_hub()) { SessionRole::Open } else { SessionRole::Wait }
@@ -249,7 +255,7 @@ impl LinksActor {
 
     /// The lead has become known, or has changed, after connections were made.
     fn follow_lead(&self, state: &mut LinksState) {
-        let lead = (self.config.lead)();
+        let lead = self.config.watcher.lead();
         if lead.is_none() || lead == state.session_with {
             return;
         }
@@ -315,7 +321,7 @@ impl LinksActor {
         }
         if known {
             let peers = state.targets.iter().filter(|(_, target)| target.expected != Expected::Hub);
-            (self.config.peers_known)(peers.map(|(address, _)| *address).collect());
+            self.config.watcher.peers_known(peers.map(|(address, _)| *address).collect());
             self.dial_due(now, state);
         }
     }
@@ -352,9 +358,9 @@ impl LinksActor {
                 MembershipOutput::Changed { member, liveness } => {
                     tracing::info!(peer = %member, ?liveness, "member");
                     self.commons.set_liveness(member.clone(), liveness);
-                    (self.config.changed)(&member, liveness);
+                    self.config.watcher.changed(&member, liveness);
                 }
-                MembershipOutput::CutOff(cut_off) => (self.config.cut_off)(cut_off),
+                MembershipOutput::CutOff(cut_off) => self.config.watcher.cut_off(cut_off),
             }
         }
     }
@@ -362,11 +368,7 @@ impl LinksActor {
 
 impl Target {
     fn new(expected: Expected, now: BootTime) -> Self {
-        let bounds = BackoffBounds {
-            first: Duration::from_millis(100),
-            max: Duration::from_secs(5),
-            ..BackoffBounds::default()
-        };
+        let bounds = BackoffBounds { first: Duration::from_millis(100), max: Duration::from_secs(5) };
         Self { expected, who: None, backoff: Backoff::new(bounds), next: now, dialling: false }
     }
 }

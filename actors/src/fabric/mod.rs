@@ -12,4 +12,4 @@ mod links;
 
 pub use commons::{Commons, Linked};
 pub use inspect::{InspectError, InspectReply, InspectRequest, Inspector, inspect};
-pub use links::{LinksConfig, LinksMessage, links_child};
+pub use links::{LinksConfig, LinksMessage, Watcher, links_child};

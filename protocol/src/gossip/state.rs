@@ -82,7 +82,10 @@ impl OwnState {
     pub fn retain(&mut self, prefix: &str, keep: &dyn Fn(&str) -> bool) -> bool {
         let gone: Vec<String> =
             self.facts.keys().filter(|key| key.starts_with(prefix) && !keep(key)).cloned().collect();
-        gone.iter().fold(false, |changed, key| self.remove(key) || changed)
+        for key in &gone {
+            self.remove(key);
+        }
+        !gone.is_empty()
     }
 
     /// The present version.
