@@ -10,7 +10,7 @@ use codeco_protocol::transport::{
     TransportConfig,
 };
 
-use crate::stage::{Fleet, cluster, connected, hasty, must_echo, must_still_serve, node_of, soon};
+use crate::stage::{Fleet, PATIENCE, cluster, connected, hasty, must_echo, must_still_serve, node_of, soon};
 
 #[tokio::test]
 async fn members_connected_know_each_other_and_exchange_streams_and_datagrams() {
@@ -117,7 +117,9 @@ async fn peer_of_a_member_that_was_killed_learns_of_it_as_soon_as_that_is_back()
     };
     let addr = hub.addr;
     let (near, far) = connected(&node, &hub).await;
-    life.shutdown_background();
+    // Not before its last task is gone: a live one would still say goodbye when the hub is dropped below.
+    let killed = tokio::task::spawn_blocking(move || life.shutdown_timeout(PATIENCE));
+    soon("the death", killed).await.unwrap();
     drop((hub, far));
     let reborn = soon("the port", async {
         loop {
