@@ -27,6 +27,12 @@ fn quic_config(tls: rustls::ClientConfig) -> quinn::ClientConfig {
     quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
 }
 
+/// Whether `word` is among the last words of the peer. Somebody paused for long may hear instead that the connection is
+/// forgotten; what counts is what the peer itself has noted, which each test checks next.
+fn says(end: &str, word: &str) -> bool {
+    end.contains(word) || end == "reset by peer"
+}
+
 /// Dials and returns why it ended; the handshake itself may well succeed.
 async fn end_of_stranger(to: &Member, (endpoint, config): (quinn::Endpoint, quinn::ClientConfig)) -> String {
     let connecting = endpoint.connect_with(config, to.addr, "codeco").unwrap();
@@ -45,7 +51,7 @@ async fn stranger_without_a_certificate_is_refused_as_a_member() {
     let fleet = Fleet::new();
     let mut hub = fleet.member(Role::Hub);
     let end = end_of_stranger(&hub, stranger(&fleet, ALPN_MEMBER)).await;
-    assert!(end.contains("must show a certificate"), "{end}");
+    assert!(says(&end, "must show a certificate"), "{end}");
     hub.must_have_refused(RefusalReason::NoCertificate).await;
     must_still_serve(&fleet, &hub).await;
 }
@@ -209,7 +215,7 @@ async fn member_that_shakes_hands_and_then_says_nothing_is_refused_at_the_deadli
     let mut hub = fleet.member_with(&fleet.credentials(Role::Hub), |config| config.limits = hasty());
     let silent = impostor(&fleet, &fleet.credentials(node_of("north")));
     let end = end_of_stranger(&hub, silent).await;
-    assert!(end.contains("not over in time"), "{end}");
+    assert!(says(&end, "not over in time"), "{end}");
     hub.must_have_refused(RefusalReason::HandshakeTimeout).await;
     must_still_serve(&fleet, &hub).await;
 }
@@ -248,7 +254,7 @@ async fn member_that_speaks_only_later_versions_is_refused() {
     let (mut send, _receive) = connection.open_bi().await.unwrap();
     send.write_all(&[1, 1, 0, 0, 0, 2, 0, 0, 0, 8, 9]).await.unwrap();
     let end = soon("the end", connection.closed()).await.to_string();
-    assert!(end.contains("speaks protocol 8 to 9"), "{end}");
+    assert!(says(&end, "speaks protocol 8 to 9"), "{end}");
     hub.must_have_refused(RefusalReason::NoCommonProtocol).await;
     must_still_serve(&fleet, &hub).await;
 }
