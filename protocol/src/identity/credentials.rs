@@ -228,6 +228,18 @@ mod tests {
     }
 
     #[test]
+    fn certificate_with_any_byte_changed_or_cut_off_is_refused() {
+        let (ca, key) = (ca(), MemberKey::generate().unwrap());
+        let good = certificate(&ca, &key);
+        for at in 0..good.len() {
+            let mut changed = good.clone();
+            changed[at] ^= 0x21;
+            assert!(Credentials::new(&key, &changed, ca.certificate()).is_err(), "byte {at} changed");
+            assert!(Credentials::new(&key, &good[..at], ca.certificate()).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
     fn credentials_of_another_key_or_another_authority_are_refused() {
         let (ours, theirs) = (ca(), ca());
         let (key, other) = (MemberKey::generate().unwrap(), MemberKey::generate().unwrap());

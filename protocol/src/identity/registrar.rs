@@ -179,3 +179,59 @@ impl JoinHandler for Registrar {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{CERTIFICATE_LIFE, Credentials, MemberKey, TokenBookLimits, TrustDomain};
+    use crate::ids::ClusterName;
+    use crate::units::WallTime;
+    use crate::wire;
+
+    const NOW: WallTime = WallTime(1_800_000_000_000);
+
+    fn registrar(folder: &std::path::Path) -> Registrar {
+        let ca = Ca::create(&TrustDomain::new("fleet.example").unwrap(), NOW).unwrap();
+        let book = TokenBook::open(&folder.join("tokens.json"), TokenBookLimits::default()).unwrap();
+        let clock = TrustClock::with_source(|| NOW);
+        Registrar::new(Arc::new(ca), book, clock, CERTIFICATE_LIFE)
+    }
+
+    #[test]
+    fn join_messages_have_golden_bytes() {
+        let request = JoinRequest {
+            token: TokenId(0x0102),
+            secret: TokenSecret([7; 32]),
+            signing_request: vec![0xaa, 0xbb],
+        };
+        let golden = [&[3, 0, 0, 0, 38, 0, 0, 0, 0xfb, 2, 1][..], &[7; 32], &[2, 0xaa, 0xbb]].concat();
+        assert_eq!(wire::encode(&request).unwrap(), golden);
+
+        let refusal = JoinRefusal { code: JoinRefusalCode::Unavailable, detail: "no".to_owned() };
+        let golden = [4, 0, 0, 0, 5, 0, 0, 0, 1, 5, 2, b'n', b'o'];
+        assert_eq!(wire::encode(&JoinReply::Refused(refusal)).unwrap(), golden);
+
+        let grant = JoinGrant { trust_domain: "d".to_owned(), certificate: vec![1, 2], ca: vec![3] };
+        let golden = [4, 0, 0, 0, 8, 0, 0, 0, 0, 1, b'd', 2, 1, 2, 1, 3];
+        assert_eq!(wire::encode(&JoinReply::Granted(grant)).unwrap(), golden);
+    }
+
+    #[test]
+    fn request_that_cannot_be_signed_does_not_cost_the_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let registrar = registrar(folder.path());
+        let north = Role::Node(ClusterName::new("north").unwrap());
+        let token = registrar.create_token(north.clone(), Duration::from_secs(60)).unwrap();
+        let key = MemberKey::generate().unwrap();
+        let mut request =
+            JoinRequest { token: token.id, secret: token.secret, signing_request: b"garbage".to_vec() };
+        let refusal = registrar.admit(&request).unwrap_err();
+        assert_eq!(refusal.code, JoinRefusalCode::BadSigningRequest);
+
+        request.signing_request = key.signing_request().unwrap();
+        let grant = registrar.admit(&request).unwrap();
+        let credentials = Credentials::new(&key, &grant.certificate, &grant.ca).unwrap();
+        assert_eq!(credentials.identity().role, north);
+        assert_eq!(registrar.admit(&request).unwrap_err().code, JoinRefusalCode::UsedToken);
+    }
+}

@@ -180,10 +180,13 @@ fn not_wanted(detail: String) -> Error {
     CertificateError::Other(OtherError(Arc::new(NotWanted(detail)))).into()
 }
 
-/// A signature that does not verify comes from another authority of the same name: say so.
+/// A signature that does not verify comes from another authority of the same name, and a chain of the wrong shape from
+/// a member that plays authority. Either way our authority did not issue this.
 fn foreign_if_forged(error: Error) -> Error {
     match error {
-        Error::InvalidCertificate(CertificateError::BadSignature) => CertificateError::UnknownIssuer.into(),
+        Error::InvalidCertificate(CertificateError::BadSignature | CertificateError::Other(_)) => {
+            CertificateError::UnknownIssuer.into()
+        }
         other => other,
     }
 }

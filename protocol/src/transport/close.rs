@@ -91,4 +91,17 @@ mod tests {
         }
         assert_eq!(CloseReason::of_code(VarInt::MAX), CloseReason::Other(u32::MAX));
     }
+
+    #[test]
+    fn close_codes_are_golden_because_other_versions_read_them() {
+        let code = |reason: CloseReason| reason.code().into_inner();
+        assert_eq!(code(CloseReason::Shutdown), 1);
+        assert_eq!(code(CloseReason::JoinDone), 5);
+        let refused = |reason| code(CloseReason::Refused(reason));
+        assert_eq!(refused(RefusalReason::NoCertificate), 0x100);
+        assert_eq!(refused(RefusalReason::WrongIdentity), 0x103);
+        assert_eq!(refused(RefusalReason::TokenUsed), 0x107);
+        assert_eq!(refused(RefusalReason::UnknownStreamKind), 0x10e);
+        assert_eq!(refused(RefusalReason::UnknownDatagram), 0x114);
+    }
 }

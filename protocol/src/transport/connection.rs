@@ -38,8 +38,9 @@ pub enum ConnectionEnd {
     /// No sign of life for the idle time-out.
     #[error("no sign of life from the peer")]
     TimedOut,
-    /// The peer does not know this connection any more: it has restarted (QUIC stateless reset, RFC 9000 §10.3).
-    #[error("the peer has restarted and does not know this connection any more")]
+    /// The peer does not know this connection any more: it has restarted, or closed it a while ago and we missed that
+    /// (QUIC stateless reset, RFC 9000 §10.3).
+    #[error("the peer does not know this connection any more: it has restarted, or closed it unheard")]
     Forgotten,
     /// Anything else.
     #[error("connection failed: {detail}")]
@@ -335,7 +336,8 @@ impl PeerConnection {
         Ok(self.inner.quic.read_datagram().await?)
     }
 
-    /// Closes the connection now, telling the peer why. What was not acknowledged yet may be lost.
+    /// Closes the connection now, telling the peer why. What was not acknowledged yet may be lost; a peer that is paused
+    /// just then may see [`ConnectionEnd::Forgotten`] instead of the reason.
     pub fn close(&self, reason: CloseReason) {
         self.inner.quic.close(reason.code(), reason.to_string().as_bytes());
     }

@@ -153,6 +153,24 @@ async fn secret_is_sent_neither_to_a_foreign_hub_nor_to_an_agent_that_claims_to_
 }
 
 #[tokio::test]
+async fn strangers_in_numbers_use_up_their_own_budget_and_keep_no_member_out() {
+    let fleet = Fleet::new();
+    let mut hub = fleet.member_with(&fleet.credentials(Role::Hub), |config| config.limits.joins_max = 1);
+    let (endpoint, config) = stranger(&fleet, ALPN_JOIN);
+    let dial = || async { endpoint.connect_with(config.clone(), hub.addr, "codeco").unwrap().await };
+    // Two strangers connect and say nothing: one is waited for, the other is one too many.
+    let first = soon("the first", dial()).await.unwrap();
+    let second = soon("the second", dial()).await.unwrap();
+    let one_too_many = soon("one to be refused", async {
+        tokio::select! { end = first.closed() => end, end = second.closed() => end }
+    })
+    .await;
+    assert!(one_too_many.to_string().contains("too many want to join"), "{one_too_many}");
+    hub.must_have_refused(RefusalReason::TooManyHandshakes).await;
+    must_still_serve(&fleet, &hub).await;
+}
+
+#[tokio::test]
 async fn request_to_join_that_is_oversized_or_garbled_is_refused_before_it_is_read() {
     let fleet = Fleet::new();
     let join = StreamKind::Join.byte();

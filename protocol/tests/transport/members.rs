@@ -10,7 +10,7 @@ use codeco_protocol::transport::{
     TransportConfig,
 };
 
-use crate::stage::{Fleet, cluster, connected, hasty, must_echo, must_still_serve, node_of, soon};
+use crate::stage::{Fleet, PATIENCE, cluster, connected, hasty, must_echo, must_still_serve, node_of, soon};
 
 #[tokio::test]
 async fn members_connected_know_each_other_and_exchange_streams_and_datagrams() {
@@ -117,7 +117,9 @@ async fn peer_of_a_member_that_was_killed_learns_of_it_as_soon_as_that_is_back()
     };
     let addr = hub.addr;
     let (near, far) = connected(&node, &hub).await;
-    life.shutdown_background();
+    // Not before its last task is gone: a live one would still say goodbye when the hub is dropped below.
+    let killed = tokio::task::spawn_blocking(move || life.shutdown_timeout(PATIENCE));
+    soon("the death", killed).await.unwrap();
     drop((hub, far));
     let reborn = soon("the port", async {
         loop {
@@ -155,6 +157,17 @@ async fn waiting_for_a_stream_can_be_given_up_at_any_point_without_losing_one() 
 
 #[tokio::test]
 async fn closing_everything_tells_each_peer_the_reason() {
+    // Whoever is paused for longer than a closed connection is remembered may ask about it first, and then the answer
+    // that it is forgotten overtakes the reason. So not every try must succeed, but nothing else may happen.
+    for _ in 0..5 {
+        if everybody_hears_the_reason().await {
+            return;
+        }
+    }
+    panic!("in five tries the reason never reached everybody");
+}
+
+async fn everybody_hears_the_reason() -> bool {
     let fleet = Fleet::new();
     let hub = fleet.member(Role::Hub);
     let nodes = [fleet.member(node_of("north")), fleet.member(node_of("south"))];
@@ -163,11 +176,16 @@ async fn closing_everything_tells_each_peer_the_reason() {
         ends.push(connected(node, &hub).await);
     }
     assert!(soon("the close", hub.transport.close_all(CloseReason::Shutdown)).await, "all was sent");
-    for (near, _far) in &ends {
-        let end = soon("the end", near.closed()).await;
-        assert!(matches!(end, ConnectionEnd::ByPeer { reason: CloseReason::Shutdown, .. }), "{end}");
-    }
     assert!(soon("the last accept", hub.transport.accept()).await.is_none());
+    let mut heard = 0;
+    for (near, _far) in &ends {
+        match soon("the end", near.closed()).await {
+            ConnectionEnd::ByPeer { reason: CloseReason::Shutdown, .. } => heard += 1,
+            ConnectionEnd::Forgotten => {}
+            other => panic!("{other}"),
+        }
+    }
+    heard == ends.len()
 }
 
 #[tokio::test]
