@@ -76,11 +76,4 @@ pub trait Runtime: Send + Sync {
     async fn extend_lease(&self, until: BootTime) -> Result<(), Unavailable>;
 }
 
-/// The machine's boot clock, which also counts while suspended.
-#[must_use]
-pub fn boot_now() -> BootTime {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let secs = u64::try_from(now.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
-    BootTime(secs.saturating_mul(1_000_000).saturating_add(nanos / 1_000))
-}
+pub use codeco_actors::clock::boot_now;
