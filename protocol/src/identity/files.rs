@@ -46,7 +46,10 @@ impl FileError {
 
 /// Writes `content` so that after a crash the file is either the old one or the new one, and readable only by its
 /// owner. Durable when this returns.
-pub(super) fn write_private(path: &Path, content: &[u8]) -> Result<(), FileError> {
+///
+/// # Errors
+/// [`FileError::Io`]; the old file is still there, unless only the folder could not be synced.
+pub fn write_private(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let failed = |action| move |source: io::Error| FileError::Io { action, path: path.to_owned(), source };
     let name = path.file_name().ok_or_else(|| failed("name")(io::ErrorKind::InvalidInput.into()))?;
     let folder = match path.parent() {
@@ -73,7 +76,10 @@ pub(super) fn write_private(path: &Path, content: &[u8]) -> Result<(), FileError
 }
 
 /// Reads a file of at most `len_max` bytes that only its owner may touch.
-pub(super) fn read_private(path: &Path, len_max: u64) -> Result<Vec<u8>, FileError> {
+///
+/// # Errors
+/// [`FileError`], also if others may read it.
+pub fn read_private(path: &Path, len_max: u64) -> Result<Vec<u8>, FileError> {
     let failed = |action| move |source: io::Error| FileError::Io { action, path: path.to_owned(), source };
     let file = File::open(path).map_err(failed("open"))?;
     let mode = file.metadata().map_err(failed("inspect"))?.mode() & 0o7777;

@@ -34,7 +34,7 @@ pub use clock::TrustClock;
 pub(crate) use credentials::validity_of;
 pub use credentials::{Credentials, CredentialsError};
 pub use expected::Expected;
-pub use files::FileError;
+pub use files::{FileError, read_private, write_private};
 pub use join_token::{JoinToken, JoinTokenError, TokenId, TokenSecret};
 pub use key::{KeyError, MemberKey};
 pub use registrar::{
