@@ -160,6 +160,7 @@ impl World {
                 LeadOutput::Journal(record) => {
                     if let LeadRecord::HandedBack { replica, mandate, .. } = &record {
                         self.counts.handed_back += 1;
+                        self.oracle.lead_gave_up(replica, *mandate);
                         self.leads[cluster].told.remove(&(replica.clone(), *mandate));
                     }
                     if !matches!(record, LeadRecord::Mandated { .. }) {

@@ -22,6 +22,7 @@ const TICK_SLACK: Micros = Micros::from_millis(100);
 pub(crate) struct Oracle {
     recalled: BTreeSet<(ReplicaId, MandateId)>,
     returned: BTreeMap<ReplicaId, MandateId>,
+    given_up: BTreeMap<ReplicaId, MandateId>,
     generations: BTreeMap<(AppUid, ServiceName), u64>,
     deleting: BTreeSet<AppUid>,
     removed: BTreeSet<AppUid>,
@@ -56,6 +57,12 @@ impl Oracle {
         }
     }
 
+    /// A lead gives a mandate back.
+    pub(crate) fn lead_gave_up(&mut self, replica: &ReplicaId, mandate: MandateId) {
+        let known = self.given_up.entry(replica.clone()).or_default();
+        *known = (*known).max(mandate);
+    }
+
     /// Whether a placement is on another node, and in another cluster, than the last.
     pub(crate) fn placed(&mut self, replica: &ReplicaId, cluster: usize, node: &NodeName) -> (bool, bool) {
         let last = self.last_place.insert(replica.clone(), (cluster, node.clone()));
@@ -66,7 +73,7 @@ impl Oracle {
         self.returned.get(replica).is_some_and(|back| *back >= mandate)
     }
 
-    /// Whether the home has decided something newer than the promise of `token`.
+    /// Whether something newer than the promise of `token` was decided: by the home, or by the lead that gave it up.
     fn has_newer_decision(&self, replica: &ReplicaId, token: Token) -> bool {
         let Some(generation) = self.promised.get(&(replica.clone(), token)) else {
             // Never promised: nothing runs that could be stopped.
@@ -76,6 +83,7 @@ impl Oracle {
         self.deleting.contains(&replica.app)
             || self.recalled.contains(&(replica.clone(), token.mandate))
             || self.is_returned(replica, token.mandate)
+            || self.given_up.get(replica).is_some_and(|back| *back >= token.mandate)
             || newest.is_none_or(|newest| newest > generation)
     }
 }
