@@ -3,9 +3,12 @@
 use codeco_protocol::ids::{ClusterName, NodeName, ReplicaId};
 use codeco_protocol::messages::ControlMessage;
 use codeco_protocol::token::{MandateId, Term, Token};
-use codeco_protocol::units::BootTime;
+use codeco_protocol::units::{BootTime, Micros};
 
 use super::{Home, HomeNote, HomeOutput, HomeRecord};
+
+/// Time after which an accepted offer is repeated: a lead that moves a replica says so once, and that may be lost.
+const ASK_AGAIN: Micros = Micros::from_secs(10);
 
 impl Home {
     /// Sends what is unanswered: offers to the present lead, recalls until the mandate is back.
@@ -18,7 +21,7 @@ impl Home {
                     .accepted
                     .as_ref()
                     .is_some_and(|(generation, ..)| *generation >= app.generation_of(service).unwrap_or(0));
-                if held.next_send <= now && (held.recalling || !answered) {
+                if held.next_send <= now && (held.recalling || !answered || held.ask_again <= now) {
                     due.push((ReplicaId { app: *uid, service: service.clone(), index: *index }, held.id));
                 }
             }
@@ -38,6 +41,7 @@ impl Home {
         let resend = self.config.resend;
         let Some(held) = self.mandate_mut(replica, mandate) else { return };
         held.next_send = now + resend;
+        held.ask_again = now + ASK_AGAIN;
         let (cluster, recalling, offered_to) = (held.cluster.clone(), held.recalling, held.rule.offered_to);
         let Some(facts) = self.clusters.get(&cluster).filter(|facts| facts.reachable) else { return };
         let (lead, term) = (facts.lead, facts.term);
@@ -72,6 +76,7 @@ impl Home {
 
     pub(super) fn handle_accepted(
         &mut self,
+        now: BootTime,
         cluster: &ClusterName,
         mandate: MandateId,
         replica: &ReplicaId,
@@ -82,6 +87,7 @@ impl Home {
         if held.cluster != *cluster {
             return;
         }
+        held.ask_again = now + ASK_AGAIN;
         if held.accepted.as_ref() != Some(&answer) {
             out.push(HomeOutput::Note(HomeNote::Accepted(
                 replica.clone(),

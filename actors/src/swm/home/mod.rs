@@ -174,6 +174,7 @@ pub struct HomeMandate {
     /// What the lead last said: generation, node, token.
     pub accepted: Option<(u64, NodeName, Token)>,
     next_send: BootTime,
+    ask_again: BootTime,
 }
 
 /// A replica, from the home's side.
@@ -256,7 +257,7 @@ impl Home {
                 self.handle_bid(request, cluster, lines);
             }
             M::Accepted { term, mandate, replica, generation, node, token } if term.owner == from => {
-                self.handle_accepted(cluster, mandate, &replica, (generation, node, token), out);
+                self.handle_accepted(now, cluster, mandate, &replica, (generation, node, token), out);
             }
             M::Declined { term, mandate, replica, reason, .. } if term.owner == from => {
                 self.handle_handed_back(now, cluster, term, mandate, &replica, Some(reason), out);

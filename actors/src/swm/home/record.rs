@@ -108,6 +108,7 @@ impl Home {
                     recalling: false,
                     accepted: None,
                     next_send: BootTime(0),
+                    ask_again: BootTime(0),
                 });
             }
             HomeRecord::Offered { replica, mandate, term } => {

@@ -8,6 +8,7 @@ use codeco_protocol::workload::PartitionPolicy;
 
 use super::{HISTORY_MAX, Lead, LeadNote, LeadOutput, LeadRecord, MANDATES_MAX, NODES_MAX};
 use crate::swm::attempt::{Placement, Stage};
+use crate::swm::lease::LeadLease;
 
 impl Lead {
     #[allow(clippy::too_many_arguments)]
@@ -31,8 +32,9 @@ impl Lead {
         let incarnation = facts.incarnation;
         self.hear(now, from, facts, held, out);
         let reported = self.members.get(&from).and_then(|member| member.reported);
-        if reported != Some(incarnation) {
-            // Nothing is granted before the node has said, under this term, what it holds.
+        if reported != Some(incarnation) || self.holds_what_may_be_adopted(from) {
+            // Nothing is granted before the node has said, under this term, what it holds. A copy that came back and
+            // is still wanted is taken over from such a report, because only that says of which generation it is.
             if let Some(member) = self.members.get_mut(&from) {
                 member.reported = None;
                 member.next_fence = now + self.config.resend;
@@ -97,6 +99,7 @@ impl Lead {
         }
         self.record(LeadRecord::Enrolled { node, name: facts.name.clone() }, out);
         if let Some(member) = self.members.get_mut(&node) {
+            member.lease = LeadLease::assumed(now);
             member.next_fence = now + self.config.resend;
         }
         out.push(LeadOutput::Note(LeadNote::Enrolled(facts.name.clone())));
@@ -179,10 +182,7 @@ impl Lead {
         out: &mut Vec<LeadOutput>,
     ) {
         let HeldBrief { replica, token, phase, run } = copy.brief;
-        if phase != HeldPhase::Committed
-            || self.went_back(&replica, token)
-            || self.is_owed(node, &replica, token)
-        {
+        if phase == HeldPhase::Reserved || self.went_back(&replica, token) {
             return;
         }
         if !self.mandates.contains_key(&replica) {
@@ -215,6 +215,14 @@ impl Lead {
             mandate.placed_generation = copy.spec.generation;
             mandate.run = run;
             mandate.idle_since = None;
+            if phase == HeldPhase::Stopping {
+                // It may run until the node has proven its end; until then it goes nowhere else.
+                mandate.stage.close();
+                mandate.next_send = now;
+            }
+            if self.is_owed(node, &replica, token) {
+                self.record(LeadRecord::Settled { node, replica: replica.clone() }, out);
+            }
             let name = self.name_of(node);
             out.push(LeadOutput::Note(LeadNote::Adopted(replica.clone(), name, token)));
             self.tell_home(&replica, out);
@@ -226,6 +234,17 @@ impl Lead {
         self.owed.get(&node).and_then(|list| list.get(replica)) == Some(&token)
     }
 
+    /// Whether a node holds a promise that this lead wants, has nowhere else, and does not count as held.
+    fn holds_what_may_be_adopted(&self, node: NodeId) -> bool {
+        self.members.get(&node).into_iter().flat_map(|member| member.held.values()).any(|brief| {
+            brief.phase == HeldPhase::Committed
+                && self.mandates.get(&brief.replica).is_some_and(|m| {
+                    let same = (m.epoch, m.mandate) == (brief.token.epoch, brief.token.mandate);
+                    same && !m.recalled && matches!(m.stage, Stage::Idle | Stage::Reserving(_))
+                })
+        })
+    }
+
     /// Sets what a node holds against what this lead wants. Returns the tokens to be stopped there.
     fn settle_held(
         &mut self,
@@ -234,7 +253,6 @@ impl Lead {
         out: &mut Vec<LeadOutput>,
     ) -> Vec<(ReplicaId, Token)> {
         let Some(member) = self.members.get(&node) else { return Vec::new() };
-        let incarnation = member.facts.as_ref().map(|facts| facts.incarnation);
         let held: Vec<HeldBrief> = member.held.values().cloned().collect();
         self.ask_again_about_unlisted(now, node);
         let mut revoke = Vec::new();
@@ -254,23 +272,6 @@ impl Lead {
                 continue;
             }
             let same = (mandate.epoch, mandate.mandate) == (token.epoch, token.mandate);
-            let free_to_adopt = matches!(mandate.stage, Stage::Idle | Stage::Reserving(_));
-            if same
-                && free_to_adopt
-                && !mandate.recalled
-                && let Some(incarnation) = incarnation
-            {
-                mandate.stage.adopt(Placement { token, node, incarnation });
-                mandate.run = brief.run;
-                mandate.idle_since = None;
-                let name = self.name_of(node);
-                out.push(LeadOutput::Note(LeadNote::Adopted(replica.clone(), name, token)));
-                if owed {
-                    self.record(LeadRecord::Settled { node, replica: replica.clone() }, out);
-                }
-                self.tell_home(&replica, out);
-                continue;
-            }
             // Another copy is wanted. One that needs a lease goes at once; one that does not goes when the other is
             // ready, so that there is always one.
             let fenced = mandate.spec.partition == PartitionPolicy::Fence;

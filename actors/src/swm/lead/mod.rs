@@ -269,6 +269,10 @@ impl Lead {
             if let Stage::Reserving(_) = mandate.stage {
                 mandate.stage = Stage::Idle;
             }
+            if mandate.cause == "new" {
+                // It may have run before: not handed back at the first refusal.
+                mandate.cause = "lead took office";
+            }
         }
         out.push(LeadOutput::Note(LeadNote::TookOffice(self.term)));
     }

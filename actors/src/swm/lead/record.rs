@@ -127,17 +127,26 @@ impl Lead {
     /// The records that stand for the present state: a compacted journal.
     #[must_use]
     pub fn snapshot(&self) -> Vec<LeadRecord> {
-        let mut records = vec![LeadRecord::Term(self.term)];
-        for (node, member) in &self.members {
-            records.push(LeadRecord::Enrolled { node: *node, name: member.name.clone() });
-        }
-        // History before mandates: replaying a mandate that went back would remove a newer one.
-        for (replica, back) in &self.handed_back {
+        let mut records = Vec::new();
+        // History before mandates: replaying a mandate that went back would remove a newer one. By term, because a
+        // mandate that went back is remembered under the term that replay has come to.
+        let mut history: Vec<_> = self.handed_back.iter().collect();
+        history.sort_by_key(|(replica, back)| (back.term, *replica));
+        let mut term = Term::default();
+        for (replica, back) in history {
+            if back.term > term {
+                term = back.term;
+                records.push(LeadRecord::Term(term));
+            }
             records.push(LeadRecord::HandedBack {
                 replica: replica.clone(),
                 epoch: back.epoch,
                 mandate: back.mandate,
             });
+        }
+        records.push(LeadRecord::Term(self.term));
+        for (node, member) in &self.members {
+            records.push(LeadRecord::Enrolled { node: *node, name: member.name.clone() });
         }
         for (replica, m) in &self.mandates {
             records.push(LeadRecord::Mandated {

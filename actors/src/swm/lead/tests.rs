@@ -1,1 +1,357 @@
+use codeco_protocol::ids::{AppName, AppUid, Namespace, ServiceName};
+use codeco_protocol::messages::{ClosedReason, ControlMessage as M, Held, HeldPhase, Profile};
+use codeco_protocol::units::{Bytes, MilliCpu};
+use codeco_protocol::workload::{PartitionPolicy, RestartPolicy};
 
+use super::*;
+
+const LEAD: MemberId = MemberId(7);
+const HOME: MemberId = MemberId(9);
+const N1: NodeId = MemberId(1);
+const N2: NodeId = MemberId(2);
+const EPOCH: Epoch = Epoch { number: 1, owner: HOME };
+
+fn config() -> LeadConfig {
+    LeadConfig::new(LEAD, ClusterName::new("east").unwrap(), LeaseConfig::default())
+}
+
+fn replica() -> ReplicaId {
+    ReplicaId { app: AppUid(1), service: ServiceName::new("s").unwrap(), index: 0 }
+}
+
+fn size(cpu: u64) -> Resources {
+    Resources::new(MilliCpu(cpu), Bytes(0))
+}
+
+fn spec(generation: u64, partition: PartitionPolicy) -> WorkloadSpec {
+    WorkloadSpec {
+        namespace: Namespace::new("default").unwrap(),
+        app: AppName::new("a").unwrap(),
+        generation,
+        containers: vec![],
+        restart: RestartPolicy::Always,
+        stop_grace: Micros::from_secs(1),
+        resources: size(100),
+        partition,
+        pod_spec_json: String::new(),
+    }
+}
+
+fn facts(node: NodeId, free: u64) -> NodeFacts {
+    NodeFacts {
+        name: NodeName::new(format!("n{}", node.0)).unwrap(),
+        incarnation: Incarnation(node.0),
+        capacity: size(1_000),
+        free: size(free),
+        labels: vec![],
+        power: None,
+        cordoned: false,
+        round_trips: vec![],
+    }
+}
+
+/// A lead, the journal a shell would have written, and what it sent last.
+struct Play {
+    lead: Lead,
+    journal: Vec<LeadRecord>,
+    now: BootTime,
+    nonce: u64,
+}
+
+impl Play {
+    /// A lead in office without nodes.
+    fn new() -> Self {
+        Self::on(vec![])
+    }
+
+    fn on(journal: Vec<LeadRecord>) -> Self {
+        let lead = Lead::recover(config(), &journal);
+        let mut play = Self { lead, journal, now: BootTime(1_000_000), nonce: 0 };
+        play.feed(LeadInput::OwnLease(BootTime(u64::MAX)));
+        play.feed(LeadInput::TakeOffice);
+        play
+    }
+
+    /// Two nodes, of which the first has more room.
+    fn with_nodes() -> Self {
+        let mut play = Self::new();
+        play.joins(N1, 1_000);
+        play.joins(N2, 800);
+        play
+    }
+
+    fn feed(&mut self, input: LeadInput) -> Vec<(MemberId, M)> {
+        let mut out = vec![];
+        self.lead.handle(self.now, input, &mut out);
+        let mut sent = vec![];
+        for output in out {
+            match output {
+                LeadOutput::Journal(record) => self.journal.push(record),
+                LeadOutput::Send { to, message } => sent.push((to, message)),
+                LeadOutput::Decided(_) | LeadOutput::Note(_) => {}
+            }
+        }
+        sent
+    }
+
+    fn hear(&mut self, from: MemberId, message: M) -> Vec<(MemberId, M)> {
+        self.feed(LeadInput::Message { from, message })
+    }
+
+    fn asks(&mut self, node: NodeId, free: u64, held: Vec<HeldBrief>) -> Vec<(MemberId, M)> {
+        self.nonce += 1;
+        let (nonce, term_seen) = (self.nonce, Term::default());
+        self.hear(node, M::LeaseRequest { nonce, term_seen, facts: facts(node, free), held })
+    }
+
+    fn reports(&mut self, node: NodeId, free: u64, held: Vec<Held>) -> Vec<(MemberId, M)> {
+        self.hear(node, M::Report { term: self.lead.term(), facts: facts(node, free), held })
+    }
+
+    fn joins(&mut self, node: NodeId, free: u64) {
+        assert!(matches!(self.asks(node, free, vec![])[..], [(to, M::Fence { .. })] if to == node));
+        self.reports(node, free, vec![]);
+        assert!(self.asks(node, free, vec![]).iter().any(|(_, m)| matches!(m, M::LeaseGrant { .. })));
+    }
+
+    fn offered(&mut self, mandate: u64, generation: u64, partition: PartitionPolicy) -> Vec<(MemberId, M)> {
+        let context = AppContext {
+            uid: AppUid(1),
+            namespace: Namespace::new("default").unwrap(),
+            name: AppName::new("a").unwrap(),
+            profile: Profile::Balanced,
+            channels: vec![],
+        };
+        self.hear(
+            HOME,
+            M::Offer {
+                term: self.lead.term(),
+                epoch: EPOCH,
+                mandate: MandateId(mandate),
+                replica: replica(),
+                spec: spec(generation, partition),
+                node_selector: vec![],
+                context,
+            },
+        )
+    }
+
+    fn recalled(&mut self, mandate: u64) -> Vec<(MemberId, M)> {
+        self.hear(HOME, M::Recall { epoch: EPOCH, mandate: MandateId(mandate), replica: replica() })
+    }
+
+    /// Goes through offer, reserve and commit; the token and its node.
+    fn placed(&mut self, partition: PartitionPolicy) -> (NodeId, Token) {
+        let (node, token) = reserve(&self.offered(1, 1, partition)).expect("reserves");
+        self.hear(node, M::Reserved { replica: replica(), token });
+        let told = self.hear(node, M::Committed { replica: replica(), token });
+        assert!(matches!(told[..], [(HOME, M::Accepted { .. })]), "{told:?}");
+        (node, token)
+    }
+
+    fn closed(&mut self, node: NodeId, token: Token, reason: ClosedReason) -> Vec<(MemberId, M)> {
+        self.hear(node, M::Closed { replica: replica(), token, reason, free: size(50) })
+    }
+
+    /// Lets time pass in steps in which only `alive` asks for leases.
+    fn passes(&mut self, span: Micros, alive: NodeId, held: &[HeldBrief]) -> Vec<(MemberId, M)> {
+        let end = self.now + span;
+        let mut sent = vec![];
+        while self.now < end {
+            self.now = self.now + Micros::from_millis(500);
+            sent.extend(self.asks(alive, 800, held.to_vec()));
+            sent.extend(self.feed(LeadInput::Tick));
+        }
+        sent
+    }
+
+    fn stage(&self) -> Stage {
+        self.lead.mandates().next().map(|(_, m)| m.stage).unwrap_or_default()
+    }
+}
+
+fn brief(token: Token) -> HeldBrief {
+    HeldBrief { replica: replica(), token, phase: HeldPhase::Committed, run: RunPhase::Ready }
+}
+
+fn reserve(sent: &[(MemberId, M)]) -> Option<(NodeId, Token)> {
+    sent.iter().find_map(|(to, message)| match message {
+        M::Reserve { token, .. } => Some((*to, *token)),
+        _ => None,
+    })
+}
+
+fn any(sent: &[(MemberId, M)], wanted: impl Fn(&M) -> bool) -> bool {
+    sent.iter().any(|(_, message)| wanted(message))
+}
+
+#[test]
+fn lead_offered_a_replica_reserves_commits_and_accepts() {
+    let mut play = Play::with_nodes();
+    let sent = play.offered(1, 1, PartitionPolicy::Fence);
+    let (node, token) = reserve(&sent).expect("asks the emptier node");
+    assert_eq!(node, N1);
+    let sent = play.hear(N1, M::Reserved { replica: replica(), token });
+    assert!(matches!(&sent[..], [(N1, M::Commit { token: t, .. })] if *t == token), "{sent:?}");
+    let sent = play.hear(N1, M::Committed { replica: replica(), token });
+    assert!(matches!(&sent[..], [(HOME, M::Accepted { token: t, generation: 1, .. })] if *t == token));
+    assert!(play.hear(N1, M::Committed { replica: replica(), token }).is_empty(), "said once");
+    let sent = play.offered(1, 1, PartitionPolicy::Fence);
+    assert!(matches!(sent[..], [(HOME, M::Accepted { .. })]), "and again when asked: {sent:?}");
+}
+
+#[test]
+fn lead_refused_by_one_node_asks_the_next_and_declines_after_the_last() {
+    let mut play = Play::with_nodes();
+    let (_, first) = reserve(&play.offered(1, 1, PartitionPolicy::Fence)).unwrap();
+    let (node, second) = reserve(&play.closed(N1, first, ClosedReason::NoRoom("cpu".into()))).expect("next");
+    assert_eq!(node, N2);
+    assert!(second > first, "under a newer token");
+    let sent = play.closed(N2, second, ClosedReason::NoRoom("cpu".into()));
+    assert!(matches!(&sent[..], [(HOME, M::Declined { mandate: MandateId(1), .. })]), "{sent:?}");
+    let sent = play.offered(1, 1, PartitionPolicy::Fence);
+    assert!(matches!(sent[..], [(HOME, M::Returned { .. })]), "that mandate is gone: {sent:?}");
+}
+
+#[test]
+fn lead_without_answer_to_its_commit_asks_nobody_else() {
+    let mut play = Play::with_nodes();
+    let (_, token) = reserve(&play.offered(1, 1, PartitionPolicy::Fence)).unwrap();
+    play.hear(N1, M::Reserved { replica: replica(), token });
+    let sent = play.passes(Micros::from_millis(2_500), N2, &[]);
+    assert_eq!(reserve(&sent), None, "the commit may have arrived");
+    assert!(any(&sent, |m| matches!(m, M::Commit { token: t, .. } if *t == token)), "it is repeated");
+    assert!(matches!(play.stage(), Stage::Committing(_)));
+}
+
+#[test]
+fn lead_of_a_lost_node_waits_its_lease_out_then_places_elsewhere_and_revokes_on_return() {
+    let mut play = Play::with_nodes();
+    let (_, old) = play.placed(PartitionPolicy::Fence);
+    assert_eq!(reserve(&play.passes(Micros::from_millis(3_000), N2, &[])), None, "the lease may still hold");
+    let (node, new) = reserve(&play.passes(Micros::from_secs(1), N2, &[])).expect("waited out");
+    assert_eq!(node, N2);
+    play.hear(N2, M::Reserved { replica: replica(), token: new });
+    play.hear(N2, M::Committed { replica: replica(), token: new });
+    let sent = play.asks(N1, 900, vec![brief(old)]);
+    let revoke = sent.iter().find_map(|(_, m)| match m {
+        M::LeaseGrant { revoke, .. } => Some(revoke.clone()),
+        _ => None,
+    });
+    assert_eq!(revoke, Some(vec![(replica(), old)]), "{sent:?}");
+    assert!(play.lead.owed.contains_key(&N1), "owed until the node says so");
+    play.closed(N1, old, ClosedReason::Stopped);
+    assert!(play.lead.owed.is_empty());
+}
+
+#[test]
+fn lead_leaves_an_old_autonomous_copy_until_the_new_one_is_ready() {
+    let mut play = Play::with_nodes();
+    let (_, old) = play.placed(PartitionPolicy::Autonomous);
+    let (_, new) = reserve(&play.passes(Micros::from_secs(4), N2, &[])).expect("waited out");
+    play.hear(N2, M::Reserved { replica: replica(), token: new });
+    play.hear(N2, M::Committed { replica: replica(), token: new });
+    let revokes = |sent: &[(MemberId, M)]| {
+        any(sent, |m| matches!(m, M::LeaseGrant { revoke, .. } if !revoke.is_empty()))
+    };
+    assert!(!revokes(&play.asks(N1, 900, vec![brief(old)])), "there must always be one");
+    play.hear(N2, M::Status { replica: replica(), token: new, run: RunPhase::Ready });
+    assert!(revokes(&play.asks(N1, 900, vec![brief(old)])));
+}
+
+#[test]
+fn lead_asked_to_return_a_mandate_does_so_after_the_node_has_closed_it() {
+    let mut play = Play::with_nodes();
+    let (_, token) = play.placed(PartitionPolicy::Fence);
+    let sent = play.recalled(1);
+    assert!(any(&sent, |m| matches!(m, M::Close { token: t, .. } if *t == token)), "{sent:?}");
+    assert!(!any(&sent, |m| matches!(m, M::Returned { .. })), "it may still run");
+    let sent = play.closed(N1, token, ClosedReason::Stopped);
+    assert!(matches!(sent[..], [(HOME, M::Returned { mandate: MandateId(1), .. })]), "{sent:?}");
+    assert!(matches!(play.recalled(1)[..], [(HOME, M::Returned { .. })]), "and says so again");
+}
+
+#[test]
+fn lead_recall_that_overtakes_its_offer_is_final() {
+    let mut play = Play::with_nodes();
+    assert!(matches!(play.recalled(1)[..], [(HOME, M::Returned { .. })]));
+    let sent = play.offered(1, 1, PartitionPolicy::Fence);
+    assert!(matches!(sent[..], [(HOME, M::Returned { .. })]), "the late offer places nothing: {sent:?}");
+}
+
+#[test]
+fn lead_given_a_newer_generation_stops_the_old_copy_before_it_starts_the_new() {
+    let mut play = Play::with_nodes();
+    let (_, old) = play.placed(PartitionPolicy::Fence);
+    let sent = play.offered(1, 2, PartitionPolicy::Fence);
+    assert!(any(&sent, |m| matches!(m, M::Close { token, .. } if *token == old)), "{sent:?}");
+    assert_eq!(reserve(&sent), None);
+    assert!(reserve(&play.closed(N1, old, ClosedReason::Stopped)).is_some());
+}
+
+#[test]
+fn lead_after_a_restart_adopts_what_runs_and_answers_nothing_before_all_have_reported() {
+    let mut play = Play::with_nodes();
+    let (_, token) = play.placed(PartitionPolicy::Fence);
+    let mut play = Play::on(play.journal);
+    assert!(play.lead.term() > token.term);
+    assert!(play.offered(1, 1, PartitionPolicy::Fence).iter().all(|(_, m)| matches!(m, M::Fence { .. })));
+    play.reports(N2, 800, vec![]);
+    assert!(!play.lead.is_ready(), "the other has not been heard");
+    let held = Held { brief: brief(token), spec: spec(1, PartitionPolicy::Fence) };
+    let sent = play.reports(N1, 900, vec![held]);
+    assert!(play.lead.is_ready());
+    assert!(matches!(play.stage(), Stage::Held(p) if p.token == token && p.node == N1));
+    assert!(any(&sent, |m| matches!(m, M::Accepted { .. })), "{sent:?}");
+    assert_eq!(reserve(&sent), None, "nothing is placed twice");
+}
+
+#[test]
+fn lead_after_a_restart_waits_out_a_silent_node_before_it_places_again() {
+    let mut play = Play::with_nodes();
+    play.placed(PartitionPolicy::Fence);
+    let mut play = Play::on(play.journal);
+    play.reports(N2, 800, vec![]);
+    assert_eq!(reserve(&play.passes(Micros::from_millis(3_000), N2, &[])), None);
+    let (node, _) = reserve(&play.passes(Micros::from_secs(1), N2, &[])).expect("waited out");
+    assert_eq!(node, N2);
+}
+
+#[test]
+fn lead_learning_of_a_higher_term_rises_above_it() {
+    let mut play = Play::with_nodes();
+    let highest = Term { number: 40, owner: N2 };
+    play.hear(N1, M::Stale { highest });
+    assert!(play.lead.term() > highest);
+    assert!(!play.lead.is_ready(), "and asks everybody again");
+}
+
+#[test]
+fn lead_offered_for_another_term_says_which_is_its_own() {
+    let mut play = Play::with_nodes();
+    let term = play.lead.term();
+    play.hear(N1, M::Stale { highest: term.next_for(N2) });
+    play.reports(N1, 1_000, vec![]);
+    play.reports(N2, 800, vec![]);
+    let context = AppContext {
+        uid: AppUid(1),
+        namespace: Namespace::new("default").unwrap(),
+        name: AppName::new("a").unwrap(),
+        profile: Profile::Balanced,
+        channels: vec![],
+    };
+    let (spec, mandate) = (spec(1, PartitionPolicy::Fence), MandateId(1));
+    let offer = M::Offer { term, epoch: EPOCH, mandate, replica: replica(), spec, node_selector: vec![], context };
+    let sent = play.hear(HOME, offer);
+    assert!(matches!(sent[..], [(HOME, M::LeadIs { term: t, .. })] if t == play.lead.term()), "{sent:?}");
+}
+
+#[test]
+fn lead_heard_late_of_another_life_of_a_node_keeps_what_this_life_runs() {
+    let mut play = Play::with_nodes();
+    let (node, token) = play.placed(PartitionPolicy::Fence);
+    let before = NodeFacts { incarnation: Incarnation(99), ..facts(node, 1_000) };
+    let sent = play.hear(node, M::Report { term: play.lead.term(), facts: before, held: vec![] });
+    assert_eq!(reserve(&sent), None, "the report was overtaken; the copy still runs");
+    assert!(matches!(play.stage(), Stage::Held(p) if p.token == token), "{:?}", play.stage());
+}

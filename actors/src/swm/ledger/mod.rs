@@ -377,7 +377,14 @@ impl Ledger {
     /// Forgets closed tokens that the present term refuses anyway.
     fn prune(&mut self) {
         let term = self.term;
-        self.entries.retain(|_, entry| entry.slot.is_worth_keeping(term));
+        self.entries.retain(|_, entry| {
+            if !entry.slot.is_worth_keeping(term) {
+                return false;
+            }
+            // Also beside something held, or a recovered ledger would differ from the one that wrote its journal.
+            entry.slot.closed = entry.slot.closed.filter(|closed| closed.term >= term);
+            true
+        });
     }
 
     fn raise_term(&mut self, term: Term, out: &mut Vec<LedgerOutput>) {

@@ -1,0 +1,108 @@
+//! What users do: apply, change, scale, delete.
+
+use codeco_actors::swm::home::{AppSpec, ServiceSpec};
+use codeco_protocol::ids::{AppName, AppUid, Namespace, ServiceName};
+use codeco_protocol::messages::{AppContext, Profile};
+use codeco_protocol::resources::Resources;
+use codeco_protocol::units::{Bytes, Micros, MilliCpu, WallTime};
+use codeco_protocol::workload::{PartitionPolicy, RestartPolicy, WorkloadSpec};
+
+use crate::invariant::Violation;
+use crate::queue::Event;
+use crate::world::World;
+
+/// Names in use: few, so that deleted applications come back under another uid.
+const NAMES: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
+
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    uids: u32,
+}
+
+impl World {
+    /// One request of a user, and the time of the next.
+    pub(crate) fn user(&mut self) -> Result<(), Violation> {
+        if !self.stormy {
+            return Ok(());
+        }
+        let span = self.rng.u64(200_000..3_500_000);
+        self.after(span, Event::User);
+        let now = self.read_clock(self.home_machine());
+        let name = AppName::new(NAMES[self.rng.usize(0..NAMES.len())])
+            .unwrap_or_else(|_| unreachable!("a literal RFC 1123 label"));
+        let namespace = Namespace::new("default").unwrap_or_else(|_| unreachable!("a literal RFC 1123 label"));
+        let kind = self.rng.u8(0..8);
+        let fresh = self.new_app(&namespace, &name);
+        let Some(home) = &mut self.home.home else { return Ok(()) };
+        let mut out = Vec::new();
+        let known = home.find(&namespace, &name).map(|(_, app)| app.spec.clone());
+        let spec = match (known, kind) {
+            (None, _) => {
+                self.counts.applied += 1;
+                fresh
+            }
+            (Some(_), 0..=1) => {
+                if home.delete(now, &namespace, &name, &mut out).is_ok() {
+                    self.counts.deleted += 1;
+                }
+                self.log.line(self.now, format_args!("user deletes {name}"));
+                return self.carry_home_or_crash(out);
+            }
+            (Some(mut spec), 2..=4) => {
+                self.counts.scaled += 1;
+                let at = self.rng.usize(0..spec.services.len());
+                spec.services[at].replicas = self.rng.u32(0..=4);
+                spec
+            }
+            (Some(mut spec), _) => {
+                self.counts.changed += 1;
+                let at = self.rng.usize(0..spec.services.len());
+                spec.services[at].spec.resources = some_resources(&mut self.rng);
+                spec.services[at].spec.pod_spec_json = format!("{}", self.rng.u8(..));
+                spec
+            }
+        };
+        let applied = home.apply(now, WallTime(self.now / 1_000), spec, &mut out);
+        self.log.line(self.now, format_args!("user applies {name}: {applied:?}"));
+        self.carry_home_or_crash(out)
+    }
+
+    fn new_app(&mut self, namespace: &Namespace, name: &AppName) -> AppSpec {
+        self.users.uids += 1;
+        let uid = AppUid(u128::from(0xa000_0000 + self.users.uids) << 96);
+        let profiles = [Profile::Balanced, Profile::Resilience, Profile::Greenness, Profile::Cost];
+        let partition = if self.rng.u8(0..3) < 2 { PartitionPolicy::Fence } else { PartitionPolicy::Autonomous };
+        let services = ["s", "t"].iter().take(self.rng.usize(1..=2)).map(|service| ServiceSpec {
+            name: ServiceName::new(*service).unwrap_or_else(|_| unreachable!("a literal RFC 1123 label")),
+            replicas: self.rng.u32(1..=3),
+            spec: WorkloadSpec {
+                namespace: namespace.clone(),
+                app: name.clone(),
+                generation: 0,
+                containers: Vec::new(),
+                restart: RestartPolicy::Always,
+                stop_grace: Micros::from_secs(1),
+                resources: some_resources(&mut self.rng),
+                partition,
+                pod_spec_json: String::new(),
+            },
+            node_selector: if self.rng.u8(0..4) == 0 { vec![("disk".into(), "ssd".into())] } else { Vec::new() },
+            cluster_selector: Vec::new(),
+        });
+        AppSpec {
+            services: services.collect(),
+            context: AppContext {
+                uid,
+                namespace: namespace.clone(),
+                name: name.clone(),
+                profile: profiles[self.rng.usize(0..profiles.len())],
+                channels: Vec::new(),
+            },
+            manifest_json: String::new(),
+        }
+    }
+}
+
+fn some_resources(rng: &mut fastrand::Rng) -> Resources {
+    Resources::new(MilliCpu(rng.u64(1..=7) * 100), Bytes(rng.u64(1..=7) * 100))
+}

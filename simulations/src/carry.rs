@@ -1,0 +1,283 @@
+//! Feeding the cores and carrying out their outputs, in order, with a crash at any point.
+
+use codeco_actors::swm::home::{HomeInput, HomeNote, HomeOutput, HomeRecord};
+use codeco_actors::swm::lead::{LeadInput, LeadNote, LeadOutput, LeadRecord};
+use codeco_actors::swm::ledger::{LedgerInput, LedgerOutput, LedgerRecord};
+use codeco_protocol::messages::ControlMessage;
+
+use crate::invariant::Violation;
+use crate::oracle;
+use crate::queue::Event;
+use crate::world::World;
+
+/// Share of steps amid whose outputs the process dies, while faults last.
+const CRASH_AMID_OUTPUTS: f64 = 0.001;
+
+impl World {
+    /// Where in `outputs` the process dies, if it does.
+    fn crash_point(&mut self, outputs: usize) -> Option<usize> {
+        let dies = self.stormy && outputs > 0 && self.rng.f64() < CRASH_AMID_OUTPUTS;
+        dies.then(|| self.rng.usize(0..=outputs))
+    }
+
+    pub(crate) fn feed_ledger(&mut self, node: usize, input: LedgerInput) -> Result<(), Violation> {
+        let now = self.read_clock(node);
+        let replayed = self.picks_replay().then(|| input.clone());
+        let is_listing = matches!(input, LedgerInput::Listed(_));
+        let host = &mut self.nodes[node];
+        let Some(ledger) = &mut host.ledger else { return Ok(()) };
+        let before = ledger.promised();
+        let mut out = Vec::new();
+        ledger.handle(now, input, &mut out);
+        if !is_listing {
+            oracle::check_promises(ledger, &before, &host.capacity, &host.foreign)?;
+        }
+        oracle::check_reservations(ledger, now)?;
+        if let Some(input) = replayed {
+            self.counts.replays += 1;
+            crate::replay::ledger(ledger, now, input)?;
+        }
+        if let Some(point) = self.crash_point(out.len()) {
+            self.counts.crashes_amid_outputs += 1;
+            out.truncate(point);
+            self.carry_ledger(node, out)?;
+            return self.crash_agent(node);
+        }
+        self.carry_ledger(node, out)?;
+        self.tick_ledger(node);
+        Ok(())
+    }
+
+    fn tick_ledger(&mut self, node: usize) {
+        let host = &self.nodes[node];
+        let Some(ledger) = &host.ledger else { return };
+        let at = self.clocks[node].when(ledger.next_tick()).max(self.now + 1_000);
+        if host.tick_at.is_none_or(|known| at < known) {
+            let life = host.life;
+            self.nodes[node].tick_at = Some(at);
+            self.queue.push(at, Event::LedgerTick { node, life });
+        }
+    }
+
+    pub(crate) fn carry_ledger(&mut self, node: usize, out: Vec<LedgerOutput>) -> Result<(), Violation> {
+        for output in out {
+            match output {
+                LedgerOutput::Journal(record) => {
+                    self.check_ledger_record(node, &record)?;
+                    self.note_ledger_record(node, &record);
+                    self.nodes[node].disk.push(record);
+                }
+                LedgerOutput::Send { to, message } => {
+                    if let ControlMessage::Committed { replica, token } = &message {
+                        self.nodes[node].told.insert((replica.clone(), *token));
+                    }
+                    self.send(node, to, message);
+                }
+                LedgerOutput::Start(workload) => {
+                    self.log.line(
+                        self.now,
+                        format_args!(
+                            "{:?} starts {} {}",
+                            self.nodes[node].config.id, workload.replica, workload.token
+                        ),
+                    );
+                    if let Some(process) = self.nodes[node].runtime.start(workload) {
+                        let span = self.rng.u64(1_000..300_000);
+                        self.after(span, Event::ProcessStarts { node, process });
+                    }
+                }
+                LedgerOutput::Stop { replica, token } => {
+                    self.check_stop(node, &replica, token)?;
+                    let span = match self.nodes[node].runtime.stop(&replica, token) {
+                        None => continue,
+                        Some(true) => self.rng.u64(1_000..1_500_000),
+                        Some(false) => 100,
+                    };
+                    self.after(span, Event::ProcessStops { node, replica, token });
+                }
+                LedgerOutput::LeaseUntil(until) => {
+                    self.nodes[node].runtime.lease(until);
+                    let (at, boot) = (self.clocks[node].when(until), self.nodes[node].boot);
+                    self.queue.push(at, Event::GuardFires { node, boot });
+                }
+                LedgerOutput::Note(note) => {
+                    self.log.line(self.now, format_args!("{:?} notes {note:?}", self.nodes[node].config.id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note_ledger_record(&mut self, node: usize, record: &LedgerRecord) {
+        if let LedgerRecord::Closed { replica, token } = record {
+            let promised = self.nodes[node].told.remove(&(replica.clone(), *token));
+            self.counts.reservations_closed += u64::from(!promised);
+        }
+        let id = self.nodes[node].config.id;
+        match record {
+            LedgerRecord::Committed { replica, token, spec } => {
+                self.log.line(
+                    self.now,
+                    format_args!("{id:?} journals Committed {replica} {token} generation {}", spec.generation),
+                );
+            }
+            other => self.log.line(self.now, format_args!("{id:?} journals {other:?}")),
+        }
+    }
+
+    pub(crate) fn feed_lead(&mut self, cluster: usize, input: LeadInput) -> Result<(), Violation> {
+        let now = self.read_clock(self.leads[cluster].node);
+        let replayed = self.picks_replay().then(|| input.clone());
+        let Some(lead) = &mut self.leads[cluster].lead else { return Ok(()) };
+        let mut out = Vec::new();
+        lead.handle(now, input, &mut out);
+        if let Some(input) = replayed {
+            self.counts.replays += 1;
+            crate::replay::lead(lead, now, input)?;
+        }
+        if let Some(point) = self.crash_point(out.len()) {
+            self.counts.crashes_amid_outputs += 1;
+            out.truncate(point);
+            self.carry_lead(cluster, out)?;
+            return self.crash_lead(cluster);
+        }
+        self.carry_lead(cluster, out)?;
+        let host = &self.leads[cluster];
+        let Some(lead) = &host.lead else { return Ok(()) };
+        let at = self.clocks[host.node].when(lead.next_tick(now)).max(self.now + 1_000);
+        if host.tick_at.is_none_or(|known| at < known) {
+            let life = host.life;
+            self.leads[cluster].tick_at = Some(at);
+            self.queue.push(at, Event::LeadTick { cluster, life });
+        }
+        Ok(())
+    }
+
+    fn carry_lead(&mut self, cluster: usize, out: Vec<LeadOutput>) -> Result<(), Violation> {
+        let machine = self.leads[cluster].node;
+        for output in out {
+            match output {
+                LeadOutput::Journal(record) => {
+                    if let LeadRecord::HandedBack { replica, mandate, .. } = &record {
+                        self.counts.handed_back += 1;
+                        self.oracle.lead_gave_up(replica, *mandate);
+                        self.leads[cluster].told.remove(&(replica.clone(), *mandate));
+                    }
+                    if !matches!(record, LeadRecord::Mandated { .. }) {
+                        self.log.line(
+                            self.now,
+                            format_args!("lead {:?} journals {record:?}", self.leads[cluster].config.cluster),
+                        );
+                    }
+                    self.leads[cluster].disk.push(record);
+                }
+                LeadOutput::Send { to, message } => {
+                    self.check_lead_orders(cluster, &message)?;
+                    if let ControlMessage::Accepted { replica, mandate, .. } = &message {
+                        self.leads[cluster].told.insert((replica.clone(), *mandate));
+                    }
+                    self.send(machine, to, message);
+                }
+                LeadOutput::Decided(_) => {}
+                LeadOutput::Note(note) => {
+                    self.count_lead_note(cluster, &note);
+                    self.log.line(
+                        self.now,
+                        format_args!("lead {:?} notes {note:?}", self.leads[cluster].config.cluster),
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn count_lead_note(&mut self, cluster: usize, note: &LeadNote) {
+        match note {
+            LeadNote::TookOffice(_) => {
+                let knew = self.leads[cluster].lead.as_ref().is_some_and(|lead| lead.members().next().is_some());
+                self.counts.takeovers += u64::from(knew);
+            }
+            LeadNote::NodeLost(_) => self.counts.nodes_lost += 1,
+            LeadNote::NodeBack(_) => self.counts.nodes_back += 1,
+            LeadNote::Revoked(..) => self.counts.revocations += 1,
+            LeadNote::Adopted(..) => self.counts.adoptions += 1,
+            LeadNote::Placed(replica, node, _) => {
+                self.counts.placements += 1;
+                let (moved, migrated) = self.oracle.placed(replica, cluster, node);
+                self.counts.moves += u64::from(moved);
+                self.counts.migrations += u64::from(migrated);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn feed_home(&mut self, input: HomeInput) -> Result<(), Violation> {
+        let now = self.read_clock(self.home_machine());
+        let replayed = self.picks_replay().then(|| input.clone());
+        let Some(home) = &mut self.home.home else { return Ok(()) };
+        let mut out = Vec::new();
+        home.handle(now, input, &mut out);
+        if let Some(input) = replayed {
+            self.counts.replays += 1;
+            crate::replay::home(home, now, input)?;
+        }
+        self.carry_home_or_crash(out)
+    }
+
+    /// Carries out what a home wants done, or dies amid it. Whether all of it was done can be seen from the home.
+    pub(crate) fn carry_home_or_crash(&mut self, mut out: Vec<HomeOutput>) -> Result<(), Violation> {
+        if let Some(point) = self.crash_point(out.len()) {
+            self.counts.crashes_amid_outputs += 1;
+            out.truncate(point);
+            self.carry_home(out)?;
+            return self.crash_home();
+        }
+        self.carry_home(out)?;
+        let now = self.read_clock(self.home_machine());
+        let Some(home) = &self.home.home else { return Ok(()) };
+        let at = self.clocks[self.home_machine()].when(home.next_tick(now)).max(self.now + 1_000);
+        if self.home.tick_at.is_none_or(|known| at < known) {
+            self.home.tick_at = Some(at);
+            self.queue.push(at, Event::HomeTick { life: self.home.life });
+        }
+        Ok(())
+    }
+
+    fn carry_home(&mut self, out: Vec<HomeOutput>) -> Result<(), Violation> {
+        let machine = self.home_machine();
+        for output in out {
+            match output {
+                HomeOutput::Journal(record) => {
+                    self.check_home_record(&record)?;
+                    self.oracle.home_wrote(&record);
+                    match &record {
+                        HomeRecord::HandedBack { replica, mandate } => {
+                            self.home.told.remove(&(replica.clone(), *mandate));
+                        }
+                        HomeRecord::Recalling { .. } => self.counts.recalls += 1,
+                        HomeRecord::Removed { .. } => self.counts.removed += 1,
+                        _ => {}
+                    }
+                    if !matches!(record, HomeRecord::Applied { .. }) {
+                        self.log.line(self.now, format_args!("home journals {record:?}"));
+                    }
+                    self.home.disk.push(record);
+                }
+                HomeOutput::Send { to, message } => {
+                    if let ControlMessage::Offer { replica, mandate, term, .. } = &message {
+                        let told = self.home.told.entry((replica.clone(), *mandate)).or_insert(*term);
+                        *told = (*told).max(*term);
+                    }
+                    self.send(machine, to, message);
+                }
+                HomeOutput::Decided(_) => {}
+                HomeOutput::Note(note) => {
+                    if !matches!(note, HomeNote::Unplaceable(..)) {
+                        self.log.line(self.now, format_args!("home notes {note:?}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,135 @@
+//! I8: what must be so once faults have stopped for a while.
+
+use std::collections::BTreeMap;
+
+use codeco_actors::swm::attempt::Stage;
+use codeco_actors::swm::home::{App, ServiceSpec};
+use codeco_protocol::ids::ReplicaId;
+use codeco_protocol::messages::HeldPhase;
+use codeco_protocol::token::Token;
+
+use crate::runtime::State;
+use crate::world::World;
+
+impl World {
+    /// What is not yet as it must be; nothing if all has converged.
+    pub(crate) fn unsettled(&self) -> Option<String> {
+        let Some(home) = &self.home.home else { return Some("the home is down".into()) };
+        if self.nodes.iter().any(|host| host.ledger.is_none()) {
+            return Some("an agent is down".into());
+        }
+        if let Some(host) = self.leads.iter().find(|host| !host.lead.as_ref().is_some_and(|l| l.is_ready())) {
+            return Some(format!("lead {:?} is not ready", host.config.cluster));
+        }
+        let mut running = self.running();
+        for (uid, app) in home.apps() {
+            if app.deleting {
+                return Some(format!("{uid:?} is still being deleted: {:?}", app.replicas));
+            }
+            for service in &app.spec.services {
+                for index in 0..service.replicas {
+                    let replica = ReplicaId { app: uid, service: service.name.clone(), index };
+                    let copies = running.remove(&replica).unwrap_or_default();
+                    if let Some(what) = self.unsettled_replica(app, service, &replica, &copies) {
+                        return Some(format!("{replica}: {what}"));
+                    }
+                }
+            }
+            let extra = app.replicas.iter().find(|((name, index), r)| !app.wants(name, *index) && r.mandate.is_some());
+            if let Some((key, replica)) = extra {
+                return Some(format!("{uid:?} {key:?} is not wanted and has {:?}", replica.mandate));
+            }
+        }
+        if let Some((replica, copies)) = running.first_key_value() {
+            return Some(format!("{replica} is not wanted and runs: {copies:?}"));
+        }
+        self.leftovers()
+    }
+
+    fn running(&self) -> BTreeMap<ReplicaId, Vec<(usize, Token, u64, State)>> {
+        let mut running: BTreeMap<ReplicaId, Vec<_>> = BTreeMap::new();
+        for (node, host) in self.nodes.iter().enumerate() {
+            for process in host.runtime.processes() {
+                let workload = &process.workload;
+                let copy = (node, workload.token, workload.spec.generation, process.state);
+                running.entry(workload.replica.clone()).or_default().push(copy);
+            }
+        }
+        running
+    }
+
+    fn unsettled_replica(
+        &self,
+        app: &App,
+        service: &ServiceSpec,
+        replica: &ReplicaId,
+        copies: &[(usize, Token, u64, State)],
+    ) -> Option<String> {
+        let (node, token) = match copies {
+            [] => return self.fits_somewhere(service),
+            [(node, token, generation, State::Ready)] if *generation == service.spec.generation => (*node, *token),
+            other => return Some(format!("generation {} wanted, runs {other:?}", service.spec.generation)),
+        };
+        let host = &self.nodes[node];
+        let held = host.ledger.as_ref()?.entries().find(|(id, _)| *id == replica).and_then(|(_, e)| e.slot.held);
+        if held != Some((token, HeldPhase::Committed)) {
+            return Some(format!("runs under {token}, its ledger holds {held:?}"));
+        }
+        let lead = self.leads[host.cluster].lead.as_ref()?;
+        let stage = lead.mandates().find(|(id, _)| *id == replica).map(|(_, m)| m.stage);
+        if !matches!(stage, Some(Stage::Held(p)) if p.token == token && p.node == host.config.id) {
+            return Some(format!("runs under {token}, its lead has {stage:?}"));
+        }
+        let mandate = app.replicas.get(&(replica.service.clone(), replica.index)).and_then(|r| r.mandate.as_ref());
+        let told = mandate.and_then(|m| m.accepted.as_ref());
+        let agrees = mandate.is_some_and(|m| m.cluster == self.leads[host.cluster].config.cluster && m.id == token.mandate)
+            && told.is_some_and(|(generation, _, t)| *generation == service.spec.generation && *t == token);
+        (!agrees).then(|| format!("runs under {token}, its home has {mandate:?}"))
+    }
+
+    /// Why a replica that does not run should.
+    fn fits_somewhere(&self, service: &ServiceSpec) -> Option<String> {
+        let fits = self.nodes.iter().find(|host| {
+            let ledger = host.ledger.as_ref();
+            let free = ledger.map(codeco_actors::swm::ledger::Ledger::free).unwrap_or_default();
+            service.spec.resources.fits_in(&free)
+                && service.node_selector.iter().all(|wanted| host.config.labels.contains(wanted))
+        })?;
+        Some(format!("runs nowhere, {:?} has room", fits.config.id))
+    }
+
+    /// Reservations, stops and mandates that nobody needs.
+    fn leftovers(&self) -> Option<String> {
+        for host in &self.nodes {
+            let running: Vec<_> =
+                host.runtime.processes().map(|p| (&p.workload.replica, p.workload.token)).collect();
+            for (replica, entry) in host.ledger.as_ref()?.entries() {
+                match entry.slot.held {
+                    Some((token, HeldPhase::Committed)) if !running.contains(&(replica, token)) => {
+                        return Some(format!("{:?} holds {replica} {token} and does not run it", host.config.id));
+                    }
+                    Some((token, HeldPhase::Stopping)) => {
+                        return Some(format!("{:?} still stops {replica} {token}", host.config.id));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let home = self.home.home.as_ref()?;
+        for host in &self.leads {
+            for (replica, mandate) in host.lead.as_ref()?.mandates() {
+                let known = home.apps().find(|(uid, _)| *uid == replica.app).and_then(|(_, app)| {
+                    app.replicas.get(&(replica.service.clone(), replica.index))?.mandate.as_ref()
+                });
+                let right = known.is_some_and(|m| m.id == mandate.mandate && m.cluster == host.config.cluster);
+                if !right {
+                    return Some(format!(
+                        "lead {:?} has mandate {} of {replica}, its home {known:?}",
+                        host.config.cluster, mandate.mandate.0
+                    ));
+                }
+            }
+        }
+        None
+    }
+}
