@@ -65,6 +65,22 @@ fn binding_of_another_connection_is_refused_and_counted() {
 }
 
 #[test]
+fn peer_that_joins_the_group_of_another_gets_none_of_its_calls() {
+    let stage = Stage::new();
+    let (mut ann, mut bob, mut eve) = (stage.peer("ann"), stage.peer("bob"), stage.peer("eve"));
+    eve.dial(&mut bob);
+    assert_eq!(eve.ask("pose-as ann"), "posed");
+    assert!(eve.ask("call bob 5000 echo:x").starts_with("answer"), "bob has heard of it by now");
+    // Which member of a group comes first is chance: more than once.
+    for round in 0..8 {
+        ann.dial(&mut bob);
+        let answer = bob.ask("call ann 5000 echo:x");
+        assert_eq!(answer, "answer bob said echo:x", "round {round}");
+    }
+    assert!(eve.counters().contains("refused_unknown_binding: 0"));
+}
+
+#[test]
 fn bytes_that_are_no_request_are_refused_and_disturb_nobody() {
     let (mut ann, mut bob) = Stage::new().pair();
     ann.dial(&mut bob);
@@ -188,6 +204,7 @@ fn stranger_on_the_loopback_listener_is_turned_away() {
     let (mut ann, _bob) = Stage::new().pair();
     let port = ann.ask("listener").parse().unwrap();
     let mut stranger = std::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port)).unwrap();
+    stranger.set_read_timeout(Some(stage::PATIENCE)).unwrap();
     assert_eq!(std::io::Read::read(&mut stranger, &mut [0; 1]).unwrap(), 0, "closed");
     assert!(ann.counters().contains("sessions_uninvited: 1"));
 }

@@ -167,6 +167,7 @@ impl Node {
                 }
             }
             ["forge", peer, version, rest] => forge(peer, version, rest).await,
+            ["pose-as", peer] => pose_as(peer),
             ["flood", peer] => self.flood(&identity(peer)),
             ["binding", peer] => self.binding(peer),
             ["detach", peer] => {
@@ -191,6 +192,14 @@ fn body(text: &str) -> Vec<u8> {
 fn hex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes().chunks(2).filter(|pair| pair.len() == 2);
     digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+/// Puts the own facade into the group of somebody else's.
+fn pose_as(peer: &str) -> String {
+    let groups = ractor::pg::which_groups().into_iter();
+    let local = groups.flat_map(|group| ractor::pg::get_local_members(&group)).next().unwrap();
+    ractor::pg::join(format!("codeco-facade{}", identity(peer)), vec![local]);
+    "posed".to_owned()
 }
 
 /// Sends bytes to the peer's facade past all checks on this side, as a hostile peer would.
