@@ -1,5 +1,6 @@
 //! A member of the fleet: endpoint, sessions, post, commons, evidence, readiness.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use codeco_protocol::api::{ActorState as ActorStateView, ActorView, EventType};
 use codeco_protocol::gossip::{Fact, MemberFact};
 use codeco_protocol::identity::{Credentials, JoinHandler, TrustClock};
+use codeco_protocol::ids::{AppName, AppUid, ReplicaId};
 use codeco_protocol::token::Term;
 use codeco_protocol::transport::{BindError, CloseReason, Limits, Refusal, Transport, TransportConfig};
 use tokio::sync::mpsc;
@@ -71,7 +73,11 @@ pub struct Member {
     /// Whether it is ready.
     pub readiness: Readiness,
     fact: Mutex<MemberFact>,
+    names: Mutex<BTreeMap<AppUid, AppName>>,
 }
+
+/// Names of applications remembered, for events.
+const NAMES_MAX: usize = 20_000;
 
 impl Member {
     /// Takes its place: binds the endpoint and starts sessions. No actor runs yet.
@@ -126,10 +132,36 @@ impl Member {
         };
         tokio::spawn(note_refusals(refused, events.clone()));
         tokio::spawn(note_sessions(session_events));
-        let member =
-            Self { name: config.name, commons, events, decisions, actors, readiness, fact: Mutex::new(fact) };
+        let member = Self {
+            name: config.name,
+            commons,
+            events,
+            decisions,
+            actors,
+            readiness,
+            fact: Mutex::new(fact),
+            names: Mutex::default(),
+        };
         member.update(|_| {});
         Ok(Arc::new(member))
+    }
+
+    /// Remembers an application's name, so that events about its replicas can name it.
+    pub fn learn_app(&self, uid: AppUid, name: &AppName) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() < NAMES_MAX && !names.contains_key(&uid) {
+            names.insert(uid, name.clone());
+        }
+    }
+
+    /// A replica as people call it: `app/service-0`.
+    #[must_use]
+    pub fn replica_name(&self, replica: &ReplicaId) -> String {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        match names.get(&replica.app) {
+            Some(app) => format!("{app}/{}-{}", replica.service, replica.index),
+            None => replica.to_string(),
+        }
     }
 
     /// Changes what this member says of itself, and spreads it.

@@ -63,7 +63,8 @@ pub trait Core: Sized + Send + 'static {
 pub trait Effects<C: Core>: Send + Sync + 'static {
     /// Carries out an output that is neither a record nor a message.
     fn carry_out(&self, output: C::Output);
-    /// Called after each message: publishes what others may see of the core.
+    /// Called after each message, once its records are on disk and before anything leaves: publishes what others may
+    /// see of the core.
     fn observe(&self, core: &C);
 }
 
@@ -158,6 +159,7 @@ impl<C: Core> CoreActor<C> {
         if state.journal.wants_compaction() {
             state.journal.compact(&state.core.snapshot(), WRITER)?;
         }
+        self.effects.observe(&state.core);
         let mut letters: BTreeMap<MemberId, Vec<ControlMessage>> = BTreeMap::new();
         for sorted in rest {
             match sorted {
@@ -170,7 +172,6 @@ impl<C: Core> CoreActor<C> {
         for (to, messages) in letters {
             self.post.send(to, messages);
         }
-        self.effects.observe(&state.core);
         self.alarm.set(state.core.next_tick(boot_now()));
         Ok(answers)
     }

@@ -108,7 +108,7 @@ pub async fn run(
     };
     let member = Member::start(member_config, &credentials, clock.clone(), None).await?;
     let (runtime, reports, engine) = start_runtime(&config, helpers).await?;
-    let workloads = workloads::Workloads::new(runtime, member.events.clone());
+    let workloads = workloads::Workloads::new(runtime, Arc::clone(&member));
     let http = tokio::net::TcpListener::bind(config.http)
         .await
         .map_err(|source| AgentError::Http { address: config.http, source })?;

@@ -124,7 +124,7 @@ impl Effects<Ledger> for LedgerEffects {
             LedgerOutput::Start(workload) => self.pass(WorkloadsMessage::Start(workload, 0)),
             LedgerOutput::Stop { replica, token } => self.pass(WorkloadsMessage::Stop(replica, token)),
             LedgerOutput::LeaseUntil(until) => self.pass(WorkloadsMessage::Lease(until)),
-            LedgerOutput::Note(note) => self.member.events.tell(ledger_note(&self.member.name, note)),
+            LedgerOutput::Note(note) => self.member.events.tell(ledger_note(&self.member, note)),
             LedgerOutput::Journal(_) | LedgerOutput::Send { .. } => {}
         }
     }
@@ -145,6 +145,7 @@ impl Effects<Ledger> for LedgerEffects {
         let mut facts = Vec::new();
         for (replica, entry) in ledger.entries() {
             let (Some((token, held)), Some(spec)) = (entry.slot.held, &entry.spec) else { continue };
+            self.member.learn_app(replica.app, &spec.app);
             if held == HeldPhase::Reserved {
                 continue;
             }
@@ -176,7 +177,7 @@ impl Effects<Ledger> for LedgerEffects {
     }
 }
 
-fn ledger_note(node: &str, note: LedgerNote) -> Note {
+fn ledger_note(member: &Member, note: LedgerNote) -> Note {
     let (kind, reason, message) = match note {
         LedgerNote::SlotsExhausted => (
             EventType::Warning,
@@ -193,7 +194,10 @@ fn ledger_note(node: &str, note: LedgerNote) -> Note {
         LedgerNote::TakenOver(replica, token) => (
             EventType::Normal,
             "TakenOver",
-            format!("{replica} still ran under token {token} after the journal was lost; it is kept"),
+            format!(
+                "{} still ran under token {token} after the journal was lost; it is kept",
+                member.replica_name(&replica)
+            ),
         ),
         LedgerNote::StaleOrder(term) => {
             (EventType::Warning, "StaleOrder", format!("an order of term {term} was refused"))
@@ -204,7 +208,7 @@ fn ledger_note(node: &str, note: LedgerNote) -> Note {
             "no lead has answered in time: replicas that need a lease are stopped, all others run on".into(),
         ),
     };
-    Note { kind, reason, object_kind: "Node", object: node.to_owned(), message }
+    Note { kind, reason, object_kind: "Node", object: member.name.clone(), message }
 }
 
 /// What happens around the lead.
@@ -221,12 +225,15 @@ impl Effects<Lead> for LeadEffects {
             LeadOutput::Decided(decision) => {
                 self.member.decisions.keep(&decision);
             }
-            LeadOutput::Note(note) => self.member.events.tell(lead_note(&self.cluster, note)),
+            LeadOutput::Note(note) => self.member.events.tell(lead_note(&self.member, &self.cluster, note)),
             LeadOutput::Journal(_) | LeadOutput::Send { .. } => {}
         }
     }
 
     fn observe(&self, lead: &Lead) {
+        for (replica, mandate) in lead.mandates() {
+            self.member.learn_app(replica.app, &mandate.context.name);
+        }
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let leased = || lead.members().filter(|(_, member)| !member.lost && member.reported.is_some());
         let sum = |read: fn(&codeco_protocol::messages::NodeFacts) -> &Resources| {
@@ -251,7 +258,7 @@ impl Effects<Lead> for LeadEffects {
     }
 }
 
-fn lead_note(cluster: &ClusterName, note: LeadNote) -> Note {
+fn lead_note(member: &Member, cluster: &ClusterName, note: LeadNote) -> Note {
     use EventType::{Normal, Warning};
     let of_cluster = |kind, reason, message| Note {
         kind,
@@ -271,7 +278,7 @@ fn lead_note(cluster: &ClusterName, note: LeadNote) -> Note {
         kind,
         reason,
         object_kind: "Replica",
-        object: replica.to_string(),
+        object: member.replica_name(replica),
         message,
     };
     match note {

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use codeco_actors::clock::wall_now;
-use codeco_actors::evidence::{EventLog, Note};
+use codeco_actors::evidence::Note;
 use codeco_actors::mailbox::Tracked;
+use codeco_actors::process::Member;
 use codeco_actors::supervision::{ChildRef, ChildSpec, Policy};
 use codeco_actors::swm::actor::CoreMessage;
 use codeco_actors::swm::ledger::{Ledger, LedgerInput, RuntimeFact};
@@ -53,7 +54,7 @@ pub(super) struct Run {
 /// What the parts around the runtime share.
 pub(super) struct Workloads {
     pub(super) runtime: Arc<dyn Runtime>,
-    pub(super) events: EventLog,
+    pub(super) member: Arc<Member>,
     pub(super) ledger: OnceLock<ChildRef<CoreMessage<Ledger>>>,
     runs: Mutex<BTreeMap<ReplicaId, Run>>,
     /// What the ledger wants to run. Held while a start is under way, so that a start that is tried again can never
@@ -62,10 +63,10 @@ pub(super) struct Workloads {
 }
 
 impl Workloads {
-    pub(super) fn new(runtime: Arc<dyn Runtime>, events: EventLog) -> Arc<Self> {
+    pub(super) fn new(runtime: Arc<dyn Runtime>, member: Arc<Member>) -> Arc<Self> {
         Arc::new(Self {
             runtime,
-            events,
+            member,
             ledger: OnceLock::new(),
             runs: Mutex::default(),
             wanted: tokio::sync::Mutex::default(),
@@ -182,7 +183,7 @@ impl Workloads {
         message: String,
     ) {
         let object = format!("{}/{}-{}", workload.spec.app, replica.service, replica.index);
-        self.events.tell(Note { kind, reason, object_kind: "Replica", object, message });
+        self.member.events.tell(Note { kind, reason, object_kind: "Replica", object, message });
     }
 
     /// Stops, and tells the ledger once that is proven; until then it is tried again and again.
@@ -227,33 +228,33 @@ impl Workloads {
                 }
                 RuntimeEventKind::Restarting { container, delay } => {
                     self.note(&replica, token, |run| run.restarts += 1);
-                    self.events.tell(Note {
+                    self.member.events.tell(Note {
                         kind: EventType::Warning,
                         reason: "BackOff",
                         object_kind: "Replica",
-                        object: replica.to_string(),
+                        object: self.member.replica_name(&replica),
                         message: format!("container {container} is started again in {delay}"),
                     });
                     RuntimeFact::Starting
                 }
                 RuntimeEventKind::Finished => RuntimeFact::Finished,
                 RuntimeEventKind::Failed { message } => {
-                    self.events.tell(Note {
+                    self.member.events.tell(Note {
                         kind: EventType::Warning,
                         reason: "Failed",
                         object_kind: "Replica",
-                        object: replica.to_string(),
+                        object: self.member.replica_name(&replica),
                         message: message.clone(),
                     });
                     self.note(&replica, token, |run| run.message = Some(message));
                     RuntimeFact::Failed
                 }
                 RuntimeEventKind::LeaseExpired => {
-                    self.events.tell(Note {
+                    self.member.events.tell(Note {
                         kind: EventType::Warning,
                         reason: "LeaseExpired",
                         object_kind: "Replica",
-                        object: replica.to_string(),
+                        object: self.member.replica_name(&replica),
                         message: "stopped: this node's lease has ended and no lead has answered".into(),
                     });
                     RuntimeFact::Fenced

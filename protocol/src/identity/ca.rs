@@ -268,7 +268,8 @@ impl fmt::Debug for Ca {
 }
 
 /// A certificate as PEM text (RFC 7468).
-pub(super) fn certificate_pem(der: &[u8]) -> String {
+#[must_use]
+pub fn certificate_pem(der: &[u8]) -> String {
     use base64::Engine;
     let body = base64::engine::general_purpose::STANDARD.encode(der);
     let lines: Vec<&str> =

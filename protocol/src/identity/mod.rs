@@ -29,7 +29,9 @@ mod spiffe;
 mod tls;
 mod token_book;
 
-pub use ca::{CERTIFICATE_LIFE, Ca, CaError, IssueError, IssuedCertificate, KeyHash, Validity};
+pub use ca::{
+    CERTIFICATE_LIFE, Ca, CaError, IssueError, IssuedCertificate, KeyHash, Validity, certificate_pem,
+};
 pub use clock::TrustClock;
 pub(crate) use credentials::validity_of;
 pub use credentials::{Credentials, CredentialsError};

@@ -341,7 +341,8 @@ fn lead_offered_for_another_term_says_which_is_its_own() {
         channels: vec![],
     };
     let (spec, mandate) = (spec(1, PartitionPolicy::Fence), MandateId(1));
-    let offer = M::Offer { term, epoch: EPOCH, mandate, replica: replica(), spec, node_selector: vec![], context };
+    let offer =
+        M::Offer { term, epoch: EPOCH, mandate, replica: replica(), spec, node_selector: vec![], context };
     let sent = play.hear(HOME, offer);
     assert!(matches!(sent[..], [(HOME, M::LeadIs { term: t, .. })] if t == play.lead.term()), "{sent:?}");
 }
