@@ -72,7 +72,7 @@ impl Lead {
         let incarnation = facts.incarnation;
         let briefs = held.iter().map(|h| h.brief.clone()).collect();
         self.hear(now, from, facts, briefs, out);
-        self.close_what_a_report_disproves(from, incarnation, &held, now, out);
+        self.close_what_a_report_disproves(from, &held, now, out);
         for copy in held {
             self.adopt_unknown(now, from, incarnation, copy, out);
         }
@@ -136,12 +136,12 @@ impl Lead {
         }
     }
 
-    /// A report made under this term proves the end of every copy it does not list: orders of older terms are stale
-    /// there from now on, and another incarnation runs only what it lists.
+    /// A report made under this term proves the end of every copy of an older term that it does not list: orders of
+    /// older terms are stale there from now on. About this term's own copies it proves nothing, also if it comes from
+    /// another incarnation: it may have been overtaken.
     fn close_what_a_report_disproves(
         &mut self,
         node: NodeId,
-        incarnation: codeco_protocol::ids::Incarnation,
         held: &[Held],
         now: BootTime,
         out: &mut Vec<LeadOutput>,
@@ -152,8 +152,7 @@ impl Lead {
             .iter()
             .filter_map(|(replica, m)| {
                 let p = m.stage.placement()?;
-                let void = p.token.term < self.term || p.incarnation != incarnation;
-                (p.node == node && void && !listed(p.token)).then(|| (replica.clone(), p.token))
+                (p.node == node && p.token.term < self.term && !listed(p.token)).then(|| (replica.clone(), p.token))
             })
             .collect();
         for (replica, token) in gone {
@@ -164,7 +163,7 @@ impl Lead {
             .get(&node)
             .into_iter()
             .flatten()
-            .filter(|(_, token)| !listed(**token))
+            .filter(|(_, token)| token.term < self.term && !listed(**token))
             .map(|(replica, _)| replica.clone())
             .collect();
         for replica in settled {
@@ -182,7 +181,10 @@ impl Lead {
         out: &mut Vec<LeadOutput>,
     ) {
         let HeldBrief { replica, token, phase, run } = copy.brief;
-        if phase == HeldPhase::Reserved || self.went_back(&replica, token) {
+        if phase == HeldPhase::Reserved
+            || self.went_back(&replica, token)
+            || !self.may_take_back(node, &replica, token)
+        {
             return;
         }
         if !self.mandates.contains_key(&replica) {
@@ -242,7 +244,13 @@ impl Lead {
                     let same = (m.epoch, m.mandate) == (brief.token.epoch, brief.token.mandate);
                     same && !m.recalled && matches!(m.stage, Stage::Idle | Stage::Reserving(_))
                 })
+                && self.may_take_back(node, &brief.replica, brief.token)
         })
+    }
+
+    /// A copy that was left behind may have been replaced: not before all have reported is it known by what.
+    fn may_take_back(&self, node: NodeId, replica: &ReplicaId, token: Token) -> bool {
+        self.ready || !self.is_owed(node, replica, token)
     }
 
     /// Sets what a node holds against what this lead wants. Returns the tokens to be stopped there.
@@ -255,7 +263,7 @@ impl Lead {
         let Some(member) = self.members.get(&node) else { return Vec::new() };
         let held: Vec<HeldBrief> = member.held.values().cloned().collect();
         self.ask_again_about_unlisted(now, node);
-        let mut revoke = Vec::new();
+        let mut revoke = self.owed_and_unlisted(node);
         for brief in held {
             if brief.phase != HeldPhase::Committed {
                 continue;
@@ -284,17 +292,33 @@ impl Lead {
         revoke
     }
 
+    /// What was left behind on a node that no longer lists it. The order to close it is for the answer, which settles.
+    fn owed_and_unlisted(&self, node: NodeId) -> Vec<(ReplicaId, Token)> {
+        let (Some(member), Some(owed)) = (self.members.get(&node), self.owed.get(&node)) else {
+            return Vec::new();
+        };
+        let listed = |replica, token| member.held.get(replica).is_some_and(|h| h.token == token);
+        let unlisted = owed.iter().filter(|(replica, token)| !listed(*replica, **token));
+        unlisted.map(|(replica, token)| (replica.clone(), *token)).collect()
+    }
+
     /// A promise that its node does not list was made after the node spoke, or is in doubt: the commit is repeated,
-    /// and the node's answer settles it.
+    /// and the node's answer settles it, as does a new report.
     fn ask_again_about_unlisted(&mut self, now: BootTime, node: NodeId) {
-        let Some(member) = self.members.get(&node) else { return };
+        let Some(member) = self.members.get_mut(&node) else { return };
         for (replica, mandate) in &mut self.mandates {
             if let Stage::Held(p) = mandate.stage
                 && p.node == node
                 && member.held.get(replica).is_none_or(|h| h.token != p.token)
             {
-                mandate.stage = Stage::Committing(p);
-                mandate.next_send = now;
+                if p.token.term < self.term {
+                    // A commit of an older term would be called stale, which proves nothing; a report does.
+                    member.reported = None;
+                    member.next_fence = now;
+                } else {
+                    mandate.stage = Stage::Committing(p);
+                    mandate.next_send = now;
+                }
             }
         }
     }
