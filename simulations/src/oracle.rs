@@ -177,7 +177,7 @@ impl World {
                 .as_ref()
                 .and_then(|lead| lead.mandates().find(|(id, _)| **id == replica))
                 .and_then(|(_, m)| m.stage.placement());
-            let replaced = placed.is_some_and(|p| p.token > token);
+            let replaced = placed.is_some_and(|p| p.token != token);
             let runs = self.nodes.iter().flat_map(|host| host.runtime.processes()).any(|process| {
                 process.runs() && process.workload.replica == replica && process.workload.token == token
             });

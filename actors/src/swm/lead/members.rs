@@ -248,9 +248,28 @@ impl Lead {
         })
     }
 
-    /// A copy that was left behind may have been replaced: not before all have reported is it known by what.
+    /// Whether a copy that this lead does not count as held may be.
+    ///
+    /// One that was left behind may have been replaced: not before all have reported is it known by what. After that,
+    /// whoever comes has been waited out: what needs a lease is dead there, and its token may be older than one that
+    /// ran since, so it is placed anew.
     fn may_take_back(&self, node: NodeId, replica: &ReplicaId, token: Token) -> bool {
-        self.ready || !self.is_owed(node, replica, token)
+        match self.mandates.get(replica) {
+            None => true,
+            Some(m) if self.ready => m.spec.partition == PartitionPolicy::Autonomous,
+            Some(_) => !self.is_owed(node, replica, token),
+        }
+    }
+
+    /// Whether a copy that another is to replace, or has replaced, is to go now. One that needs a lease goes at once;
+    /// one that does not goes when the other is ready, so that there is always one.
+    fn is_to_go(&self, replica: &ReplicaId, token: Token) -> bool {
+        self.mandates.get(replica).is_none_or(|m| {
+            m.spec.partition == PartitionPolicy::Fence
+                || m.recalled
+                || m.run == RunPhase::Ready
+                || (m.epoch, m.mandate) != (token.epoch, token.mandate)
+        })
     }
 
     /// Sets what a node holds against what this lead wants. Returns the tokens to be stopped there.
@@ -270,20 +289,13 @@ impl Lead {
             }
             let (replica, token) = (brief.replica, brief.token);
             let owed = self.is_owed(node, &replica, token);
-            let Some(mandate) = self.mandates.get_mut(&replica) else {
+            let Some(mandate) = self.mandates.get(&replica) else {
                 if owed || self.went_back(&replica, token) {
                     revoke.push((replica, token));
                 }
                 continue;
             };
-            if mandate.stage.placement().is_some_and(|p| p.token == token) {
-                continue;
-            }
-            let same = (mandate.epoch, mandate.mandate) == (token.epoch, token.mandate);
-            // Another copy is wanted. One that needs a lease goes at once; one that does not goes when the other is
-            // ready, so that there is always one.
-            let fenced = mandate.spec.partition == PartitionPolicy::Fence;
-            if fenced || mandate.recalled || mandate.run == RunPhase::Ready || !same {
+            if mandate.stage.placement().is_none_or(|p| p.token != token) && self.is_to_go(&replica, token) {
                 let name = self.name_of(node);
                 out.push(LeadOutput::Note(LeadNote::Revoked(replica.clone(), name, token)));
                 revoke.push((replica, token));
@@ -298,7 +310,9 @@ impl Lead {
             return Vec::new();
         };
         let listed = |replica, token| member.held.get(replica).is_some_and(|h| h.token == token);
-        let unlisted = owed.iter().filter(|(replica, token)| !listed(*replica, **token));
+        let unlisted = owed
+            .iter()
+            .filter(|(replica, token)| !listed(*replica, **token) && self.is_to_go(replica, **token));
         unlisted.map(|(replica, token)| (replica.clone(), *token)).collect()
     }
 
