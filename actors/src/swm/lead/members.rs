@@ -257,7 +257,11 @@ impl Lead {
         match self.mandates.get(replica) {
             None => true,
             Some(m) if self.ready => m.spec.partition == PartitionPolicy::Autonomous,
-            Some(_) => !self.is_owed(node, replica, token),
+            Some(m) => {
+                let dead = m.spec.partition == PartitionPolicy::Fence
+                    && self.waited_out.get(&node).is_some_and(|term| token.term < *term);
+                !dead && !self.is_owed(node, replica, token)
+            }
         }
     }
 
@@ -363,6 +367,9 @@ impl Lead {
             .collect();
         for node in lost {
             self.takeover.waited_out(node);
+            if self.waited_out.get(&node).is_none_or(|known| *known < self.term) {
+                self.record(LeadRecord::WaitedOut { node, term: self.term }, out);
+            }
             let Some(member) = self.members.get_mut(&node) else { continue };
             member.lost = true;
             member.next_fence = now + self.config.resend;
