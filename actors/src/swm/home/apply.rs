@@ -96,7 +96,6 @@ impl Home {
     fn after_apply(&mut self, now: BootTime, uid: AppUid, generation: u64, out: &mut Vec<HomeOutput>) {
         out.push(HomeOutput::Note(HomeNote::Applied(uid, generation)));
         self.match_replicas();
-        self.recall_what_is_unwanted(out);
         self.work(now, out);
     }
 
@@ -119,7 +118,6 @@ impl Home {
             if let Some(app) = self.apps.get_mut(&uid) {
                 app.bidding = None;
             }
-            self.recall_what_is_unwanted(out);
         }
         self.work(now, out);
         Ok(uid)
@@ -145,7 +143,7 @@ impl Home {
         }
     }
 
-    fn recall_what_is_unwanted(&mut self, out: &mut Vec<HomeOutput>) {
+    pub(super) fn recall_what_is_unwanted(&mut self, out: &mut Vec<HomeOutput>) {
         let mut unwanted = Vec::new();
         for (uid, app) in &self.apps {
             for ((service, index), replica) in &app.replicas {
