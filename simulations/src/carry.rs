@@ -133,8 +133,10 @@ impl World {
         let replayed = self.picks_replay().then(|| input.clone());
         let Some(lead) = &mut self.leads[cluster].lead else { return Ok(()) };
         let mut out = Vec::new();
+        let was_ready = lead.is_ready();
         lead.handle(now, input, &mut out);
-        if let Some(input) = replayed {
+        // What comes just before a takeover is complete is left unanswered; its repeat is the first that counts.
+        if let Some(input) = replayed.filter(|_| lead.is_ready() == was_ready) {
             self.counts.replays += 1;
             crate::replay::lead(lead, now, input)?;
         }

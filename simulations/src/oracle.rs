@@ -194,8 +194,11 @@ impl World {
                 .as_ref()
                 .and_then(|lead| lead.mandates().find(|(id, _)| **id == replica))
                 .and_then(|(_, m)| m.stage.placement());
-            let replaced = placed.is_some_and(|p| p.token > token);
-            check(replaced || self.oracle.has_newer_decision(&replica, token), Invariant::Stops, || {
+            let replaced = placed.is_some_and(|p| p.token != token);
+            let runs = self.nodes.iter().flat_map(|host| host.runtime.processes()).any(|process| {
+                process.runs() && process.workload.replica == replica && process.workload.token == token
+            });
+            check(!runs || replaced || self.oracle.has_newer_decision(&replica, token), Invariant::Stops, || {
                 format!("lead {cluster} stops {replica} {token}; its own placement is {placed:?}")
             })?;
             self.oracle.ordered.insert((replica, token));

@@ -95,7 +95,8 @@ impl World {
     /// Puts the first events on the queue.
     pub(crate) fn begin(&mut self, faults_end: u64) {
         for node in 0..self.nodes.len() {
-            self.after(self.rng.clone().u64(0..500_000), Event::AgentStart { node, life: 0 });
+            let span = self.rng.u64(0..500_000);
+            self.after(span, Event::AgentStart { node, life: 0 });
         }
         for cluster in 0..self.leads.len() {
             self.after(0, Event::LeadStart { cluster, life: 0 });

@@ -97,7 +97,6 @@ impl Home {
         let name = self.apps.get(&uid).map(|app| app.spec.context.name.clone());
         out.extend(name.map(|name| HomeOutput::Note(HomeNote::Applied(uid, name, generation))));
         self.match_replicas();
-        self.recall_what_is_unwanted(out);
         self.work(now, out);
     }
 
@@ -120,7 +119,6 @@ impl Home {
             if let Some(app) = self.apps.get_mut(&uid) {
                 app.bidding = None;
             }
-            self.recall_what_is_unwanted(out);
         }
         self.work(now, out);
         Ok(uid)
@@ -146,7 +144,7 @@ impl Home {
         }
     }
 
-    fn recall_what_is_unwanted(&mut self, out: &mut Vec<HomeOutput>) {
+    pub(super) fn recall_what_is_unwanted(&mut self, out: &mut Vec<HomeOutput>) {
         let mut unwanted = Vec::new();
         for (uid, app) in &self.apps {
             for ((service, index), replica) in &app.replicas {

@@ -278,6 +278,8 @@ impl Home {
     }
 
     fn work(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
+        // Here, not only where a specification changes: a crash may have come between the change and its recalls.
+        self.recall_what_is_unwanted(out);
         self.decide_bids(now, out);
         self.ask_for_bids(now, out);
         self.repeat_offers(now, out);

@@ -72,7 +72,7 @@ impl Lead {
         let incarnation = facts.incarnation;
         let briefs = held.iter().map(|h| h.brief.clone()).collect();
         self.hear(now, from, facts, briefs, out);
-        self.close_what_a_report_disproves(from, incarnation, &held, now, out);
+        self.close_what_a_report_disproves(from, &held, now, out);
         for copy in held {
             self.adopt_unknown(now, from, incarnation, copy, out);
         }
@@ -136,12 +136,12 @@ impl Lead {
         }
     }
 
-    /// A report made under this term proves the end of every copy it does not list: orders of older terms are stale
-    /// there from now on, and another incarnation runs only what it lists.
+    /// A report made under this term proves the end of every copy of an older term that it does not list: orders of
+    /// older terms are stale there from now on. About this term's own copies it proves nothing, also if it comes from
+    /// another incarnation: it may have been overtaken.
     fn close_what_a_report_disproves(
         &mut self,
         node: NodeId,
-        incarnation: codeco_protocol::ids::Incarnation,
         held: &[Held],
         now: BootTime,
         out: &mut Vec<LeadOutput>,
@@ -152,8 +152,7 @@ impl Lead {
             .iter()
             .filter_map(|(replica, m)| {
                 let p = m.stage.placement()?;
-                let void = p.token.term < self.term || p.incarnation != incarnation;
-                (p.node == node && void && !listed(p.token)).then(|| (replica.clone(), p.token))
+                (p.node == node && p.token.term < self.term && !listed(p.token)).then(|| (replica.clone(), p.token))
             })
             .collect();
         for (replica, token) in gone {
@@ -164,7 +163,7 @@ impl Lead {
             .get(&node)
             .into_iter()
             .flatten()
-            .filter(|(_, token)| !listed(**token))
+            .filter(|(_, token)| token.term < self.term && !listed(**token))
             .map(|(replica, _)| replica.clone())
             .collect();
         for replica in settled {
@@ -182,7 +181,10 @@ impl Lead {
         out: &mut Vec<LeadOutput>,
     ) {
         let HeldBrief { replica, token, phase, run } = copy.brief;
-        if phase == HeldPhase::Reserved || self.went_back(&replica, token) {
+        if phase == HeldPhase::Reserved
+            || self.went_back(&replica, token)
+            || !self.may_take_back(node, &replica, token)
+        {
             return;
         }
         if !self.mandates.contains_key(&replica) {
@@ -242,6 +244,35 @@ impl Lead {
                     let same = (m.epoch, m.mandate) == (brief.token.epoch, brief.token.mandate);
                     same && !m.recalled && matches!(m.stage, Stage::Idle | Stage::Reserving(_))
                 })
+                && self.may_take_back(node, &brief.replica, brief.token)
+        })
+    }
+
+    /// Whether a copy that this lead does not count as held may be.
+    ///
+    /// One that was left behind may have been replaced: not before all have reported is it known by what. After that,
+    /// whoever comes has been waited out: what needs a lease is dead there, and its token may be older than one that
+    /// ran since, so it is placed anew.
+    fn may_take_back(&self, node: NodeId, replica: &ReplicaId, token: Token) -> bool {
+        match self.mandates.get(replica) {
+            None => true,
+            Some(m) if self.ready => m.spec.partition == PartitionPolicy::Autonomous,
+            Some(m) => {
+                let dead = m.spec.partition == PartitionPolicy::Fence
+                    && self.waited_out.get(&node).is_some_and(|term| token.term < *term);
+                !dead && !self.is_owed(node, replica, token)
+            }
+        }
+    }
+
+    /// Whether a copy that another is to replace, or has replaced, is to go now. One that needs a lease goes at once;
+    /// one that does not goes when the other is ready, so that there is always one.
+    fn is_to_go(&self, replica: &ReplicaId, token: Token) -> bool {
+        self.mandates.get(replica).is_none_or(|m| {
+            m.spec.partition == PartitionPolicy::Fence
+                || m.recalled
+                || m.run == RunPhase::Ready
+                || (m.epoch, m.mandate) != (token.epoch, token.mandate)
         })
     }
 
@@ -255,27 +286,20 @@ impl Lead {
         let Some(member) = self.members.get(&node) else { return Vec::new() };
         let held: Vec<HeldBrief> = member.held.values().cloned().collect();
         self.ask_again_about_unlisted(now, node);
-        let mut revoke = Vec::new();
+        let mut revoke = self.owed_and_unlisted(node);
         for brief in held {
             if brief.phase != HeldPhase::Committed {
                 continue;
             }
             let (replica, token) = (brief.replica, brief.token);
             let owed = self.is_owed(node, &replica, token);
-            let Some(mandate) = self.mandates.get_mut(&replica) else {
+            let Some(mandate) = self.mandates.get(&replica) else {
                 if owed || self.went_back(&replica, token) {
                     revoke.push((replica, token));
                 }
                 continue;
             };
-            if mandate.stage.placement().is_some_and(|p| p.token == token) {
-                continue;
-            }
-            let same = (mandate.epoch, mandate.mandate) == (token.epoch, token.mandate);
-            // Another copy is wanted. One that needs a lease goes at once; one that does not goes when the other is
-            // ready, so that there is always one.
-            let fenced = mandate.spec.partition == PartitionPolicy::Fence;
-            if fenced || mandate.recalled || mandate.run == RunPhase::Ready || !same {
+            if mandate.stage.placement().is_none_or(|p| p.token != token) && self.is_to_go(&replica, token) {
                 let name = self.name_of(node);
                 out.push(LeadOutput::Note(LeadNote::Revoked(replica.clone(), name, token)));
                 revoke.push((replica, token));
@@ -284,17 +308,35 @@ impl Lead {
         revoke
     }
 
+    /// What was left behind on a node that no longer lists it. The order to close it is for the answer, which settles.
+    fn owed_and_unlisted(&self, node: NodeId) -> Vec<(ReplicaId, Token)> {
+        let (Some(member), Some(owed)) = (self.members.get(&node), self.owed.get(&node)) else {
+            return Vec::new();
+        };
+        let listed = |replica, token| member.held.get(replica).is_some_and(|h| h.token == token);
+        let unlisted = owed
+            .iter()
+            .filter(|(replica, token)| !listed(*replica, **token) && self.is_to_go(replica, **token));
+        unlisted.map(|(replica, token)| (replica.clone(), *token)).collect()
+    }
+
     /// A promise that its node does not list was made after the node spoke, or is in doubt: the commit is repeated,
-    /// and the node's answer settles it.
+    /// and the node's answer settles it, as does a new report.
     fn ask_again_about_unlisted(&mut self, now: BootTime, node: NodeId) {
-        let Some(member) = self.members.get(&node) else { return };
+        let Some(member) = self.members.get_mut(&node) else { return };
         for (replica, mandate) in &mut self.mandates {
             if let Stage::Held(p) = mandate.stage
                 && p.node == node
                 && member.held.get(replica).is_none_or(|h| h.token != p.token)
             {
-                mandate.stage = Stage::Committing(p);
-                mandate.next_send = now;
+                if p.token.term < self.term {
+                    // A commit of an older term would be called stale, which proves nothing; a report does.
+                    member.reported = None;
+                    member.next_fence = now;
+                } else {
+                    mandate.stage = Stage::Committing(p);
+                    mandate.next_send = now;
+                }
             }
         }
     }
@@ -325,6 +367,9 @@ impl Lead {
             .collect();
         for node in lost {
             self.takeover.waited_out(node);
+            if self.waited_out.get(&node).is_none_or(|known| *known < self.term) {
+                self.record(LeadRecord::WaitedOut { node, term: self.term }, out);
+            }
             let Some(member) = self.members.get_mut(&node) else { continue };
             member.lost = true;
             member.next_fence = now + self.config.resend;

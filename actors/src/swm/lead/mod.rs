@@ -204,6 +204,10 @@ pub struct Lead {
     handed_back: BTreeMap<ReplicaId, HandedBack>,
     /// Copies left behind on lost nodes: to be stopped, or taken back, when the node returns.
     owed: BTreeMap<NodeId, BTreeMap<ReplicaId, Token>>,
+    /// The last term in which each node was waited out. A lead that finds a node silent when it takes office does not
+    /// know what runs there, so this is all it can remember; without it, the next lead would take a dead copy for
+    /// the only one.
+    waited_out: BTreeMap<NodeId, Term>,
     attempts: u64,
 }
 
@@ -222,6 +226,7 @@ impl Lead {
             mandates: BTreeMap::new(),
             handed_back: BTreeMap::new(),
             owed: BTreeMap::new(),
+            waited_out: BTreeMap::new(),
             attempts: 0,
         };
         for record in records {

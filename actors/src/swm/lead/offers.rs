@@ -253,9 +253,15 @@ impl Lead {
         self.send(from, ControlMessage::Bid { request, term: self.term, cluster, lines }, out);
     }
 
-    /// Whether a copy that may run without lease keeps a mandate from going back.
+    /// Whether a copy that may run without lease keeps a mandate from going back: it may still come back.
     pub(super) fn leaves_autonomous_copies(&self, replica: &ReplicaId) -> bool {
         self.mandates.get(replica).is_some_and(|m| m.spec.partition == PartitionPolicy::Autonomous)
-            && self.owed.values().any(|list| list.contains_key(replica))
+            && self.owed.iter().any(|(node, list)| {
+                list.get(replica).is_some_and(|token| {
+                    self.members.get(node).is_some_and(|member| {
+                        member.lost || member.held.get(replica).is_some_and(|h| h.token == *token)
+                    })
+                })
+            })
     }
 }

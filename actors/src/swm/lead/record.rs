@@ -70,6 +70,13 @@ pub enum LeadRecord {
     },
     /// Mandates that went back under older terms are forgotten: every member has reported since.
     HistoryForgotten,
+    /// A node was waited out: what needs a lease and was placed there under an older term never runs again.
+    WaitedOut {
+        /// The node.
+        node: NodeId,
+        /// The term in which it was waited out.
+        term: Term,
+    },
 }
 
 impl Lead {
@@ -110,6 +117,10 @@ impl Lead {
                         self.owed.remove(node);
                     }
                 }
+            }
+            LeadRecord::WaitedOut { node, term } => {
+                let known = self.waited_out.entry(*node).or_default();
+                *known = (*known).max(*term);
             }
             LeadRecord::HistoryForgotten => {
                 let term = self.term;
@@ -160,6 +171,9 @@ impl Lead {
             if m.recalled {
                 records.push(LeadRecord::Recalled { replica: replica.clone() });
             }
+        }
+        for (node, term) in &self.waited_out {
+            records.push(LeadRecord::WaitedOut { node: *node, term: *term });
         }
         for (node, list) in &self.owed {
             for (replica, token) in list {

@@ -111,6 +111,11 @@ impl Ledger {
         out: &mut Vec<LedgerOutput>,
     ) -> bool {
         if incarnation != self.incarnation {
+            let held = self.entries.get(replica).and_then(|entry| entry.slot.held);
+            if held.is_some_and(|(held, _)| held == token) {
+                // Taken over from the life that was meant: it is not closed, and a report will say so.
+                return false;
+            }
             self.send_closed(from, replica, token, ClosedReason::OtherIncarnation, out);
             return false;
         }
