@@ -1,6 +1,7 @@
 //! What every process of the fleet has in common: its place in the fabric, evidence, health, faults, an orderly end.
 
 mod config;
+mod daemon;
 mod faults;
 mod health;
 mod member;
@@ -9,6 +10,7 @@ mod periodic;
 mod readiness;
 
 pub use config::{ConfigError, load_file, resolve_options};
+pub use daemon::{DaemonOptions, LogFormat, run_daemon};
 pub use faults::{Faults, Panic, panic_by};
 pub use health::serve_health;
 pub use member::{Member, MemberConfig, MemberError, note_supervision};
