@@ -11,10 +11,12 @@
 //! timeout. A process group only tells *where* the peer's facade is, and is believed only for actors that live
 //! behind that peer's own session; authority never comes from a group.
 
+mod cluster_wire;
 mod counters;
 mod facade;
 mod frame;
 mod handshake;
+mod lane;
 mod limits;
 mod sessions;
 mod stream;

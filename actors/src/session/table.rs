@@ -1,6 +1,7 @@
 //! Which sessions there are, found by handshake label, by binding and by identity.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use codeco_protocol::ids::Identity;
@@ -8,8 +9,9 @@ use ractor::{ActorCell, ActorRef};
 use ractor_cluster::NodeSessionMessage;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::cluster_wire::OWN_TAGS;
 use super::frame::Binding;
-use super::stream::Backlog;
+use super::lane::Lane;
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +74,10 @@ pub(super) struct Session {
     pub(super) binding: Binding,
     pub(super) calls_out: Arc<Semaphore>,
     pub(super) calls_in: Arc<Semaphore>,
-    pub(super) backlog: Arc<Backlog>,
+    pub(super) lane: Arc<Lane>,
+    /// Calls to the peer by tag, each with whoever waits for its answer; cleared when the session ends.
+    calls: Mutex<HashMap<u64, oneshot::Sender<Vec<u8>>>>,
+    next_tag: AtomicU64,
     phase: Mutex<Phase>,
     /// ractor_cluster's actor for it, once there is one.
     actor: Mutex<Option<ActorRef<NodeSessionMessage>>>,
@@ -84,6 +89,7 @@ impl Session {
         label: String,
         identity: Identity,
         binding: Binding,
+        lane: Lane,
         calls_in_flight_max: u32,
         opened: oneshot::Sender<Result<(), DownReason>>,
     ) -> Self {
@@ -93,7 +99,9 @@ impl Session {
             binding,
             calls_out: Arc::new(Semaphore::new(calls_in_flight_max as usize)),
             calls_in: Arc::new(Semaphore::new(calls_in_flight_max as usize)),
-            backlog: Arc::default(),
+            lane: Arc::new(lane),
+            calls: Mutex::default(),
+            next_tag: AtomicU64::new(OWN_TAGS),
             phase: Mutex::default(),
             actor: Mutex::default(),
             opened: Mutex::new(Some(opened)),
@@ -108,9 +116,43 @@ impl Session {
         }
     }
 
+    /// Process number of the peer's facade while the session is up.
+    pub(super) fn facade_pid(&self) -> Option<u64> {
+        match &*lock(&self.phase) {
+            Phase::Up(facade) => Some(facade.get_id().pid()),
+            _ => None,
+        }
+    }
+
     /// Whether requests with this session's binding are taken.
     pub(super) fn takes_requests(&self) -> bool {
         matches!(&*lock(&self.phase), Phase::Named | Phase::Up(_))
+    }
+
+    /// Begins a call: a tag for it, and where its answer comes. `None` if the session is not up.
+    pub(super) fn begin_call(&self) -> Option<(u64, oneshot::Receiver<Vec<u8>>)> {
+        let (sender, receiver) = oneshot::channel();
+        let tag = self.next_tag.fetch_add(1, Relaxed);
+        // Held so that the session cannot be closed between the look and the entry.
+        let phase = lock(&self.phase);
+        if !matches!(*phase, Phase::Up(_)) {
+            return None;
+        }
+        lock(&self.calls).insert(tag, sender);
+        Some((tag, receiver))
+    }
+
+    /// Forgets a call, answered or not.
+    pub(super) fn end_call(&self, tag: u64) {
+        lock(&self.calls).remove(&tag);
+    }
+
+    /// Gives an answer to whoever waits for it; late ones go nowhere.
+    pub(super) fn answer_call(&self, tag: u64, answer: Vec<u8>) {
+        if let Some(waiting) = lock(&self.calls).remove(&tag) {
+            // The caller may just have given up.
+            let _ = waiting.send(answer);
+        }
     }
 
     /// Remembers ractor_cluster's actor, and stops it if the session was closed meanwhile.
@@ -154,6 +196,8 @@ impl Session {
         *phase = Phase::Closed;
         drop(phase);
         self.tell_outcome(Err(reason));
+        lock(&self.calls).clear();
+        self.lane.close();
         self.stop_actor();
         closed
     }
@@ -251,7 +295,14 @@ mod tests {
     fn session(label: &str, member: u128, binding: u8) -> Arc<Session> {
         let identity = Identity { role: Role::Hub, id: MemberId(member) };
         let (opened, _) = oneshot::channel();
-        Arc::new(Session::new(label.to_owned(), identity, Binding([binding; 16]), 1, opened))
+        Arc::new(Session::new(
+            label.to_owned(),
+            identity,
+            Binding([binding; 16]),
+            Lane::new(tokio::io::sink()),
+            1,
+            opened,
+        ))
     }
 
     #[test]
@@ -290,7 +341,8 @@ mod tests {
     fn close_keeps_its_first_reason_and_tells_it() {
         let identity = Identity { role: Role::Hub, id: MemberId(1) };
         let (opened, mut outcome) = oneshot::channel();
-        let session = Session::new("1".to_owned(), identity, Binding([1; 16]), 1, opened);
+        let session =
+            Session::new("1".to_owned(), identity, Binding([1; 16]), Lane::new(tokio::io::sink()), 1, opened);
         assert_eq!(session.close(DownReason::HandshakeTimeout), Closed::WhileOpening);
         assert_eq!(session.close(DownReason::Lost), Closed::Before);
         assert_eq!(outcome.try_recv(), Ok(Err(DownReason::HandshakeTimeout)));
