@@ -213,8 +213,11 @@ mod tests {
         let inner =
             [&[0x18, 9, 0x7a, 1][..], b"?", &[0x12, 1], b"w", &[0x79, 1, 2, 3, 4, 5, 6, 7, 8, 0x08, 4]]
                 .concat();
-        let payload =
-            [&[0x12, u8::try_from(inner.len() + 2).unwrap(), 0x12, inner.len() as u8][..], &inner].concat();
+        let payload = [
+            &[0x12, u8::try_from(inner.len() + 2).unwrap(), 0x12, u8::try_from(inner.len()).unwrap()][..],
+            &inner,
+        ]
+        .concat();
         assert_eq!(decode(&payload), Some(Message::Call { to: 4, tag: 9, what: b"w" }));
     }
 

@@ -113,11 +113,6 @@ pub(super) fn answer_parts(answer: &Result<Vec<u8>, Refusal>) -> (u8, &[u8]) {
     }
 }
 
-pub(super) fn encode_answer(answer: &Result<Vec<u8>, Refusal>) -> Vec<u8> {
-    let (status, body) = answer_parts(answer);
-    [&[status], body].concat()
-}
-
 /// An answer that is none, from a peer that does not keep to the protocol, reads as [`Refusal::Malformed`].
 pub(super) fn decode_answer(mut bytes: Vec<u8>, body_len_max: usize) -> Result<Vec<u8>, Refusal> {
     match bytes.first() {
@@ -142,6 +137,11 @@ mod tests {
 
     fn encode_request(binding: Binding, remaining_ms: u32, body: &[u8]) -> Vec<u8> {
         [&request_header(binding, remaining_ms), body].concat()
+    }
+
+    fn encode_answer(answer: &Result<Vec<u8>, Refusal>) -> Vec<u8> {
+        let (status, body) = answer_parts(answer);
+        [&[status], body].concat()
     }
 
     const BINDING: Binding = Binding([7; 16]);

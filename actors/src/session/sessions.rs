@@ -191,8 +191,8 @@ pub struct Sessions {
 
 impl Sessions {
     /// Starts the facade and the node server as `own`. `handler` is given each request with the verified identity
-    /// of its sender and returns the answer; for casts the answer is dropped. It is polled once in the facade
-    /// itself, so it must not block.
+    /// of its sender and returns the answer; for casts the answer is dropped. It is first polled where the request is
+    /// read, so it must not block; one that answers at once costs no task.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
@@ -213,7 +213,7 @@ impl Sessions {
             facade_pid: OnceLock::new(),
             events,
         });
-        let (facade, _) = Actor::spawn(None, Facade, Arc::clone(&shared)).await?;
+        let (facade, _) = Actor::spawn(None, Facade, ()).await?;
         // Set once: this is the only facade.
         let _ = shared.facade_pid.set(facade.get_id().pid());
         ractor::pg::join(facade_group(own), vec![facade.get_cell()]);
@@ -313,13 +313,14 @@ impl Sessions {
         self.shared.counters.calls_out.add_one();
         self.send(&session, &request)?;
         match tokio::time::timeout(timeout, answer).await {
-            Ok(Ok(bytes)) => frame::decode_answer(bytes, self.shared.limits.message_bytes_max)
-                .map_err(|refusal| CallError::Refused { peer: peer.clone(), refusal }),
+            Ok(Ok(bytes)) => match frame::decode_answer(bytes, self.shared.limits.message_bytes_max) {
+                Ok(body) => Ok(body),
+                // Both ends watch the clock; it is chance which one is first.
+                Err(Refusal::TooLate) => Err(self.timed_out(peer, timeout)),
+                Err(refusal) => Err(CallError::Refused { peer: peer.clone(), refusal }),
+            },
             Ok(Err(_)) => Err(CallError::PeerGone { peer: peer.clone() }),
-            Err(_) => {
-                self.shared.counters.timeouts.add_one();
-                Err(CallError::Timeout { peer: peer.clone(), timeout })
-            }
+            Err(_) => Err(self.timed_out(peer, timeout)),
         }
     }
 
@@ -375,6 +376,11 @@ impl Sessions {
             NotSent::Full => self.busy(&session.identity),
             NotSent::Closed => CallError::PeerGone { peer: session.identity.clone() },
         })
+    }
+
+    fn timed_out(&self, peer: &Identity, timeout: Duration) -> CallError {
+        self.shared.counters.timeouts.add_one();
+        CallError::Timeout { peer: peer.clone(), timeout }
     }
 
     fn busy(&self, peer: &Identity) -> CallError {

@@ -15,7 +15,7 @@ use ractor_cluster::{BoxRead, BoxWrite, ClusterBidiStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::cluster_wire::{self, LENGTH_LEN, Message, OWN_TAGS};
-use super::facade::{self, ReplyTo};
+use super::facade;
 use super::lane::Lane;
 use super::sessions::{FRAME_OVERHEAD_MAX, Shared};
 use super::table::Session;
@@ -150,13 +150,12 @@ impl Reader {
                 self.session.answer_call(tag, what.to_vec());
                 true
             }
-            Some(Message::Call { to, tag, what }) if own == Some(to) && self.session.takes_requests() => {
-                let reply_to = ReplyTo::Lane { session: Arc::clone(&self.session), to, tag };
-                facade::handle(&self.shared, what.to_vec(), Some(&self.session), reply_to);
+            Some(Message::Call { to, tag, what }) if own == Some(to) => {
+                facade::handle(&self.shared, &self.session, what.to_vec(), Some((to, tag)));
                 true
             }
-            Some(Message::Cast { to, what }) if own == Some(to) && self.session.takes_requests() => {
-                facade::handle(&self.shared, what.to_vec(), Some(&self.session), ReplyTo::Nobody);
+            Some(Message::Cast { to, what }) if own == Some(to) => {
+                facade::handle(&self.shared, &self.session, what.to_vec(), None);
                 true
             }
             _ => false,

@@ -1,6 +1,6 @@
-//! Which sessions there are, found by handshake label, by binding and by identity.
+//! Which sessions there are, found by handshake label and by identity.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -219,7 +219,7 @@ impl Session {
 #[derive(Debug, Default)]
 struct Indexes {
     by_label: HashMap<String, Arc<Session>>,
-    by_binding: HashMap<Binding, Arc<Session>>,
+    bindings: HashSet<Binding>,
     by_identity: HashMap<Identity, Arc<Session>>,
 }
 
@@ -234,11 +234,11 @@ impl Table {
     /// or if the binding is in use.
     pub(super) fn insert(&self, session: &Arc<Session>, sessions_max: usize) -> bool {
         let mut indexes = self.write();
-        if indexes.by_label.len() >= sessions_max || indexes.by_binding.contains_key(&session.binding) {
+        if indexes.by_label.len() >= sessions_max || indexes.bindings.contains(&session.binding) {
             return false;
         }
         indexes.by_label.insert(session.label.clone(), Arc::clone(session));
-        indexes.by_binding.insert(session.binding, Arc::clone(session));
+        indexes.bindings.insert(session.binding);
         indexes.by_identity.insert(session.identity.clone(), Arc::clone(session));
         true
     }
@@ -247,7 +247,7 @@ impl Table {
     pub(super) fn remove(&self, session: &Session) {
         let mut indexes = self.write();
         indexes.by_label.remove(&session.label);
-        indexes.by_binding.remove(&session.binding);
+        indexes.bindings.remove(&session.binding);
         if indexes.by_identity.get(&session.identity).is_some_and(|newest| newest.label == session.label) {
             indexes.by_identity.remove(&session.identity);
         }
@@ -259,11 +259,6 @@ impl Table {
 
     pub(super) fn by_identity(&self, identity: &Identity) -> Option<Arc<Session>> {
         self.read().by_identity.get(identity).cloned()
-    }
-
-    /// The session whose peer may send with this binding.
-    pub(super) fn sender_with(&self, binding: &Binding) -> Option<Arc<Session>> {
-        self.read().by_binding.get(binding).filter(|session| session.takes_requests()).cloned()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Session>> {
@@ -306,15 +301,14 @@ mod tests {
     }
 
     #[test]
-    fn session_not_named_yet_or_closed_lends_its_binding_to_nobody() {
-        let (table, session) = (Table::default(), session("1", 1, 1));
-        assert!(table.insert(&session, 10));
-        assert!(table.sender_with(&session.binding).is_none());
+    fn session_not_named_yet_or_closed_takes_no_requests_and_no_calls() {
+        let session = session("1", 1, 1);
+        assert!(!session.takes_requests() && session.begin_call().is_none());
         session.set_named();
-        assert!(table.sender_with(&session.binding).is_some());
-        assert!(table.sender_with(&Binding([9; 16])).is_none());
+        assert!(session.takes_requests() && session.begin_call().is_none());
         assert_eq!(session.close(DownReason::Detached), Closed::WhileOpening);
-        assert!(table.sender_with(&session.binding).is_none());
+        session.set_named();
+        assert!(!session.takes_requests() && session.begin_call().is_none());
     }
 
     #[test]
