@@ -35,7 +35,7 @@ fn call_crosses_processes_with_the_identity_of_the_certificate() {
 fn peer_that_calls_itself_by_another_name_is_refused() {
     let stage = Stage::new();
     let (mut ann, mut bob) = (stage.peer_calling_itself("ann", "eve"), stage.peer("bob"));
-    bob.tell("expect ann");
+    assert_eq!(bob.ask("expect ann"), "expecting");
     ann.tell(&format!("dial {} bob", bob.port));
     bob.expect("attach-error ann WrongName");
     bob.expect("event Refused ann WrongName");
