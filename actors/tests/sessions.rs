@@ -35,7 +35,7 @@ fn call_crosses_processes_with_the_identity_of_the_certificate() {
 fn peer_that_calls_itself_by_another_name_is_refused() {
     let stage = Stage::new();
     let (mut ann, mut bob) = (stage.peer_calling_itself("ann", "eve"), stage.peer("bob"));
-    bob.tell("expect ann");
+    assert_eq!(bob.ask("expect ann"), "expecting");
     ann.tell(&format!("dial {} bob", bob.port));
     bob.expect("attach-error ann WrongName");
     bob.expect("event Refused ann WrongName");
@@ -52,12 +52,13 @@ fn binding_of_another_connection_is_refused_and_counted() {
     assert_eq!(ann.ask("forge bob 01 00000000000000000000000000000000 00001388 echo:me"), "raw 01");
     assert!(bob.counters().contains("refused_unknown_binding: 1"));
     assert!(bob.counters().contains("handled_in: 0"));
-    // A live binding of bob's, but with somebody else: it speaks for cid, and cid alone knows it.
+    // A live binding of bob's, but with somebody else: it speaks for nobody over ann's connection.
     let mut cid = stage.peer("cid");
     cid.dial(&mut bob);
     assert!(cid.ask("call bob 5000 echo:x").starts_with("answer cid said"));
-    // Once the session is gone its binding is worth nothing.
     let binding = cid.ask("binding bob");
+    assert_eq!(ann.ask(&format!("forge bob 01 {binding} 00001388 echo:me")), "raw 01");
+    // Once the session is gone its binding is worth nothing either.
     cid.kill();
     bob.expect("event Down cid");
     assert_eq!(ann.ask(&format!("forge bob 01 {binding} 00001388 echo:me")), "raw 01");

@@ -34,7 +34,7 @@ pub(crate) struct Row {
     pub(crate) commit: String,
     /// Build profile.
     pub(crate) profile: &'static str,
-    /// Kernel, processor, cores.
+    /// Kernel, processor, cores, and the setting of the run.
     pub(crate) machine: String,
     /// Seed of whatever was random.
     pub(crate) seed: u64,
@@ -93,10 +93,11 @@ pub(crate) struct Samples {
 }
 
 impl Report {
-    /// An empty report of the benchmark `bench` with `n` pieces of work per sample.
+    /// An empty report of the benchmark `bench` with `n` pieces of work per sample. `setting` is what else the
+    /// figures depend on; it is shown with the machine.
     #[must_use]
-    pub(crate) fn new(bench: &'static str, seed: u64, n: u64, bars: Bars) -> Self {
-        let (commit, machine) = (machine::commit(), machine::describe());
+    pub(crate) fn new(bench: &'static str, seed: u64, n: u64, setting: &str, bars: Bars) -> Self {
+        let (commit, machine) = (machine::commit(), format!("{}, {setting}", machine::describe()));
         Self { bench, seed, n, commit, machine, bars, rows: Vec::new() }
     }
 
@@ -228,7 +229,7 @@ mod tests {
             "[[bar]]\nbench = \"b\"\ncase = \"ours\"\nmetric = \"p50\"\nreference = \"theirs\"\n\
              ratio_max = {ratio_max:?}"
         );
-        Report::new("b", 1, 10, bars.parse().unwrap())
+        Report::new("b", 1, 10, "quiet", bars.parse().unwrap())
     }
 
     #[test]

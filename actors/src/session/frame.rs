@@ -80,13 +80,13 @@ pub(super) struct Request {
     pub(super) body: Vec<u8>,
 }
 
-pub(super) fn encode_request(binding: Binding, remaining_ms: u32, body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(REQUEST_HEADER_LEN + body.len());
-    bytes.push(VERSION);
-    bytes.extend_from_slice(&binding.0);
-    bytes.extend_from_slice(&remaining_ms.to_be_bytes());
-    bytes.extend_from_slice(body);
-    bytes
+/// What comes before the body of a request.
+pub(super) fn request_header(binding: Binding, remaining_ms: u32) -> [u8; REQUEST_HEADER_LEN] {
+    let mut header = [0; REQUEST_HEADER_LEN];
+    header[0] = VERSION;
+    header[BINDING_AT..DEADLINE_AT].copy_from_slice(&binding.0);
+    header[DEADLINE_AT..].copy_from_slice(&remaining_ms.to_be_bytes());
+    header
 }
 
 pub(super) fn decode_request(mut bytes: Vec<u8>, body_len_max: usize) -> Result<Request, Refusal> {
@@ -105,13 +105,11 @@ pub(super) fn decode_request(mut bytes: Vec<u8>, body_len_max: usize) -> Result<
     Ok(Request { binding, remaining_ms, body: bytes })
 }
 
-pub(super) fn encode_answer(answer: Result<Vec<u8>, Refusal>) -> Vec<u8> {
+/// Status and body of an answer.
+pub(super) fn answer_parts(answer: &Result<Vec<u8>, Refusal>) -> (u8, &[u8]) {
     match answer {
-        Ok(mut body) => {
-            body.insert(0, ANSWER_OK);
-            body
-        }
-        Err(refusal) => vec![refusal as u8],
+        Ok(body) => (ANSWER_OK, body),
+        Err(refusal) => (*refusal as u8, &[]),
     }
 }
 
@@ -137,6 +135,15 @@ mod tests {
 
     use super::*;
 
+    fn encode_request(binding: Binding, remaining_ms: u32, body: &[u8]) -> Vec<u8> {
+        [&request_header(binding, remaining_ms), body].concat()
+    }
+
+    fn encode_answer(answer: &Result<Vec<u8>, Refusal>) -> Vec<u8> {
+        let (status, body) = answer_parts(answer);
+        [&[status], body].concat()
+    }
+
     const BINDING: Binding = Binding([7; 16]);
 
     #[test]
@@ -161,10 +168,10 @@ mod tests {
 
     #[test]
     fn answer_survives_the_way_there_and_back() {
-        assert_eq!(decode_answer(encode_answer(Ok(b"x".to_vec())), 1), Ok(b"x".to_vec()));
-        assert_eq!(decode_answer(encode_answer(Ok(b"xy".to_vec())), 1), Err(Refusal::AnswerTooLarge));
+        assert_eq!(decode_answer(encode_answer(&Ok(b"x".to_vec())), 1), Ok(b"x".to_vec()));
+        assert_eq!(decode_answer(encode_answer(&Ok(b"xy".to_vec())), 1), Err(Refusal::AnswerTooLarge));
         for refusal in Refusal::ALL {
-            assert_eq!(decode_answer(encode_answer(Err(refusal)), 1), Err(refusal));
+            assert_eq!(decode_answer(encode_answer(&Err(refusal)), 1), Err(refusal));
         }
         assert_eq!(decode_answer(vec![99], 1), Err(Refusal::Malformed));
         assert_eq!(decode_answer(vec![], 1), Err(Refusal::Malformed));

@@ -2,23 +2,24 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use codeco_protocol::ids::Identity;
 use futures::future::BoxFuture;
-use ractor::message::SerializedMessage;
 use ractor::{Actor, ActorRef, SpawnErr};
 use ractor_cluster::node::NodeConnectionMode;
 use ractor_cluster::{NodeServer, NodeServerMessage};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
+use super::cluster_wire::{self, Message};
 use super::counters::{Counters, SessionCounters};
 use super::facade::{CALL, CAST, Facade, FacadeMessage};
 use super::frame::{self, Binding, Refusal};
 use super::handshake::{Handshakes, facade_group, node_and_host};
+use super::lane::{Lane, NotSent};
 use super::limits::Limits;
 use super::stream::QuicStream;
 use super::table::{Closed, DownReason, Session, Table};
@@ -28,7 +29,7 @@ use super::table::{Closed, DownReason, Session, Table};
 const COOKIE: &str = "codeco/1";
 
 /// What a frame of ractor_cluster may hold beside our message: names, tags, group membership.
-const FRAME_OVERHEAD_MAX: usize = 4 * 1024;
+pub(super) const FRAME_OVERHEAD_MAX: usize = 4 * 1024;
 
 /// How long the end of a session is waited for before another of the same peer begins.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -145,10 +146,16 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     pub(super) limits: Limits,
     pub(super) handler: Box<Handler>,
+    facade_pid: OnceLock<u64>,
     events: mpsc::Sender<Event>,
 }
 
 impl Shared {
+    /// Process number of this process's facade, as peers address it.
+    pub(super) fn facade_pid(&self) -> Option<u64> {
+        self.facade_pid.get().copied()
+    }
+
     /// Ends a session, drops it from the table and tells.
     pub(super) fn end(&self, session: &Session, reason: DownReason) {
         let closed = session.close(reason.clone());
@@ -184,8 +191,8 @@ pub struct Sessions {
 
 impl Sessions {
     /// Starts the facade and the node server as `own`. `handler` is given each request with the verified identity
-    /// of its sender and returns the answer; for casts the answer is dropped. It is polled once in the facade
-    /// itself, so it must not block.
+    /// of its sender and returns the answer; for casts the answer is dropped. It is first polled where the request is
+    /// read, so it must not block; one that answers at once costs no task.
     ///
     /// # Errors
     /// [`StartError`]; nothing runs then.
@@ -203,9 +210,12 @@ impl Sessions {
             counters: Counters::default(),
             limits,
             handler: Box::new(handler),
+            facade_pid: OnceLock::new(),
             events,
         });
-        let (facade, _) = Actor::spawn(None, Facade, Arc::clone(&shared)).await?;
+        let (facade, _) = Actor::spawn(None, Facade, ()).await?;
+        // Set once: this is the only facade.
+        let _ = shared.facade_pid.set(facade.get_id().pid());
         ractor::pg::join(facade_group(own), vec![facade.get_cell()]);
         let (node, host) = node_and_host(own);
         let mode = Some(NodeConnectionMode::Isolated);
@@ -247,14 +257,16 @@ impl Sessions {
         let (opened, outcome) = oneshot::channel();
         let label = format!("session-{}", self.next_label.fetch_add(1, Relaxed));
         let limits = &self.shared.limits;
+        let lane = Lane::new(send);
         let session =
-            Arc::new(Session::new(label, peer.clone(), binding, limits.calls_in_flight_max, opened));
+            Arc::new(Session::new(label, peer.clone(), binding, lane, limits.calls_in_flight_max, opened));
         if !self.shared.table.insert(&session, limits.sessions_max) {
             return Err(AttachError::TooMany { peer });
         }
         let _closing = CloseUnlessUp { shared: &self.shared, session: &session };
-        let backlog = Arc::clone(&session.backlog);
-        let stream = Box::new(QuicStream { label: session.label.clone(), send, recv, backlog });
+        tokio::spawn(Arc::clone(&session.lane).run());
+        let shared = Arc::clone(&self.shared);
+        let stream = Box::new(QuicStream { shared, session: Arc::clone(&session), recv });
         let ended = |reason| AttachError::Ended { peer: peer.clone(), reason };
         self.server
             .send_message(NodeServerMessage::ConnectionOpenedExternal { stream, is_server })
@@ -290,25 +302,25 @@ impl Sessions {
     /// [`CallError`]: each variant says whether the request may have had an effect.
     pub async fn call(&self, peer: &Identity, body: &[u8], timeout: Duration) -> Result<Vec<u8>, CallError> {
         let session = self.session_for(peer, body.len())?;
-        let gone = || CallError::PeerGone { peer: peer.clone() };
-        let facade = session.facade().ok_or_else(|| CallError::NoSession { peer: peer.clone() })?;
+        let no_session = || CallError::NoSession { peer: peer.clone() };
+        let to = session.facade_pid().ok_or_else(no_session)?;
         let Ok(_permit) = session.calls_out.try_acquire() else { return Err(self.busy(peer)) };
-        self.admit(&session, body.len())?;
         let timeout = timeout.min(self.shared.limits.call_timeout_max);
-        let (reply, answer) = ractor::concurrency::oneshot();
-        let args = frame::encode_request(session.binding, remaining_ms(timeout), body);
-        let call =
-            SerializedMessage::Call { variant: CALL.to_owned(), args, reply: reply.into(), metadata: None };
+        let (tag, answer) = session.begin_call().ok_or_else(no_session)?;
+        let _call = EndCall { session: &session, tag };
+        let header = frame::request_header(session.binding, remaining_ms(timeout));
+        let request = cluster_wire::encode(Message::Call { to, tag, what: &[] }, &[&header, body], CALL);
         self.shared.counters.calls_out.add_one();
-        facade.send_serialized(call).map_err(|_| gone())?;
+        self.send(&session, &request)?;
         match tokio::time::timeout(timeout, answer).await {
-            Ok(Ok(bytes)) => frame::decode_answer(bytes, self.shared.limits.message_bytes_max)
-                .map_err(|refusal| CallError::Refused { peer: peer.clone(), refusal }),
-            Ok(Err(_)) => Err(gone()),
-            Err(_) => {
-                self.shared.counters.timeouts.add_one();
-                Err(CallError::Timeout { peer: peer.clone(), timeout })
-            }
+            Ok(Ok(bytes)) => match frame::decode_answer(bytes, self.shared.limits.message_bytes_max) {
+                Ok(body) => Ok(body),
+                // Both ends watch the clock; it is chance which one is first.
+                Err(Refusal::TooLate) => Err(self.timed_out(peer, timeout)),
+                Err(refusal) => Err(CallError::Refused { peer: peer.clone(), refusal }),
+            },
+            Ok(Err(_)) => Err(CallError::PeerGone { peer: peer.clone() }),
+            Err(_) => Err(self.timed_out(peer, timeout)),
         }
     }
 
@@ -319,12 +331,11 @@ impl Sessions {
     /// [`CallError`] if it was not sent.
     pub fn cast(&self, peer: &Identity, body: &[u8], timeout: Duration) -> Result<(), CallError> {
         let session = self.session_for(peer, body.len())?;
-        let facade = session.facade().ok_or_else(|| CallError::NoSession { peer: peer.clone() })?;
-        self.admit(&session, body.len())?;
-        let args = frame::encode_request(session.binding, remaining_ms(timeout), body);
-        let cast = SerializedMessage::Cast { variant: CAST.to_owned(), args, metadata: None };
+        let to = session.facade_pid().ok_or_else(|| CallError::NoSession { peer: peer.clone() })?;
+        let header = frame::request_header(session.binding, remaining_ms(timeout));
+        let request = cluster_wire::encode(Message::Cast { to, what: &[] }, &[&header, body], CAST);
         self.shared.counters.casts_out.add_one();
-        facade.send_serialized(cast).map_err(|_| CallError::PeerGone { peer: peer.clone() })
+        self.send(&session, &request)
     }
 
     /// Whether calls to this peer work.
@@ -360,9 +371,16 @@ impl Sessions {
         self.shared.table.by_identity(peer).ok_or_else(|| CallError::NoSession { peer: peer.clone() })
     }
 
-    fn admit(&self, session: &Session, size: usize) -> Result<(), CallError> {
-        let admitted = session.backlog.admit(size, self.shared.limits.backlog_bytes_max);
-        if admitted { Ok(()) } else { Err(self.busy(&session.identity)) }
+    fn send(&self, session: &Session, request: &[u8]) -> Result<(), CallError> {
+        session.lane.send(request, self.shared.limits.backlog_bytes_max).map_err(|not_sent| match not_sent {
+            NotSent::Full => self.busy(&session.identity),
+            NotSent::Closed => CallError::PeerGone { peer: session.identity.clone() },
+        })
+    }
+
+    fn timed_out(&self, peer: &Identity, timeout: Duration) -> CallError {
+        self.shared.counters.timeouts.add_one();
+        CallError::Timeout { peer: peer.clone(), timeout }
     }
 
     fn busy(&self, peer: &Identity) -> CallError {
@@ -383,6 +401,18 @@ impl Sessions {
 /// At least one millisecond: zero means that the time is over.
 fn remaining_ms(timeout: Duration) -> u32 {
     u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1)
+}
+
+/// Forgets a call however it ends.
+struct EndCall<'a> {
+    session: &'a Session,
+    tag: u64,
+}
+
+impl Drop for EndCall<'_> {
+    fn drop(&mut self) {
+        self.session.end_call(self.tag);
+    }
 }
 
 /// Ends a session that is not up when whoever attached it gives up.

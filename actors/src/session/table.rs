@@ -1,6 +1,7 @@
-//! Which sessions there are, found by handshake label, by binding and by identity.
+//! Which sessions there are, found by handshake label and by identity.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use codeco_protocol::ids::Identity;
@@ -8,8 +9,9 @@ use ractor::{ActorCell, ActorRef};
 use ractor_cluster::NodeSessionMessage;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::cluster_wire::OWN_TAGS;
 use super::frame::Binding;
-use super::stream::Backlog;
+use super::lane::Lane;
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +74,10 @@ pub(super) struct Session {
     pub(super) binding: Binding,
     pub(super) calls_out: Arc<Semaphore>,
     pub(super) calls_in: Arc<Semaphore>,
-    pub(super) backlog: Arc<Backlog>,
+    pub(super) lane: Arc<Lane>,
+    /// Calls to the peer by tag, each with whoever waits for its answer; cleared when the session ends.
+    calls: Mutex<HashMap<u64, oneshot::Sender<Vec<u8>>>>,
+    next_tag: AtomicU64,
     phase: Mutex<Phase>,
     /// ractor_cluster's actor for it, once there is one.
     actor: Mutex<Option<ActorRef<NodeSessionMessage>>>,
@@ -84,6 +89,7 @@ impl Session {
         label: String,
         identity: Identity,
         binding: Binding,
+        lane: Lane,
         calls_in_flight_max: u32,
         opened: oneshot::Sender<Result<(), DownReason>>,
     ) -> Self {
@@ -93,7 +99,9 @@ impl Session {
             binding,
             calls_out: Arc::new(Semaphore::new(calls_in_flight_max as usize)),
             calls_in: Arc::new(Semaphore::new(calls_in_flight_max as usize)),
-            backlog: Arc::default(),
+            lane: Arc::new(lane),
+            calls: Mutex::default(),
+            next_tag: AtomicU64::new(OWN_TAGS),
             phase: Mutex::default(),
             actor: Mutex::default(),
             opened: Mutex::new(Some(opened)),
@@ -108,9 +116,43 @@ impl Session {
         }
     }
 
+    /// Process number of the peer's facade while the session is up.
+    pub(super) fn facade_pid(&self) -> Option<u64> {
+        match &*lock(&self.phase) {
+            Phase::Up(facade) => Some(facade.get_id().pid()),
+            _ => None,
+        }
+    }
+
     /// Whether requests with this session's binding are taken.
     pub(super) fn takes_requests(&self) -> bool {
         matches!(&*lock(&self.phase), Phase::Named | Phase::Up(_))
+    }
+
+    /// Begins a call: a tag for it, and where its answer comes. `None` if the session is not up.
+    pub(super) fn begin_call(&self) -> Option<(u64, oneshot::Receiver<Vec<u8>>)> {
+        let (sender, receiver) = oneshot::channel();
+        let tag = self.next_tag.fetch_add(1, Relaxed);
+        // Held so that the session cannot be closed between the look and the entry.
+        let phase = lock(&self.phase);
+        if !matches!(*phase, Phase::Up(_)) {
+            return None;
+        }
+        lock(&self.calls).insert(tag, sender);
+        Some((tag, receiver))
+    }
+
+    /// Forgets a call, answered or not.
+    pub(super) fn end_call(&self, tag: u64) {
+        lock(&self.calls).remove(&tag);
+    }
+
+    /// Gives an answer to whoever waits for it; late ones go nowhere.
+    pub(super) fn answer_call(&self, tag: u64, answer: Vec<u8>) {
+        if let Some(waiting) = lock(&self.calls).remove(&tag) {
+            // The caller may just have given up.
+            let _ = waiting.send(answer);
+        }
     }
 
     /// Remembers ractor_cluster's actor, and stops it if the session was closed meanwhile.
@@ -154,6 +196,8 @@ impl Session {
         *phase = Phase::Closed;
         drop(phase);
         self.tell_outcome(Err(reason));
+        lock(&self.calls).clear();
+        self.lane.close();
         self.stop_actor();
         closed
     }
@@ -175,7 +219,7 @@ impl Session {
 #[derive(Debug, Default)]
 struct Indexes {
     by_label: HashMap<String, Arc<Session>>,
-    by_binding: HashMap<Binding, Arc<Session>>,
+    bindings: HashSet<Binding>,
     by_identity: HashMap<Identity, Arc<Session>>,
 }
 
@@ -190,11 +234,11 @@ impl Table {
     /// or if the binding is in use.
     pub(super) fn insert(&self, session: &Arc<Session>, sessions_max: usize) -> bool {
         let mut indexes = self.write();
-        if indexes.by_label.len() >= sessions_max || indexes.by_binding.contains_key(&session.binding) {
+        if indexes.by_label.len() >= sessions_max || indexes.bindings.contains(&session.binding) {
             return false;
         }
         indexes.by_label.insert(session.label.clone(), Arc::clone(session));
-        indexes.by_binding.insert(session.binding, Arc::clone(session));
+        indexes.bindings.insert(session.binding);
         indexes.by_identity.insert(session.identity.clone(), Arc::clone(session));
         true
     }
@@ -203,7 +247,7 @@ impl Table {
     pub(super) fn remove(&self, session: &Session) {
         let mut indexes = self.write();
         indexes.by_label.remove(&session.label);
-        indexes.by_binding.remove(&session.binding);
+        indexes.bindings.remove(&session.binding);
         if indexes.by_identity.get(&session.identity).is_some_and(|newest| newest.label == session.label) {
             indexes.by_identity.remove(&session.identity);
         }
@@ -215,11 +259,6 @@ impl Table {
 
     pub(super) fn by_identity(&self, identity: &Identity) -> Option<Arc<Session>> {
         self.read().by_identity.get(identity).cloned()
-    }
-
-    /// The session whose peer may send with this binding.
-    pub(super) fn sender_with(&self, binding: &Binding) -> Option<Arc<Session>> {
-        self.read().by_binding.get(binding).filter(|session| session.takes_requests()).cloned()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Session>> {
@@ -251,19 +290,25 @@ mod tests {
     fn session(label: &str, member: u128, binding: u8) -> Arc<Session> {
         let identity = Identity { role: Role::Hub, id: MemberId(member) };
         let (opened, _) = oneshot::channel();
-        Arc::new(Session::new(label.to_owned(), identity, Binding([binding; 16]), 1, opened))
+        Arc::new(Session::new(
+            label.to_owned(),
+            identity,
+            Binding([binding; 16]),
+            Lane::new(tokio::io::sink()),
+            1,
+            opened,
+        ))
     }
 
     #[test]
-    fn session_not_named_yet_or_closed_lends_its_binding_to_nobody() {
-        let (table, session) = (Table::default(), session("1", 1, 1));
-        assert!(table.insert(&session, 10));
-        assert!(table.sender_with(&session.binding).is_none());
+    fn session_not_named_yet_or_closed_takes_no_requests_and_no_calls() {
+        let session = session("1", 1, 1);
+        assert!(!session.takes_requests() && session.begin_call().is_none());
         session.set_named();
-        assert!(table.sender_with(&session.binding).is_some());
-        assert!(table.sender_with(&Binding([9; 16])).is_none());
+        assert!(session.takes_requests() && session.begin_call().is_none());
         assert_eq!(session.close(DownReason::Detached), Closed::WhileOpening);
-        assert!(table.sender_with(&session.binding).is_none());
+        session.set_named();
+        assert!(!session.takes_requests() && session.begin_call().is_none());
     }
 
     #[test]
@@ -290,7 +335,8 @@ mod tests {
     fn close_keeps_its_first_reason_and_tells_it() {
         let identity = Identity { role: Role::Hub, id: MemberId(1) };
         let (opened, mut outcome) = oneshot::channel();
-        let session = Session::new("1".to_owned(), identity, Binding([1; 16]), 1, opened);
+        let session =
+            Session::new("1".to_owned(), identity, Binding([1; 16]), Lane::new(tokio::io::sink()), 1, opened);
         assert_eq!(session.close(DownReason::HandshakeTimeout), Closed::WhileOpening);
         assert_eq!(session.close(DownReason::Lost), Closed::Before);
         assert_eq!(outcome.try_recv(), Ok(Err(DownReason::HandshakeTimeout)));

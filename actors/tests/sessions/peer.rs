@@ -71,10 +71,6 @@ pub(super) async fn run(role: Role) {
     while let Ok(Some(line)) = lines.next_line().await {
         let node = node.clone();
         let (number, command) = line.split_once(' ').map(|(n, c)| (n.to_owned(), c.to_owned())).unwrap();
-        if let Some(expected) = command.strip_prefix("expect ") {
-            node.expected.lock().unwrap().push(expected.to_owned());
-            continue;
-        }
         // Begun in order, finished in any.
         let mut outcome = async move { node.obey(&command).await }.boxed();
         match futures::poll!(&mut outcome) {
@@ -150,6 +146,10 @@ impl Node {
             ["dial", port, peer] => {
                 self.dial(port.parse().unwrap(), peer.to_owned()).await;
                 String::new()
+            }
+            ["expect", peer] => {
+                self.expected.lock().unwrap().push(peer.to_owned());
+                "expecting".to_owned()
             }
             ["call", peer, ms, text] => {
                 let timeout = Duration::from_millis(ms.parse().unwrap());

@@ -120,7 +120,7 @@ impl Peer {
 
     /// Opens a session with `other` and waits until both say it is up.
     pub(super) fn dial(&mut self, other: &mut Peer) {
-        other.tell(&format!("expect {}", self.name));
+        assert_eq!(other.ask(&format!("expect {}", self.name)), "expecting");
         self.tell(&format!("dial {} {}", other.port, other.name));
         self.expect(&format!("attached {}", other.name));
         other.expect(&format!("attached {}", self.name));
