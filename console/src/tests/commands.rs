@@ -1,5 +1,7 @@
 //! What each command does when all is well.
 
+use std::io::{self, Write};
+
 use codeco_protocol::api::{List, NodeView};
 
 use super::fixture::{Fixture, Ran};
@@ -62,6 +64,33 @@ fn get_prints_tables_for_people_and_json_and_yaml_for_programs() {
     for kind in ["replicas", "clusters", "events", "decisions", "actors", "rs/media/origin-0"] {
         assert!(ok(&fixture, &["get", kind]).stdout.lines().count() >= 2, "{kind}");
     }
+}
+
+/// An output whose reader leaves after a number of rounds.
+struct Leaving {
+    text: Vec<u8>,
+    rounds: u32,
+}
+
+impl Write for Leaving {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.text.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.rounds = self.rounds.checked_sub(1).ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn get_with_watch_prints_a_row_again_only_when_it_changes_and_ends_quietly_with_its_reader() {
+    let fixture = Fixture::new();
+    let mut output = Leaving { text: Vec::new(), rounds: 2 };
+    let (class, stderr) = fixture.run_into(&["get", "nodes", "--watch"], "", &mut output);
+    assert_eq!((class, stderr.as_str()), (ExitClass::Quiet, ""));
+    let text = String::from_utf8(output.text).unwrap();
+    assert_eq!(text.lines().count(), 3, "three looks, each row once:\n{text}");
 }
 
 #[test]

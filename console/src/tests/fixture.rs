@@ -113,22 +113,25 @@ impl Fixture {
         self.run_with(arguments, "")
     }
 
-    pub(super) fn run_with(&self, arguments: &[&str], mut stdin: impl AsRef<str>) -> Ran {
+    pub(super) fn run_with(&self, arguments: &[&str], stdin: impl AsRef<str>) -> Ran {
+        let mut stdout = Vec::new();
+        let (class, stderr) = self.run_into(arguments, stdin.as_ref(), &mut stdout);
+        Ran { class, stdout: String::from_utf8_lossy(&stdout).into_owned(), stderr }
+    }
+
+    pub(super) fn run_into(
+        &self,
+        arguments: &[&str],
+        stdin: &str,
+        stdout: &mut dyn Write,
+    ) -> (ExitClass, String) {
+        let (mut stdin, mut stderr) = (stdin.as_bytes(), Vec::new());
         let contexts = self.contexts();
-        let (mut stdout, mut stderr, _) = (Vec::new(), Vec::new(), &mut stdin);
-        let mut stdin = stdin.as_ref().as_bytes();
-        let session = Session {
-            contexts,
-            context: None,
-            stdin: &mut stdin,
-            stdout: &mut stdout,
-            stderr: &mut stderr,
-            paint: false,
-        };
+        let (stdin, stderr_to): (_, &mut dyn Write) = (&mut stdin, &mut stderr);
+        let session = Session { contexts, context: None, stdin, stdout, stderr: stderr_to, paint: false };
         let arguments = ["codeco"].iter().chain(arguments).map(OsString::from);
         let class = run(arguments, session);
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ran { class, stdout: text(stdout), stderr: text(stderr) }
+        (class, String::from_utf8_lossy(&stderr).into_owned())
     }
 
     /// A connection that has said nothing yet.

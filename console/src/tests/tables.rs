@@ -8,11 +8,11 @@ use crate::render::{Row, Width, table};
 
 fn wide<R: Row>(rows: &[R]) -> String {
     let width = Width { wide: true, all_namespaces: true, paint: false };
-    format!("\n{}", table(rows, NOW).render(width))
+    table(rows, NOW).render(width)
 }
 
 fn plain<R: Row>(rows: &[R]) -> String {
-    format!("\n{}", table(rows, NOW).render(Width::default()))
+    table(rows, NOW).render(Width::default())
 }
 
 #[test]
