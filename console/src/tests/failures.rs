@@ -1,5 +1,6 @@
 //! What goes wrong between people and hub, and what they are told.
 
+use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::mpsc;
@@ -74,7 +75,13 @@ fn request_under_way_is_answered_when_the_hub_stops() {
         Client::new(&context).unwrap().call(&ureq::http::Method::GET, path, &[], None)
     });
     has_entered.recv_timeout(Duration::from_secs(30)).unwrap();
+    let mut idle = fixture.tls();
+    while idle.conn.is_handshaking() {
+        idle.conn.complete_io(&mut idle.sock).unwrap();
+    }
     fixture.stop();
+    // Once an idle connection is closed, every connection has been told to end.
+    let _ = idle.read_to_end(&mut Vec::new());
     fixture.fleet.release.notify_one();
     assert!(asking.join().unwrap().is_ok());
     fixture.wait_for_the_end();
