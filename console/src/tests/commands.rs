@@ -10,7 +10,7 @@ use crate::failure::ExitClass;
 
 fn ok(fixture: &Fixture, arguments: &[&str]) -> Ran {
     let ran = fixture.run(arguments);
-    assert_eq!(ran.class, ExitClass::Quiet, "{arguments:?}: {}", ran.stderr);
+    assert_eq!(ran.class, ExitClass::Done, "{arguments:?}: {}", ran.stderr);
     ran
 }
 
@@ -28,7 +28,7 @@ fn apply_takes_files_folders_and_standard_input_in_order_and_delete_takes_them_b
     std::fs::write(folder.join("notes.txt"), "not a manifest").unwrap();
     let folder = folder.to_str().unwrap();
     let ran = fixture.run_with(&["apply", "-f", folder, "-f", "-"], APP.replace("NAME", "c"));
-    assert_eq!(ran.class, ExitClass::Quiet, "{}", ran.stderr);
+    assert_eq!(ran.class, ExitClass::Done, "{}", ran.stderr);
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(lines[0], "app/a created (generation 1, on 3 members)");
     assert_eq!(lines.len(), 3);
@@ -88,7 +88,7 @@ fn get_with_watch_prints_a_row_again_only_when_it_changes_and_ends_quietly_with_
     let fixture = Fixture::new();
     let mut output = Leaving { text: Vec::new(), rounds: 2 };
     let (class, stderr) = fixture.run_into(&["get", "nodes", "--watch"], "", &mut output);
-    assert_eq!((class, stderr.as_str()), (ExitClass::Quiet, ""));
+    assert_eq!((class, stderr.as_str()), (ExitClass::Done, ""));
     let text = String::from_utf8(output.text).unwrap();
     assert_eq!(text.lines().count(), 3, "three looks, each row once:\n{text}");
 }
