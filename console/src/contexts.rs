@@ -59,7 +59,6 @@ pub(crate) fn default_path() -> PathBuf {
 ///
 /// # Errors
 /// The file as it is cannot be read, or not be replaced; it is as before then.
-#[cfg_attr(not(test), allow(dead_code, reason = "called by `codeco dev`"))]
 pub(crate) fn save_and_use(path: &Path, context: Context) -> Result<(), Failure> {
     let mut contexts = Contexts::load(path)?;
     contexts.current = Some(context.name.clone());

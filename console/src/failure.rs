@@ -8,8 +8,8 @@ use codeco_protocol::api::{ErrorBody, ManifestError};
 /// Exit codes. Stable: scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExitClass {
-    /// Not a failure: whoever read our output has closed it.
-    Quiet = 0,
+    /// Nothing failed; also when whoever reads our output has closed it.
+    Done = 0,
     /// Anything else.
     Error = 1,
     /// The command was called wrongly.
@@ -111,7 +111,7 @@ impl Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            Self::new(ExitClass::Quiet, "closed", "the output was closed")
+            Self::new(ExitClass::Done, "closed", "the output was closed")
         } else {
             Self::new(ExitClass::Error, "output", format!("cannot write the output: {error}"))
         }

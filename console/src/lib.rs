@@ -114,8 +114,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>, mut session: Session<'_>) 
         Command::Ask(command) => command.run(&mut session),
         Command::Completion { shell } => completion(shell, &mut session),
     };
-    let Err(failure) = result else { return ExitClass::Quiet };
-    if failure.class != ExitClass::Quiet {
+    let Err(failure) = result else { return ExitClass::Done };
+    if failure.class != ExitClass::Done {
         // With standard error gone too, the exit code is all that is left to say it.
         let _ = session.stderr.write_all(failure.to_text().as_bytes());
     }
@@ -130,7 +130,7 @@ fn told(error: &clap::Error, session: &mut Session<'_>) -> ExitClass {
         return ExitClass::Usage;
     }
     let _ = session.stdout.write_all(text.as_bytes());
-    ExitClass::Quiet
+    ExitClass::Done
 }
 
 fn completion(shell: Shell, session: &mut Session<'_>) -> Result<(), Failure> {

@@ -38,6 +38,7 @@ pub struct Commons {
     state: Mutex<OwnState>,
     version: watch::Sender<u64>,
     views: RwLock<Views>,
+    roster: watch::Sender<u64>,
     liveness: RwLock<BTreeMap<MemberId, (Identity, Liveness)>>,
     links: RwLock<BTreeMap<MemberId, Linked>>,
 }
@@ -61,6 +62,7 @@ impl Commons {
             state: Mutex::new(OwnState::new(incarnation)),
             version: watch::Sender::new(0),
             views: RwLock::new(Views::default()),
+            roster: watch::Sender::new(0),
             liveness: RwLock::new(BTreeMap::new()),
             links: RwLock::new(BTreeMap::new()),
         })
@@ -97,7 +99,20 @@ impl Commons {
     /// # Errors
     /// [`StateError`]; nothing has changed then.
     pub fn learn(&self, now: BootTime, owner: &Identity, delta: Delta) -> Result<(), StateError> {
-        self.views.write().unwrap_or_else(PoisonError::into_inner).apply(now, owner, delta)
+        let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
+        let address = |views: &Views| views.get(owner.id).and_then(|view| view.member()?.address);
+        let before = address(&views);
+        views.apply(now, owner, delta)?;
+        if before != address(&views) {
+            self.roster.send_modify(|version| *version += 1);
+        }
+        Ok(())
+    }
+
+    /// Follows changes of where members can be dialled.
+    #[must_use]
+    pub(super) fn follow_roster(&self) -> watch::Receiver<u64> {
+        self.roster.subscribe()
     }
 
     /// Reads the views of other members.

@@ -21,7 +21,7 @@ const HEARTBEAT: Duration = Duration::from_millis(1_000);
 /// Pause between two deltas, so that many small changes travel as one.
 const COALESCE: Duration = Duration::from_millis(20);
 /// Heartbeats between two lists of address hints.
-const HINTS_EVERY: u32 = 5;
+const HINTS_EVERY: u32 = 15;
 /// How long a gossip frame may take, and how long a silent stream is believed in.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 /// Streams of one peer served at a time.
@@ -68,6 +68,8 @@ async fn tell(links: &ChildRef<LinksMessage>, message: LinksMessage) {
 async fn spread(commons: Arc<Commons>, connection: Arc<PeerConnection>) {
     let peer = connection.identity().clone();
     let mut version = commons.follow();
+    let mut roster = commons.follow_roster();
+    let mut hinted = Vec::new();
     let Ok((mut send, _recv)) = connection.open_bi(StreamKind::Gossip).await else { return };
     let mut sent = 0;
     let mut beat = 0_u32;
@@ -84,13 +86,15 @@ async fn spread(commons: Arc<Commons>, connection: Arc<PeerConnection>) {
                 break;
             }
         }
-        if beat.is_multiple_of(HINTS_EVERY) {
-            let hints = commons.hints_for(&peer);
-            if !hints.is_empty()
-                && wire::write_frame(&mut send, &GossipMessage::Hints(hints), FRAME_DEADLINE).await.is_err()
-            {
+        // Told when they change, and now and then again: a hint that was lost on a full mailbox comes back.
+        roster.mark_unchanged();
+        let hints = commons.hints_for(&peer);
+        if !hints.is_empty() && (hints != hinted || beat.is_multiple_of(HINTS_EVERY)) {
+            let message = GossipMessage::Hints(hints.clone());
+            if wire::write_frame(&mut send, &message, FRAME_DEADLINE).await.is_err() {
                 return;
             }
+            hinted = hints;
         }
         tokio::select! {
             changed = version.changed() => {
@@ -99,6 +103,8 @@ async fn spread(commons: Arc<Commons>, connection: Arc<PeerConnection>) {
                 }
                 tokio::time::sleep(COALESCE).await;
             }
+            // The sender lives as long as the commons, so this never fails.
+            _ = roster.changed() => {}
             () = tokio::time::sleep(HEARTBEAT) => beat = beat.wrapping_add(1),
         }
     }

@@ -20,7 +20,7 @@ pub enum LogFormat {
 #[derive(Debug, Clone, Args)]
 pub struct DaemonOptions {
     /// What is logged, such as info or codeco_actors=debug.
-    #[arg(long, env = "CODECO_LOG", default_value = "info")]
+    #[arg(long, env = "CODECO_LOG", default_value = "info,ractor=error,ractor_cluster=error")]
     pub log: String,
     /// How log lines look; they go to standard error.
     #[arg(long, env = "CODECO_LOG_FORMAT", value_enum, default_value = "text")]
@@ -30,7 +30,7 @@ pub struct DaemonOptions {
     pub exit_with_stdin: bool,
 }
 
-/// Runs `work` on a small multi-threaded runtime, with logs as asked for. The future handed to `work` resolves when
+/// Runs `work` on a runtime with one worker thread and a few for blocking calls, with logs as asked for. The future handed to `work` resolves when
 /// the process is told to stop.
 ///
 /// # Errors
@@ -47,7 +47,7 @@ where
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(1)
         .max_blocking_threads(8)
         .enable_all()
         .build()

@@ -18,7 +18,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::post::Post;
 use crate::clock::boot_now;
-use crate::journal::Journal;
+use crate::journal::{Journal, JournalError};
 use crate::mailbox::{CallError, Tracked};
 use crate::supervision::{ChildRef, ChildSpec, Policy};
 
@@ -155,9 +155,15 @@ impl<C: Core> CoreActor<C> {
                 other => rest.push(other),
             }
         }
-        state.journal.append(&records)?;
-        if state.journal.wants_compaction() {
-            state.journal.compact(&state.core.snapshot(), WRITER)?;
+        if !records.is_empty() {
+            // The worker's other tasks go on elsewhere while the disk syncs.
+            tokio::task::block_in_place(|| {
+                state.journal.append(&records)?;
+                if state.journal.wants_compaction() {
+                    state.journal.compact(&state.core.snapshot(), WRITER)?;
+                }
+                Ok::<_, JournalError>(())
+            })?;
         }
         self.effects.observe(&state.core);
         let mut letters: BTreeMap<MemberId, Vec<ControlMessage>> = BTreeMap::new();

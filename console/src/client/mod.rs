@@ -1,6 +1,6 @@
 //! The client of the API: one typed call for each route, every answer bounded in size and time.
 
-mod tls;
+pub(crate) mod tls;
 
 use std::io;
 use std::time::Duration;

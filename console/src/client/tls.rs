@@ -15,7 +15,7 @@ use ureq::unversioned::transport::{
 };
 
 /// TLS 1.3 that believes a hub of the authority `ca_pem`, and nobody else.
-pub(super) fn client_config(ca_pem: &str) -> Result<Arc<ClientConfig>, String> {
+pub(crate) fn client_config(ca_pem: &str) -> Result<Arc<ClientConfig>, String> {
     let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|e| e.to_string())?;
     let pin = KeyHash::of_certificate(&ca).map_err(|e| e.to_string())?;
     // The same judgement as a joining agent's: the authority of that key, and a hub of it.

@@ -74,7 +74,7 @@ pub(crate) fn why(decision: &DecisionView) -> String {
     }
     let largest = lead_parts(winner, loser).into_iter().next();
     let because = largest.map_or_else(String::new, |lead| {
-        format!(", most of it from {} ({} against {})", lead.name, lead.ours, lead.theirs)
+        format!("; the largest difference is {}: {} against {}", lead.name, lead.ours, lead.theirs)
     });
     format!("{chosen} costs {} less than {second}{because}", number(gap))
 }
@@ -198,7 +198,7 @@ fn scores(decision: &DecisionView) -> Table {
                 Cell::new(score(part.normalized)),
                 Cell::new(number(part.weight)),
                 Cell::new(score(part.contribution)),
-                Cell::new(&part.note),
+                Cell::new(if part.note.is_empty() { " " } else { &part.note }),
             ]);
             name = " ";
         }

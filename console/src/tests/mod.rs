@@ -1,1 +1,9 @@
+//! The real client against the real server over real TLS; only the fleet behind it is made up.
 
+mod commands;
+mod failures;
+mod fixture;
+mod fleet;
+mod hostile;
+mod roles;
+mod tables;

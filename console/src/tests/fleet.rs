@@ -1,0 +1,253 @@
+//! A fleet that answers from memory and writes down what it was asked.
+
+use std::sync::{Mutex, mpsc};
+
+use async_trait::async_trait;
+use codeco_hub::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
+use codeco_protocol::api::{
+    ActorView, AppView, Bid, BidAnswer, Candidate, ClusterView, CodecoApp, DecisionView, ErrorBody,
+    EventView, FilterCount, InputAge, List, NodeView, ReplicaView, ScorePart,
+};
+use codeco_protocol::ids::{AppName, Namespace, Role};
+use codeco_protocol::units::WallTime;
+use serde_json::json;
+use tokio::sync::Notify;
+
+/// The time at which every table of a test is drawn.
+pub(super) const NOW: WallTime = WallTime(1_800_000_000_000);
+
+#[derive(Default)]
+pub(super) struct FakeFleet {
+    calls: Mutex<Vec<String>>,
+    /// Told when an application called `held` is asked for, whose answer waits for `release`.
+    pub(super) entered: Mutex<Option<mpsc::Sender<()>>>,
+    pub(super) release: Notify,
+}
+
+impl FakeFleet {
+    pub(super) fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    fn note(&self, call: String) {
+        self.calls.lock().unwrap().push(call);
+    }
+}
+
+fn ago(seconds: u64) -> u64 {
+    NOW.0 - seconds * 1_000
+}
+
+pub(super) fn app() -> AppView {
+    serde_json::from_value(json!({
+        "namespace": "default", "name": "media", "uid": "00000000-0000-4000-8000-000000000001",
+        "generation": 2, "observedGeneration": 2, "phase": "Running", "profile": "Latency",
+        "replicasWanted": 2, "replicasReady": 2, "clusters": ["edge-1"], "createdAt": ago(200), "durableOn": 3,
+        "conditions": [{"type": "Ready", "status": "True", "reason": "AllRun", "message": "every replica runs",
+                        "lastTransitionTime": ago(190)}],
+        "services": [{"name": "origin", "replicasWanted": 1, "replicasReady": 1,
+                      "resources": {"cpu": 250, "memory": 134_217_728}, "partitionPolicy": "fence"}],
+        "channels": [{"name": "source", "from": "origin", "to": "cache", "assured": true,
+                      "bandwidth": 25_000_000, "delayMax": 20_000}],
+    }))
+    .unwrap()
+}
+
+pub(super) fn replicas() -> Vec<ReplicaView> {
+    let one = |service: &str, index: u32, stale: bool| {
+        json!({
+            "app": "media", "namespace": "default", "service": service, "index": index, "cluster": "edge-1",
+            "node": "edge-1-b", "phase": "Running", "ready": true, "token": "1.2.3.4", "since": ago(30),
+            "restarts": 0, "pid": 4711, "stale": stale, "ageMs": 350, "message": "",
+        })
+    };
+    serde_json::from_value(json!([one("origin", 0, false), one("cache", 1, true)])).unwrap()
+}
+
+pub(super) fn nodes() -> Vec<NodeView> {
+    let one = |name: &str, lead: bool, status: &str| {
+        json!({
+            "name": name, "cluster": "edge-1", "id": "00000000-0000-4000-8000-000000000002",
+            "ready": status == "Ready", "status": status, "lead": lead,
+            "capacity": {"cpu": 4000, "memory": 8_589_934_592_u64}, "used": {"cpu": 250, "memory": 134_217_728},
+            "free": {"cpu": 3750, "memory": 8_455_716_864_u64}, "replicas": 1, "version": "0.1.0", "ageMs": 120,
+            "address": "127.0.0.1:7001", "labels": {"zone": "a"}, "certificateExpires": NOW.0 + 3_600_000,
+        })
+    };
+    serde_json::from_value(json!([one("edge-1-a", true, "Ready"), one("edge-1-b", false, "CutOff")])).unwrap()
+}
+
+pub(super) fn cluster() -> ClusterView {
+    serde_json::from_value(json!({
+        "name": "edge-1", "lead": "edge-1-a", "term": 3, "nodesReady": 1, "nodes": 2,
+        "capacity": {"cpu": 8000, "memory": 17_179_869_184_u64}, "free": {"cpu": 7500, "memory": 16_911_433_728_u64},
+        "replicas": 2, "status": "Degraded", "ageMs": 900,
+    }))
+    .unwrap()
+}
+
+pub(super) fn events() -> Vec<EventView> {
+    serde_json::from_value(json!([
+        {"at": ago(40), "type": "Normal", "reason": "Placed", "object": {"kind": "App", "name": "media"},
+         "member": "hub-1", "message": "origin-0 runs on edge-1-b", "count": 1, "firstAt": ago(40)},
+        {"at": ago(5), "type": "Warning", "reason": "ActorRestarted",
+         "object": {"kind": "Actor", "name": "metrics"}, "member": "edge-1-a",
+         "message": "it panicked: \u{1b}[31mboom\nand more", "count": 3, "firstAt": ago(65)},
+    ]))
+    .unwrap()
+}
+
+pub(super) fn actors() -> Vec<ActorView> {
+    serde_json::from_value(json!([
+        {"member": "edge-1-a", "name": "ledger", "parent": "root", "state": "Running", "restarts": 0,
+         "mailboxDepth": 0, "handled": 812, "waitP99Us": 250},
+        {"member": "edge-1-a", "name": "metrics", "parent": "root", "state": "GivenUp", "restarts": 5,
+         "mailboxDepth": 7, "handled": 3, "lastError": "boom"},
+    ]))
+    .unwrap()
+}
+
+fn candidate(name: &str, load: (f64, f64), delay: (f64, f64), bid: Option<BidAnswer>) -> Candidate {
+    let parts = vec![
+        ScorePart::new("load", (load.0, "share"), load.1, 0.4),
+        ScorePart::new("channel delay", (delay.0, "limits"), delay.1, 0.6),
+    ];
+    let total = Some(parts.iter().map(|part| part.contribution).sum());
+    let bid = bid.map(|answer| Bid { answer, age_ms: Some(80), total });
+    Candidate { name: name.to_owned(), total, parts, filtered_by: None, bid }
+}
+
+fn decision(level: &str, chosen: &str, second: &str, candidates: Vec<Candidate>) -> DecisionView {
+    let mut decision: DecisionView = serde_json::from_value(json!({
+        "id": "00000000-0000-4000-8000-00000000000d", "at": ago(31), "level": level, "app": "media",
+        "namespace": "default", "service": "origin", "index": 0, "action": "Reserve", "chosen": chosen,
+        "runnerUp": second, "policy": "heuristic/1", "profile": "Latency", "reason": "first placement",
+        "token": "1.2.3.4",
+    }))
+    .unwrap();
+    decision.candidates = candidates;
+    decision.inputs = vec![InputAge { name: "node edge-1-b".to_owned(), age_ms: 120 }];
+    decision
+}
+
+pub(super) fn node_decision() -> DecisionView {
+    let mut out = candidate("edge-1-c", (0.0, 0.0), (0.0, 0.0), None);
+    (out.total, out.parts, out.filtered_by) =
+        (None, Vec::new(), Some("cpu: wants 250m, 100m free".to_owned()));
+    let candidates = vec![
+        candidate("edge-1-a", (0.5, 1.5), (0.9, 1.1), None),
+        candidate("edge-1-b", (0.2, 0.6), (0.8, 0.9), None),
+        out,
+    ];
+    let mut decision = decision("Node", "edge-1-b", "edge-1-a", candidates);
+    decision.filters = vec![FilterCount {
+        reason: "cpu: wants 250m, 100m free".to_owned(),
+        count: 1,
+        candidates: vec!["edge-1-c".to_owned()],
+    }];
+    decision
+}
+
+pub(super) fn cluster_decision() -> DecisionView {
+    let candidates = vec![
+        candidate("edge-1", (0.3, 0.9), (0.5, 0.8), Some(BidAnswer::Yes)),
+        candidate("edge-2", (0.4, 1.1), (0.9, 1.2), Some(BidAnswer::Silent)),
+    ];
+    let mut decision = decision("Cluster", "edge-1", "edge-2", candidates);
+    "Offer".clone_into(&mut decision.action);
+    decision
+}
+
+#[async_trait]
+impl Fleet for FakeFleet {
+    async fn apps(&self, filter: Filter) -> Result<List<AppView>, ApiError> {
+        let named = filter.app.as_ref().map_or("", |app| app.as_str());
+        match named {
+            "never" => std::future::pending().await,
+            "held" => {
+                if let Some(entered) = self.entered.lock().unwrap().take() {
+                    entered.send(()).unwrap();
+                }
+                self.release.notified().await;
+            }
+            _ => {}
+        }
+        let mut list = List::new("App", vec![app()]);
+        list.items.retain(|app| named.is_empty() || named == "held" || app.name.as_str() == named);
+        list.warnings = vec!["edge-2-a did not answer in time".to_owned()];
+        Ok(list)
+    }
+
+    async fn apply(&self, apps: Vec<CodecoApp>) -> Result<Vec<Applied>, ApiError> {
+        let applied = |app: CodecoApp| {
+            self.note(format!("apply {}/{}", app.metadata.namespace, app.metadata.name));
+            Applied {
+                namespace: app.metadata.namespace.parse().unwrap(),
+                name: app.metadata.name.parse().unwrap(),
+                action: "created".to_owned(),
+                generation: 1,
+                durable_on: 3,
+            }
+        };
+        Ok(apps.into_iter().map(applied).collect())
+    }
+
+    async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError> {
+        self.note(format!("delete {namespace}/{name}"));
+        if name.as_str() != "gone" {
+            return Ok(());
+        }
+        let body = ErrorBody {
+            code: "not-found".to_owned(),
+            message: "app/gone was not found in namespace default".to_owned(),
+            object: Some("app/gone".to_owned()),
+            next: Some("codeco get apps".to_owned()),
+            details: Vec::new(),
+        };
+        Err(ApiError { status: 404, body })
+    }
+
+    async fn replicas(&self, _: Filter) -> Result<List<ReplicaView>, ApiError> {
+        Ok(List::new("Replica", replicas()))
+    }
+
+    async fn nodes(&self, _: Filter) -> Result<List<NodeView>, ApiError> {
+        Ok(List::new("Node", nodes()))
+    }
+
+    async fn clusters(&self, _: Filter) -> Result<List<ClusterView>, ApiError> {
+        Ok(List::new("Cluster", vec![cluster()]))
+    }
+
+    async fn events(&self, _: Filter) -> Result<List<EventView>, ApiError> {
+        Ok(List::new("Event", events()))
+    }
+
+    async fn decisions(&self, filter: Filter) -> Result<List<DecisionView>, ApiError> {
+        let mut old = node_decision();
+        (old.at, old.reason) = (WallTime(ago(500)), "an older one".to_owned());
+        let mut list = List::new("Decision", vec![node_decision(), cluster_decision(), old]);
+        list.items.retain(|decision| filter.app.as_ref().is_none_or(|app| *app == decision.app));
+        Ok(list)
+    }
+
+    async fn actors(&self, _: Filter) -> Result<List<ActorView>, ApiError> {
+        Ok(List::new("Actor", actors()))
+    }
+
+    async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError> {
+        self.note(format!("logs {query:?}"));
+        Ok(b"one\ntwo\xff\n".to_vec())
+    }
+
+    async fn create_token(&self, scope: Role, ttl_seconds: u64) -> Result<NewToken, ApiError> {
+        self.note(format!("token {scope:?} {ttl_seconds}"));
+        let hubs = vec!["127.0.0.1:7000".to_owned()];
+        Ok(NewToken { token: "codeco1.abc".to_owned(), expires_at: NOW.0, hubs })
+    }
+
+    async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError> {
+        self.note(format!("panic {member} {actor} {times}"));
+        Ok(())
+    }
+}
