@@ -30,7 +30,8 @@ impl World {
         let now = self.read_clock(self.home_machine());
         let name = AppName::new(NAMES[self.rng.usize(0..NAMES.len())])
             .unwrap_or_else(|_| unreachable!("a literal RFC 1123 label"));
-        let namespace = Namespace::new("default").unwrap_or_else(|_| unreachable!("a literal RFC 1123 label"));
+        let namespace =
+            Namespace::new("default").unwrap_or_else(|_| unreachable!("a literal RFC 1123 label"));
         let kind = self.rng.u8(0..8);
         let fresh = self.new_app(&namespace, &name);
         let Some(home) = &mut self.home.home else { return Ok(()) };
@@ -71,7 +72,8 @@ impl World {
         self.users.uids += 1;
         let uid = AppUid(u128::from(0xa000_0000 + self.users.uids) << 96);
         let profiles = [Profile::Balanced, Profile::Resilience, Profile::Greenness, Profile::Cost];
-        let partition = if self.rng.u8(0..3) < 2 { PartitionPolicy::Fence } else { PartitionPolicy::Autonomous };
+        let partition =
+            if self.rng.u8(0..3) < 2 { PartitionPolicy::Fence } else { PartitionPolicy::Autonomous };
         let services = ["s", "t"].iter().take(self.rng.usize(1..=2)).map(|service| ServiceSpec {
             name: ServiceName::new(*service).unwrap_or_else(|_| unreachable!("a literal RFC 1123 label")),
             replicas: self.rng.u32(1..=3),
@@ -86,7 +88,11 @@ impl World {
                 partition,
                 pod_spec_json: String::new(),
             },
-            node_selector: if self.rng.u8(0..4) == 0 { vec![("disk".into(), "ssd".into())] } else { Vec::new() },
+            node_selector: if self.rng.u8(0..4) == 0 {
+                vec![("disk".into(), "ssd".into())]
+            } else {
+                Vec::new()
+            },
             cluster_selector: Vec::new(),
         });
         AppSpec {

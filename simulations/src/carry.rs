@@ -118,7 +118,10 @@ impl World {
             LedgerRecord::Committed { replica, token, spec } => {
                 self.log.line(
                     self.now,
-                    format_args!("{id:?} journals Committed {replica} {token} generation {}", spec.generation),
+                    format_args!(
+                        "{id:?} journals Committed {replica} {token} generation {}",
+                        spec.generation
+                    ),
                 );
             }
             other => self.log.line(self.now, format_args!("{id:?} journals {other:?}")),
@@ -196,7 +199,8 @@ impl World {
     fn count_lead_note(&mut self, cluster: usize, note: &LeadNote) {
         match note {
             LeadNote::TookOffice(_) => {
-                let knew = self.leads[cluster].lead.as_ref().is_some_and(|lead| lead.members().next().is_some());
+                let knew =
+                    self.leads[cluster].lead.as_ref().is_some_and(|lead| lead.members().next().is_some());
                 self.counts.takeovers += u64::from(knew);
             }
             LeadNote::NodeLost(_) => self.counts.nodes_lost += 1,

@@ -35,7 +35,10 @@ impl World {
                     }
                 }
             }
-            let extra = app.replicas.iter().find(|((name, index), r)| !app.wants(name, *index) && r.mandate.is_some());
+            let extra = app
+                .replicas
+                .iter()
+                .find(|((name, index), r)| !app.wants(name, *index) && r.mandate.is_some());
             if let Some((key, replica)) = extra {
                 return Some(format!("{uid:?} {key:?} is not wanted and has {:?}", replica.mandate));
             }
@@ -67,11 +70,14 @@ impl World {
     ) -> Option<String> {
         let (node, token) = match copies {
             [] => return self.fits_somewhere(service),
-            [(node, token, generation, State::Ready)] if *generation == service.spec.generation => (*node, *token),
+            [(node, token, generation, State::Ready)] if *generation == service.spec.generation => {
+                (*node, *token)
+            }
             other => return Some(format!("generation {} wanted, runs {other:?}", service.spec.generation)),
         };
         let host = &self.nodes[node];
-        let held = host.ledger.as_ref()?.entries().find(|(id, _)| *id == replica).and_then(|(_, e)| e.slot.held);
+        let held =
+            host.ledger.as_ref()?.entries().find(|(id, _)| *id == replica).and_then(|(_, e)| e.slot.held);
         if held != Some((token, HeldPhase::Committed)) {
             return Some(format!("runs under {token}, its ledger holds {held:?}"));
         }
@@ -80,9 +86,11 @@ impl World {
         if !matches!(stage, Some(Stage::Held(p)) if p.token == token && p.node == host.config.id) {
             return Some(format!("runs under {token}, its lead has {stage:?}"));
         }
-        let mandate = app.replicas.get(&(replica.service.clone(), replica.index)).and_then(|r| r.mandate.as_ref());
+        let mandate =
+            app.replicas.get(&(replica.service.clone(), replica.index)).and_then(|r| r.mandate.as_ref());
         let told = mandate.and_then(|m| m.accepted.as_ref());
-        let agrees = mandate.is_some_and(|m| m.cluster == self.leads[host.cluster].config.cluster && m.id == token.mandate)
+        let agrees = mandate
+            .is_some_and(|m| m.cluster == self.leads[host.cluster].config.cluster && m.id == token.mandate)
             && told.is_some_and(|(generation, _, t)| *generation == service.spec.generation && *t == token);
         (!agrees).then(|| format!("runs under {token}, its home has {mandate:?}"))
     }
@@ -106,7 +114,10 @@ impl World {
             for (replica, entry) in host.ledger.as_ref()?.entries() {
                 match entry.slot.held {
                     Some((token, HeldPhase::Committed)) if !running.contains(&(replica, token)) => {
-                        return Some(format!("{:?} holds {replica} {token} and does not run it", host.config.id));
+                        return Some(format!(
+                            "{:?} holds {replica} {token} and does not run it",
+                            host.config.id
+                        ));
                     }
                     Some((token, HeldPhase::Stopping)) => {
                         return Some(format!("{:?} still stops {replica} {token}", host.config.id));
@@ -121,7 +132,8 @@ impl World {
                 let known = home.apps().find(|(uid, _)| *uid == replica.app).and_then(|(_, app)| {
                     app.replicas.get(&(replica.service.clone(), replica.index))?.mandate.as_ref()
                 });
-                let right = known.is_some_and(|m| m.id == mandate.mandate && m.cluster == host.config.cluster);
+                let right =
+                    known.is_some_and(|m| m.id == mandate.mandate && m.cluster == host.config.cluster);
                 if !right {
                     return Some(format!(
                         "lead {:?} has mandate {} of {replica}, its home {known:?}",

@@ -22,7 +22,8 @@ impl EventLog {
     }
 
     pub(crate) fn line(&mut self, now: u64, text: fmt::Arguments<'_>) {
-        let mut line = if self.tail.len() == TAIL { self.tail.pop_front().unwrap_or_default() } else { String::new() };
+        let mut line =
+            if self.tail.len() == TAIL { self.tail.pop_front().unwrap_or_default() } else { String::new() };
         line.clear();
         // Writing to a String does not fail.
         let _ = write!(line, "{:>4}.{:06} {text}", now / 1_000_000, now % 1_000_000);
@@ -56,7 +57,12 @@ impl fmt::Display for Brief<'_> {
         use ControlMessage as M;
         match self.0 {
             M::LeaseRequest { nonce, term_seen, facts, held } => {
-                write!(f, "LeaseRequest {:x} term {term_seen} life {:?} holds", nonce & 0xffff, facts.incarnation)?;
+                write!(
+                    f,
+                    "LeaseRequest {:x} term {term_seen} life {:?} holds",
+                    nonce & 0xffff,
+                    facts.incarnation
+                )?;
                 held.iter().try_for_each(|h| write!(f, " {} {} {:?}", h.replica, h.token, h.phase))
             }
             M::LeaseGrant { nonce, term, revoke, .. } => {
@@ -66,7 +72,8 @@ impl fmt::Display for Brief<'_> {
             M::Fence { term } => write!(f, "Fence {term}"),
             M::Report { term, facts, held } => {
                 write!(f, "Report {term} life {:?} holds", facts.incarnation)?;
-                held.iter().try_for_each(|h| write!(f, " {} {} {:?}", h.brief.replica, h.brief.token, h.brief.phase))
+                held.iter()
+                    .try_for_each(|h| write!(f, " {} {} {:?}", h.brief.replica, h.brief.token, h.brief.phase))
             }
             M::Reserve { replica, token, .. } => write!(f, "Reserve {replica} {token}"),
             M::Reserved { replica, token } => write!(f, "Reserved {replica} {token}"),

@@ -10,8 +10,8 @@ use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{MandateId, Token};
 use codeco_protocol::units::{BootTime, Micros};
 
-use crate::invariant::{Invariant, Violation, check};
 use crate::hosts::NodeHost;
+use crate::invariant::{Invariant, Violation, check};
 use crate::world::World;
 
 /// How late a tick may be.
@@ -105,7 +105,8 @@ pub(crate) fn check_promises(
 /// I4: no reservation outlives its time.
 pub(crate) fn check_reservations(ledger: &Ledger, now: BootTime) -> Result<(), Violation> {
     for (replica, entry) in ledger.entries() {
-        let overdue = matches!(entry.slot.held, Some((_, HeldPhase::Reserved))) && entry.expires + TICK_SLACK < now;
+        let overdue =
+            matches!(entry.slot.held, Some((_, HeldPhase::Reserved))) && entry.expires + TICK_SLACK < now;
         check(!overdue, Invariant::Reservations, || format!("{replica}: {entry:?} at {now:?}"))?;
     }
     Ok(())
@@ -120,7 +121,12 @@ fn fenced_copies<'a>(host: &'a NodeHost, replica: &'a ReplicaId) -> impl Iterato
 
 impl World {
     /// A process has begun to run: I2, and nothing that went back.
-    pub(crate) fn check_started(&self, node: usize, replica: &ReplicaId, token: Token) -> Result<(), Violation> {
+    pub(crate) fn check_started(
+        &self,
+        node: usize,
+        replica: &ReplicaId,
+        token: Token,
+    ) -> Result<(), Violation> {
         let fenced = fenced_copies(&self.nodes[node], replica).any(|t| t == token);
         if !fenced {
             return Ok(());
@@ -139,7 +145,11 @@ impl World {
         })
     }
 
-    pub(crate) fn check_ledger_record(&mut self, node: usize, record: &LedgerRecord) -> Result<(), Violation> {
+    pub(crate) fn check_ledger_record(
+        &mut self,
+        node: usize,
+        record: &LedgerRecord,
+    ) -> Result<(), Violation> {
         let LedgerRecord::Committed { replica, token, spec } = record else { return Ok(()) };
         let known = self.oracle.promised.insert((replica.clone(), *token), spec.generation);
         // A node that lost its journal writes down again what it still runs; only new promises count.
@@ -158,14 +168,21 @@ impl World {
         for host in &self.nodes {
             let running = fenced_copies(host, replica).find(|token| token.mandate <= *mandate);
             check(running.is_none(), Invariant::Returned, || {
-                format!("{replica} mandate {} is back, and runs on {:?}: {running:?}", mandate.0, host.config.id)
+                format!(
+                    "{replica} mandate {} is back, and runs on {:?}: {running:?}",
+                    mandate.0, host.config.id
+                )
             })?;
         }
         Ok(())
     }
 
     /// I6: a lead stops what runs only for a newer decision: the home's, or its own newer placement.
-    pub(crate) fn check_lead_orders(&mut self, cluster: usize, message: &ControlMessage) -> Result<(), Violation> {
+    pub(crate) fn check_lead_orders(
+        &mut self,
+        cluster: usize,
+        message: &ControlMessage,
+    ) -> Result<(), Violation> {
         let orders: Vec<(ReplicaId, Token)> = match message {
             ControlMessage::Close { replica, token, .. } => vec![(replica.clone(), *token)],
             ControlMessage::LeaseGrant { revoke, .. } => revoke.clone(),
@@ -182,9 +199,11 @@ impl World {
                 process.runs() && process.workload.replica == replica && process.workload.token == token
             });
             let again = self.oracle.ordered.contains(&(replica.clone(), token));
-            check(!runs || again || replaced || self.oracle.has_newer_decision(&replica, token), Invariant::Stops, || {
-                format!("lead {cluster} stops {replica} {token}; its own placement is {placed:?}")
-            })?;
+            check(
+                !runs || again || replaced || self.oracle.has_newer_decision(&replica, token),
+                Invariant::Stops,
+                || format!("lead {cluster} stops {replica} {token}; its own placement is {placed:?}"),
+            )?;
             self.oracle.ordered.insert((replica, token));
         }
         Ok(())
@@ -193,7 +212,8 @@ impl World {
     /// I6: a node stops what runs only by order, or if its journal says that it must not run.
     pub(crate) fn check_stop(&self, node: usize, replica: &ReplicaId, token: Token) -> Result<(), Violation> {
         let host = &self.nodes[node];
-        let runs = host.runtime.processes().any(|p| p.workload.replica == *replica && p.workload.token == token);
+        let runs =
+            host.runtime.processes().any(|p| p.workload.replica == *replica && p.workload.token == token);
         let ordered = self.oracle.ordered.contains(&(replica.clone(), token));
         check(!runs || ordered, Invariant::Stops, || {
             format!("{:?} stops {replica} {token}, which nobody ordered", host.config.id)

@@ -60,13 +60,17 @@ impl World {
                     && matches!(entry.slot.held, Some((held, HeldPhase::Committed | HeldPhase::Stopping)) if held == *token)
             });
             check(there, Invariant::Durable, || {
-                format!("{:?} said Committed of {replica} {token}; after a restart: {ledger:?}", host.config.id)
+                format!(
+                    "{:?} said Committed of {replica} {token}; after a restart: {ledger:?}",
+                    host.config.id
+                )
             })?;
         }
         host.ledger = Some(ledger);
         let (capacity, foreign) = (host.capacity.clone(), host.foreign.clone());
         let lead = self.leads[host.cluster].config.id;
-        let running: Vec<Workload> = host.runtime.processes().map(|process| process.workload.clone()).collect();
+        let running: Vec<Workload> =
+            host.runtime.processes().map(|process| process.workload.clone()).collect();
         let ready: Vec<_> = host
             .runtime
             .processes()

@@ -46,7 +46,11 @@ pub(crate) fn lead(core: &Lead, now: BootTime, input: LeadInput) -> Result<(), V
         && copy.is_ready() == core.is_ready()
         && !out.iter().any(|o| matches!(o, LeadOutput::Journal(_)));
     check(same, Invariant::Replay, || {
-        format!("lead, by {input:?}, which led to {out:?}\n  stages {:?}\n  then {:?}", stages(core), stages(&copy))
+        format!(
+            "lead, by {input:?}, which led to {out:?}\n  stages {:?}\n  then {:?}",
+            stages(core),
+            stages(&copy)
+        )
     })
 }
 
@@ -57,7 +61,6 @@ pub(crate) fn home(core: &Home, now: BootTime, input: HomeInput) -> Result<(), V
     let mut copy = core.clone();
     let mut out = Vec::new();
     copy.handle(now, input.clone(), &mut out);
-    let same =
-        copy.snapshot() == core.snapshot() && !out.iter().any(|o| matches!(o, HomeOutput::Journal(_)));
+    let same = copy.snapshot() == core.snapshot() && !out.iter().any(|o| matches!(o, HomeOutput::Journal(_)));
     check(same, Invariant::Replay, || format!("home, by {input:?}, which led to {out:?}"))
 }

@@ -167,7 +167,9 @@ impl World {
                 self.feed_home(HomeInput::Tick)
             }
             Event::AgentStart { node, life } if self.nodes[node].life == life => self.start_agent(node),
-            Event::LeadStart { cluster, life } if self.leads[cluster].life == life => self.start_lead(cluster),
+            Event::LeadStart { cluster, life } if self.leads[cluster].life == life => {
+                self.start_lead(cluster)
+            }
             Event::HomeStart { life } if self.home.life == life => self.start_home(),
             Event::AgentStart { .. } | Event::LeadStart { .. } | Event::HomeStart { .. } => Ok(()),
             Event::ProcessStarts { node, process } => self.process_starts(node, process),
@@ -224,7 +226,8 @@ impl World {
         let (replica, token) = (process.workload.replica.clone(), process.workload.token);
         if process.is_fenced() && !lease_holds {
             runtime.remove(&replica, token);
-            return self.feed_ledger(node, LedgerInput::Runtime { replica, token, fact: RuntimeFact::Fenced });
+            return self
+                .feed_ledger(node, LedgerInput::Runtime { replica, token, fact: RuntimeFact::Fenced });
         }
         process.state = State::Running;
         self.log.line(self.now, format_args!("{:?} runs {replica} {token}", self.nodes[node].config.id));
@@ -301,7 +304,13 @@ impl World {
         Ok(())
     }
 
-    fn summary(&mut self, cluster: usize, number: u64, sent: u64, facts: ClusterFacts) -> Result<(), Violation> {
+    fn summary(
+        &mut self,
+        cluster: usize,
+        number: u64,
+        sent: u64,
+        facts: ClusterFacts,
+    ) -> Result<(), Violation> {
         let name = self.leads[cluster].config.cluster.clone();
         if self.home.view.get(&name).is_none_or(|(known, ..)| *known < number) {
             self.home.view.insert(name, (number, sent, facts));

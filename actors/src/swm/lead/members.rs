@@ -152,7 +152,8 @@ impl Lead {
             .iter()
             .filter_map(|(replica, m)| {
                 let p = m.stage.placement()?;
-                (p.node == node && p.token.term < self.term && !listed(p.token)).then(|| (replica.clone(), p.token))
+                (p.node == node && p.token.term < self.term && !listed(p.token))
+                    .then(|| (replica.clone(), p.token))
             })
             .collect();
         for (replica, token) in gone {
