@@ -1,2 +1,7 @@
 //! The codeco command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    codeco_console::main_after(&[])
+}

@@ -4,9 +4,16 @@
 //! Two families of types live here and never mix. Types people see (manifest, HTTP API, command line) are in
 //! [`api`] and are serde types; types machines exchange are bincode types and only ever pass through [`wire`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod api;
+pub mod gossip;
+pub mod identity;
 pub mod ids;
 pub mod messages;
 pub mod resources;
 pub mod token;
+pub mod transport;
 pub mod units;
+pub mod wire;
 pub mod workload;

@@ -404,3 +404,8 @@ impl ControlMessage {
         }
     }
 }
+
+impl crate::wire::WireMessage for ControlBatch {
+    const KIND: u16 = 16;
+    const MAX_LEN: usize = 1 << 20;
+}

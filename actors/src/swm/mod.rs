@@ -4,14 +4,19 @@
 //! exhaustively: [`slot`] (a node and one replica), [`attempt`] and [`takeover`] (a lead), [`mandate`] (a home),
 //! [`lease`] (how time is counted). [`ledger`], [`lead`] and [`home`] are the three parties built on them. None of them
 //! knows a socket, a disk or a clock.
+//!
+//! [`actor`] is the one shell around all three, and [`post`] takes their messages to other members.
 
+pub mod actor;
 pub mod attempt;
+mod cores;
 pub mod decision;
 pub mod home;
 pub mod lead;
 pub mod lease;
 pub mod ledger;
 pub mod mandate;
+pub mod post;
 pub mod score;
 pub mod slot;
 pub mod takeover;

@@ -94,7 +94,8 @@ impl Home {
     }
 
     fn after_apply(&mut self, now: BootTime, uid: AppUid, generation: u64, out: &mut Vec<HomeOutput>) {
-        out.push(HomeOutput::Note(HomeNote::Applied(uid, generation)));
+        let name = self.apps.get(&uid).map(|app| app.spec.context.name.clone());
+        out.extend(name.map(|name| HomeOutput::Note(HomeNote::Applied(uid, name, generation))));
         self.match_replicas();
         self.work(now, out);
     }

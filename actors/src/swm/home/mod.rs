@@ -149,7 +149,7 @@ pub enum HomeOutput {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HomeNote {
     /// A new application, or a new specification of one.
-    Applied(AppUid, u64),
+    Applied(AppUid, AppName, u64),
     /// All of an application's mandates are back: it is gone.
     Removed(AppUid, Namespace, AppName),
     /// A cluster runs a replica.

@@ -1,0 +1,392 @@
+//! The actor that keeps the connections.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use codeco_protocol::gossip::{
+    FullMesh, FullMeshConfig, Hint, Liveness, Membership, MembershipInput, MembershipOutput, Probe,
+};
+use codeco_protocol::identity::Expected;
+use codeco_protocol::ids::{Identity, MemberId};
+use codeco_protocol::transport::{
+    Backoff, BackoffBounds, CloseReason, ConnectError, ConnectionEnd, PeerConnection,
+};
+use codeco_protocol::units::{BootTime, Micros};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::commons::{Commons, Linked};
+use super::link::{self, SessionRole};
+use crate::clock::boot_now;
+use crate::mailbox::Tracked;
+use crate::supervision::{ChildRef, ChildSlot, ChildSpec, Policy, StartError};
+
+/// Messages waiting for the actor at most.
+const MAILBOX_MAX: u64 = 8_192;
+/// Members dialled at most.
+const TARGETS_MAX: usize = 1_024;
+
+/// The rest of the process, as the connections see it.
+pub trait Watcher: Send + Sync + 'static {
+    /// Who the lead of our cluster is, as far as known. A session is opened to it.
+    fn lead(&self) -> Option<MemberId>;
+    /// A member is believed to be otherwise than before.
+    fn changed(&self, member: &Identity, liveness: Liveness);
+    /// This member hears nobody (`true`), or somebody again.
+    fn cut_off(&self, cut_off: bool);
+    /// Where members of our cluster can be dialled: to be kept for the next start.
+    fn peers_known(&self, peers: Vec<SocketAddr>);
+}
+
+/// Whom to connect to, and whom to tell.
+#[derive(Clone)]
+pub struct LinksConfig {
+    /// Hubs to dial.
+    pub hubs: Vec<SocketAddr>,
+    /// Members of our cluster to dial, besides those that gossip names.
+    pub peers: Vec<SocketAddr>,
+    /// The rest of the process.
+    pub watcher: Arc<dyn Watcher>,
+    /// Seed of the back-off's jitter.
+    pub seed: u64,
+}
+
+/// What the actor takes.
+#[derive(Debug)]
+pub enum LinksMessage {
+    /// A connection is up, dialled or accepted.
+    Up(Box<PeerConnection>),
+    /// Dialling failed.
+    DialFailed(SocketAddr, ConnectError),
+    /// A connection has ended.
+    Ended {
+        /// The member.
+        member: MemberId,
+        /// Which connection.
+        stable_id: usize,
+        /// How.
+        end: ConnectionEnd,
+    },
+    /// A probe arrived.
+    Probe {
+        /// From whom.
+        from: MemberId,
+        /// The probe.
+        probe: Probe,
+    },
+    /// A member says where others can be dialled.
+    Hints {
+        /// Which member.
+        from: Identity,
+        /// Where.
+        hints: Vec<Hint>,
+    },
+    /// Time has passed.
+    Tick,
+    /// Fail, to see what happens.
+    Panic,
+}
+
+/// Somebody to dial.
+#[derive(Debug)]
+struct Target {
+    expected: Expected,
+    /// Who answered there last.
+    who: Option<MemberId>,
+    backoff: Backoff,
+    next: BootTime,
+    dialling: bool,
+}
+
+struct LinksActor {
+    commons: Arc<Commons>,
+    config: LinksConfig,
+    myself: ChildRef<LinksMessage>,
+}
+
+struct LinksState {
+    membership: FullMesh,
+    targets: BTreeMap<SocketAddr, Target>,
+    rng: fastrand::Rng,
+    session_with: Option<MemberId>,
+    tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+/// The actor as a supervised child.
+#[must_use]
+pub fn links_child(
+    commons: Arc<Commons>,
+    config: LinksConfig,
+    policy: Policy,
+) -> (ChildSpec, ChildRef<LinksMessage>) {
+    let slot = Arc::new(ChildSlot::new("links"));
+    let child = slot.child_ref();
+    let myself = child.clone();
+    let spec = ChildSpec::new("links", policy, move |context| {
+        let actor =
+            LinksActor { commons: Arc::clone(&commons), config: config.clone(), myself: myself.clone() };
+        let slot = Arc::clone(&slot);
+        async move {
+            let (actor, _) =
+                Actor::spawn_linked(None, actor, (), context.supervisor).await.map_err(StartError::from)?;
+            slot.fill(crate::mailbox::TrackedRef::new(actor.clone(), context.entry, MAILBOX_MAX));
+            Ok(actor.get_cell())
+        }
+    });
+    (spec, child)
+}
+
+impl Actor for LinksActor {
+    type Msg = Tracked<LinksMessage>;
+    type State = LinksState;
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        (): (),
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let cluster = self.commons.own.cluster().cloned();
+        let mut targets = BTreeMap::new();
+        let now = boot_now();
+        for hub in &self.config.hubs {
+            targets.insert(*hub, Target::new(Expected::Hub, now));
+        }
+        for peer in &self.config.peers {
+            if let Some(cluster) = &cluster {
+                targets.entry(*peer).or_insert_with(|| Target::new(Expected::NodeOf(cluster.clone()), now));
+            }
+        }
+        let mut membership = FullMesh::new(FullMeshConfig::default());
+        // After a restart of this actor the connections are still there.
+        for linked in self.commons.links().values() {
+            let identity = linked.connection.identity().clone();
+            membership.handle(now, MembershipInput::Connected(identity), &mut Vec::new());
+        }
+        let tasks = vec![
+            AbortOnDropHandle::new(tokio::spawn(accept(Arc::clone(&self.commons), self.myself.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(tick(self.myself.clone()))),
+        ];
+        let rng = fastrand::Rng::with_seed(self.config.seed);
+        Ok(LinksState { membership, targets, rng, session_with: None, tasks })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let now = boot_now();
+        match message.open() {
+            LinksMessage::Up(connection) => self.up(now, *connection, state),
+            LinksMessage::DialFailed(address, error) => self.dial_failed(now, address, &error, state),
+            LinksMessage::Ended { member, stable_id, end } => self.ended(now, member, stable_id, &end, state),
+            LinksMessage::Probe { from, probe } => {
+                self.judge(now, MembershipInput::Probe { from, probe }, state);
+            }
+            LinksMessage::Hints { from, hints } => self.hints(now, &from, hints, state),
+            LinksMessage::Tick => {
+                self.judge(now, MembershipInput::Tick, state);
+                self.dial_due(now, state);
+                self.follow_lead(state);
+            }
+            LinksMessage::Panic => panic!("a fault was injected"),
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        state.tasks.clear();
+        Ok(())
+    }
+}
+
+impl LinksActor {
+    /// A connection is up. Where there are two between the same members, both sides keep the one dialled by the
+    /// lower id, so that they agree without a word.
+    fn up(&self, now: BootTime, connection: PeerConnection, state: &mut LinksState) {
+        let connection = Arc::new(connection);
+        let identity = connection.identity().clone();
+        if identity == self.commons.own {
+            connection.close(CloseReason::Unneeded);
+            return;
+        }
+        let address = connection.remote_addr();
+        if let Some(target) = state.targets.get_mut(&address) {
+            target.dialling = false;
+            target.who = Some(identity.id);
+            target.backoff.reset();
+        }
+        let lower_dialled = |c: &PeerConnection| c.is_dialled() == (self.commons.own.id < identity.id);
+        if let Some(old) = self.commons.link(identity.id)
+            && old.end().is_none()
+            && lower_dialled(&old)
+            && !lower_dialled(&connection)
+        {
+            connection.close(CloseReason::Duplicate);
+            return;
+        }
+        self.commons.post.introduce(&identity);
+        let role = self.session_role(&identity);
+        let task = link::run(Arc::clone(&self.commons), Arc::clone(&connection), role, self.myself.clone());
+        let tasks = Arc::new(AbortOnDropHandle::new(tokio::spawn(task)));
+        let linked = Linked { connection: Arc::clone(&connection), tasks };
+        if let Some(old) = self.commons.set_link(identity.id, Some(linked)) {
+            old.connection.close(CloseReason::Duplicate);
+        }
+        tracing::info!(peer = %identity, %address, dialled = connection.is_dialled(), "connected");
+        self.judge(now, MembershipInput::Connected(identity), state);
+    }
+
+    /// A node opens a session to its lead, and a lead to every hub.
+    fn session_role(&self, peer: &Identity) -> SessionRole {
+        let lead = self.config.watcher.lead();
+        let to_my_lead = lead == Some(peer.id) && peer.cluster() == self.commons.own.cluster();
+        let i_lead = lead == Some(self.commons.own.id);
+        if to_my_lead || (i_lead && peer.is_hub()) { SessionRole::Open } else { SessionRole::Wait }
+    }
+
+    /// The lead has become known, or has changed, after connections were made.
+    fn follow_lead(&self, state: &mut LinksState) {
+        let lead = self.config.watcher.lead();
+        if lead.is_none() || lead == state.session_with {
+            return;
+        }
+        state.session_with = lead;
+        for linked in self.commons.links().into_values() {
+            let identity = linked.connection.identity().clone();
+            if self.session_role(&identity) == SessionRole::Open && !self.commons.sessions.is_up(&identity) {
+                let task = link::run_session(Arc::clone(&self.commons), linked.connection);
+                tokio::spawn(task);
+            }
+        }
+    }
+
+    fn dial_failed(&self, now: BootTime, address: SocketAddr, error: &ConnectError, state: &mut LinksState) {
+        let Some(target) = state.targets.get_mut(&address) else { return };
+        target.dialling = false;
+        let wait = target.backoff.next_wait(&mut state.rng);
+        target.next = now + Micros::from(wait);
+        if target.backoff.failures() == 1 {
+            tracing::warn!(%address, %error, "cannot connect; trying again");
+        }
+    }
+
+    fn ended(
+        &self,
+        now: BootTime,
+        member: MemberId,
+        stable_id: usize,
+        end: &ConnectionEnd,
+        state: &mut LinksState,
+    ) {
+        if self.commons.link(member).is_none_or(|current| current.stable_id() != stable_id) {
+            return;
+        }
+        self.commons.set_link(member, None);
+        tracing::info!(?member, %end, "disconnected");
+        let orderly =
+            matches!(end, ConnectionEnd::ByPeer { reason: CloseReason::Shutdown | CloseReason::Removed, .. });
+        self.judge(now, MembershipInput::Disconnected { member, orderly }, state);
+        for target in state.targets.values_mut().filter(|target| target.who == Some(member)) {
+            target.next = now;
+        }
+    }
+
+    /// Members of our own cluster that others know of. The lower id dials.
+    fn hints(&self, now: BootTime, from: &Identity, hints: Vec<Hint>, state: &mut LinksState) {
+        let own = &self.commons.own;
+        let trusted = from.is_hub() || from.cluster() == own.cluster();
+        let mut known = false;
+        for hint in hints.into_iter().take(TARGETS_MAX) {
+            let wanted =
+                trusted && hint.identity.cluster().is_some() && hint.identity.cluster() == own.cluster();
+            if !wanted || hint.identity.id <= own.id || state.targets.len() >= TARGETS_MAX {
+                continue;
+            }
+            let expected = Expected::Id(hint.identity.clone());
+            // A member that has moved is dialled where it is now.
+            state.targets.retain(|address, target| target.expected != expected || *address == hint.address);
+            state.targets.entry(hint.address).or_insert_with(|| {
+                known = true;
+                Target::new(expected, now)
+            });
+        }
+        if known {
+            let peers = state.targets.iter().filter(|(_, target)| target.expected != Expected::Hub);
+            self.config.watcher.peers_known(peers.map(|(address, _)| *address).collect());
+            self.dial_due(now, state);
+        }
+    }
+
+    fn dial_due(&self, now: BootTime, state: &mut LinksState) {
+        for (address, target) in &mut state.targets {
+            let connected = target.who.is_some_and(|who| self.commons.link(who).is_some())
+                || matches!(&target.expected, Expected::Id(id) if self.commons.link(id.id).is_some());
+            if connected || target.dialling || target.next > now {
+                continue;
+            }
+            target.dialling = true;
+            let (commons, myself) = (Arc::clone(&self.commons), self.myself.clone());
+            let (address, expected) = (*address, target.expected.clone());
+            tokio::spawn(async move {
+                let message = match commons.transport.connect(address, expected).await {
+                    Ok(connection) => LinksMessage::Up(Box::new(connection)),
+                    Err(error) => LinksMessage::DialFailed(address, error),
+                };
+                if let Some(running) = myself.running().await {
+                    // The process stops: the connection is dropped, and so closed.
+                    let _ = running.send(message);
+                }
+            });
+        }
+    }
+
+    fn judge(&self, now: BootTime, input: MembershipInput, state: &mut LinksState) {
+        let mut out = Vec::new();
+        state.membership.handle(now, input, &mut out);
+        for output in out {
+            match output {
+                MembershipOutput::Send { to, probe } => link::send_probe(&self.commons, to, probe),
+                MembershipOutput::Changed { member, liveness } => {
+                    tracing::info!(peer = %member, ?liveness, "member");
+                    self.commons.set_liveness(member.clone(), liveness);
+                    self.config.watcher.changed(&member, liveness);
+                }
+                MembershipOutput::CutOff(cut_off) => self.config.watcher.cut_off(cut_off),
+            }
+        }
+    }
+}
+
+impl Target {
+    fn new(expected: Expected, now: BootTime) -> Self {
+        let bounds = BackoffBounds { first: Duration::from_millis(100), max: Duration::from_secs(5) };
+        Self { expected, who: None, backoff: Backoff::new(bounds), next: now, dialling: false }
+    }
+}
+
+async fn accept(commons: Arc<Commons>, myself: ChildRef<LinksMessage>) {
+    while let Some(connection) = commons.transport.accept().await {
+        let Some(running) = myself.running().await else { return };
+        // The actor has just failed: the peer dials again.
+        let _ = running.send(LinksMessage::Up(Box::new(connection)));
+    }
+}
+
+async fn tick(myself: ChildRef<LinksMessage>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        // A tick lost on a full mailbox is made up by the next.
+        let _ = myself.try_send(LinksMessage::Tick);
+    }
+}

@@ -1,0 +1,15 @@
+//! The fabric: this member's connections, and what it knows of others through them.
+//!
+//! [`Commons`] holds what many actors read: views of other members, who is alive, the connections themselves, and
+//! this member's own facts. The `links` actor keeps the connections: it dials whom it should, accepts whom it may,
+//! and has the membership core judge who is alive. Each connection has a handful of small tasks of its own
+//! ([`mod@link`]): gossip out, gossip in, probes, streams, its end.
+
+mod commons;
+mod inspect;
+mod link;
+mod links;
+
+pub use commons::{Commons, Linked};
+pub use inspect::{InspectError, InspectReply, InspectRequest, Inspector, inspect};
+pub use links::{LinksConfig, LinksMessage, Watcher, links_child};

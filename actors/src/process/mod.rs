@@ -1,0 +1,19 @@
+//! What every process of the fleet has in common: its place in the fabric, evidence, health, faults, an orderly end.
+
+mod config;
+mod daemon;
+mod faults;
+mod health;
+mod member;
+mod metrics;
+mod periodic;
+mod readiness;
+
+pub use config::{ConfigError, load_file, resolve_options};
+pub use daemon::{DaemonOptions, LogFormat, run_daemon};
+pub use faults::{Faults, Panic, panic_by};
+pub use health::serve_health;
+pub use member::{Member, MemberConfig, MemberError, note_supervision};
+pub use metrics::{Metric, MetricKind, Samples, render};
+pub use periodic::{PeriodicMessage, periodic_child};
+pub use readiness::Readiness;

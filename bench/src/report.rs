@@ -1,0 +1,289 @@
+//! What every benchmark reports: rows of one schema, as a table or as JSON, and whether they pass their bars.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::bars::Bars;
+use crate::machine;
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// One array of rows.
+    Json,
+}
+
+/// The other side of a comparison.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Reference {
+    /// Who.
+    pub(crate) name: String,
+    /// Its median, in the row's unit.
+    pub(crate) value: f64,
+    /// Whether it was measured in the same run, or is a published figure.
+    pub(crate) same_run: bool,
+}
+
+/// One figure.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Row {
+    /// Commit measured; `-dirty` when the tree had changes.
+    pub(crate) commit: String,
+    /// Build profile.
+    pub(crate) profile: &'static str,
+    /// Kernel, processor, cores.
+    pub(crate) machine: String,
+    /// Seed of whatever was random.
+    pub(crate) seed: u64,
+    /// Subcommand.
+    pub(crate) bench: &'static str,
+    /// What was measured.
+    pub(crate) case: String,
+    /// Size of the work behind one sample.
+    pub(crate) n: u64,
+    /// Which figure of it.
+    pub(crate) metric: &'static str,
+    /// Its unit.
+    pub(crate) unit: &'static str,
+    /// Median of the samples.
+    pub(crate) median: f64,
+    /// Worst of the samples.
+    pub(crate) worst: f64,
+    /// One value per round.
+    pub(crate) samples: Vec<f64>,
+    /// What it is compared with.
+    pub(crate) reference: Option<Reference>,
+    /// Median over the rounds of sample by reference of the same round; of the medians if the reference is
+    /// published.
+    pub(crate) ratio: Option<f64>,
+    /// Largest ratio that passes.
+    pub(crate) bar: Option<f64>,
+    /// Ratio aimed for, beyond the bar.
+    pub(crate) stretch: Option<f64>,
+    /// Whether the bar holds; absent without a bar.
+    pub(crate) pass: Option<bool>,
+}
+
+/// Rows of one benchmark, being collected.
+#[derive(Debug)]
+pub(crate) struct Report {
+    bench: &'static str,
+    seed: u64,
+    n: u64,
+    commit: String,
+    machine: String,
+    bars: Bars,
+    rows: Vec<Row>,
+}
+
+/// Samples of one figure, one per round.
+#[derive(Debug, Clone)]
+pub(crate) struct Samples {
+    /// What was measured.
+    pub(crate) case: &'static str,
+    /// Which figure of it.
+    pub(crate) metric: &'static str,
+    /// Its unit.
+    pub(crate) unit: &'static str,
+    /// One value per round.
+    pub(crate) values: Vec<f64>,
+}
+
+impl Report {
+    /// An empty report of the benchmark `bench` with `n` pieces of work per sample.
+    #[must_use]
+    pub(crate) fn new(bench: &'static str, seed: u64, n: u64, bars: Bars) -> Self {
+        let (commit, machine) = (machine::commit(), machine::describe());
+        Self { bench, seed, n, commit, machine, bars, rows: Vec::new() }
+    }
+
+    /// Adds a figure without comparison.
+    pub(crate) fn add(&mut self, samples: &Samples) {
+        let row = self.row(samples);
+        self.rows.push(row);
+    }
+
+    /// Adds a figure of ours compared with one of another side measured in the same rounds.
+    pub(crate) fn compare(&mut self, ours: &Samples, theirs: &Samples) {
+        let pairs = ours.values.iter().zip(&theirs.values);
+        let ratio = median(&pairs.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>());
+        let mut row = self.row(ours);
+        if let Some(bar) = self.bars.find(self.bench, ours.case, ours.metric, theirs.case) {
+            row.bar = Some(bar.ratio_max);
+            row.stretch = bar.stretch;
+            row.pass = Some(ratio <= bar.ratio_max);
+        }
+        row.reference =
+            Some(Reference { name: theirs.case.to_owned(), value: median(&theirs.values), same_run: true });
+        row.ratio = Some(ratio);
+        self.rows.push(row);
+    }
+
+    /// Whether every bar holds and none was left out.
+    #[must_use]
+    pub(crate) fn passes(&self) -> bool {
+        let measured = self.rows.iter().filter(|row| row.bar.is_some()).count();
+        measured == self.bars.count(self.bench) && self.rows.iter().all(|row| row.pass != Some(false))
+    }
+
+    /// The report as text.
+    ///
+    /// # Errors
+    /// Never in practice: the rows are plain data.
+    pub(crate) fn print(&self, output: Output) -> Result<String, serde_json::Error> {
+        match output {
+            Output::Json => serde_json::to_string_pretty(&self.rows),
+            Output::Table => Ok(self.table()),
+        }
+    }
+
+    fn row(&self, samples: &Samples) -> Row {
+        Row {
+            commit: self.commit.clone(),
+            profile: if cfg!(debug_assertions) { "debug" } else { "release" },
+            machine: self.machine.clone(),
+            seed: self.seed,
+            bench: self.bench,
+            case: samples.case.to_owned(),
+            n: self.n,
+            metric: samples.metric,
+            unit: samples.unit,
+            median: median(&samples.values),
+            worst: samples.values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            samples: samples.values.clone(),
+            reference: None,
+            ratio: None,
+            bar: None,
+            stretch: None,
+            pass: None,
+        }
+    }
+
+    fn table(&self) -> String {
+        let mut text = String::new();
+        let rounds = self.rows.first().map_or(0, |row| row.samples.len());
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{}: {rounds} rounds of {}, commit {}, {}\n{:<26} {:<6} {:>10} {:>10} {:<5} {:<26} {:>7} {:>6}",
+            self.bench,
+            self.n,
+            self.commit,
+            self.machine,
+            "CASE",
+            "METRIC",
+            "MEDIAN",
+            "WORST",
+            "UNIT",
+            "AGAINST",
+            "RATIO",
+            "BAR"
+        );
+        for row in &self.rows {
+            let against = row.reference.as_ref().map_or("", |reference| reference.name.as_str());
+            let ratio = row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}"));
+            let bar = row.bar.map_or_else(String::new, |bar| format!("{bar:.2}"));
+            let verdict = match (row.pass, row.stretch) {
+                (Some(true), Some(stretch)) if row.ratio <= Some(stretch) => "  pass, stretch too",
+                (Some(true), _) => "  pass",
+                (Some(false), _) => "  FAIL",
+                (None, _) => "",
+            };
+            let line = format!(
+                "{:<26} {:<6} {:>10.1} {:>10.1} {:<5} {against:<26} {ratio:>7} {bar:>6}{verdict}",
+                row.case, row.metric, row.median, row.worst, row.unit
+            );
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        text
+    }
+}
+
+/// The middle value, or the mean of the two middle ones; 0 without values.
+#[must_use]
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => 0.0,
+        length if length % 2 == 1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(case: &'static str, values: &[f64]) -> Samples {
+        Samples { case, metric: "p50", unit: "µs", values: values.to_vec() }
+    }
+
+    fn report(ratio_max: f64) -> Report {
+        let bars = format!(
+            "[[bar]]\nbench = \"b\"\ncase = \"ours\"\nmetric = \"p50\"\nreference = \"theirs\"\n\
+             ratio_max = {ratio_max:?}"
+        );
+        Report::new("b", 1, 10, bars.parse().unwrap())
+    }
+
+    #[test]
+    fn median_of_odd_and_even_counts() {
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
+        assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn ratio_compares_rounds_pair_by_pair() {
+        let mut report = report(1.2);
+        // The second round was slow for both sides; that must not show.
+        report.compare(&samples("ours", &[11.0, 110.0, 11.0]), &samples("theirs", &[10.0, 100.0, 10.0]));
+        let row = &report.rows[0];
+        assert!((row.ratio.unwrap() - 1.1).abs() < 1e-9);
+        assert_eq!((row.bar, row.pass), (Some(1.2), Some(true)));
+        assert!(report.passes());
+    }
+
+    #[test]
+    fn ratio_above_its_bar_or_a_bar_without_row_does_not_pass() {
+        let mut report = report(1.05);
+        assert!(!report.passes(), "the bar was left out");
+        report.compare(&samples("ours", &[11.0]), &samples("theirs", &[10.0]));
+        assert!(!report.passes());
+        assert!(report.print(Output::Table).unwrap().contains("FAIL"));
+    }
+
+    #[test]
+    fn json_has_every_field_of_the_schema() {
+        let mut report = report(2.0);
+        report.add(&samples("theirs", &[10.0]));
+        report.compare(&samples("ours", &[11.0]), &samples("theirs", &[10.0]));
+        let rows: serde_json::Value = serde_json::from_str(&report.print(Output::Json).unwrap()).unwrap();
+        for field in [
+            "commit",
+            "profile",
+            "machine",
+            "seed",
+            "bench",
+            "case",
+            "n",
+            "metric",
+            "unit",
+            "median",
+            "worst",
+            "samples",
+            "reference",
+            "ratio",
+            "bar",
+            "pass",
+        ] {
+            assert!(rows[1].get(field).is_some(), "{field}");
+        }
+        assert_eq!(rows[1]["reference"]["same_run"], true);
+        assert!(rows[0]["reference"].is_null());
+    }
+}

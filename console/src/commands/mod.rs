@@ -1,0 +1,88 @@
+//! The commands, each in a file.
+
+mod apply;
+mod context;
+mod delete;
+mod describe;
+mod explain;
+mod fault;
+mod get;
+mod logs;
+mod token;
+mod version;
+
+use clap::{Args, Subcommand};
+use codeco_hub::fleet::Filter;
+use codeco_protocol::api::NAMESPACE_DEFAULT;
+use codeco_protocol::identity::TrustClock;
+use codeco_protocol::units::WallTime;
+
+use crate::failure::Failure;
+use crate::object::checked;
+use crate::session::Session;
+
+/// Commands that talk to a hub.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Apply the applications of files: create them or change them.
+    Apply(apply::ApplyArgs),
+    /// Ask for the end of applications.
+    Delete(delete::DeleteArgs),
+    /// List apps, replicas, nodes, clusters, events, decisions or actors.
+    Get(get::GetArgs),
+    /// Everything about one app, replica, node or cluster.
+    Describe(describe::DescribeArgs),
+    /// Why an application is where it is, or why it is not somewhere.
+    Explain(explain::ExplainArgs),
+    /// What a replica has written.
+    Logs(logs::LogsArgs),
+    /// Make tokens with which nodes and hubs join.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Versions of this command and of the hub.
+    Version(version::VersionArgs),
+    /// List and choose hubs to talk to.
+    #[command(subcommand)]
+    Context(context::ContextCommand),
+    /// Cause faults, to see that they are survived.
+    #[command(subcommand)]
+    Fault(fault::FaultCommand),
+}
+
+impl Command {
+    /// Does it.
+    pub(crate) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Apply(args) => args.run(session),
+            Self::Delete(args) => args.run(session),
+            Self::Get(args) => args.run(session),
+            Self::Describe(args) => args.run(session),
+            Self::Explain(args) => args.run(session),
+            Self::Logs(args) => args.run(session),
+            Self::Token(command) => command.run(session),
+            Self::Version(args) => args.run(session),
+            Self::Context(command) => command.run(session),
+            Self::Fault(command) => command.run(session),
+        }
+    }
+}
+
+/// `-n`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct NamespaceArg {
+    /// Namespace of the application.
+    #[arg(short = 'n', long, default_value = NAMESPACE_DEFAULT)]
+    namespace: String,
+}
+
+impl NamespaceArg {
+    /// A filter for this namespace, and perhaps for one application.
+    fn filter(&self, app: Option<&str>) -> Result<Filter, Failure> {
+        let app = app.map(checked).transpose()?;
+        Ok(Filter { namespace: Some(checked(&self.namespace)?), app, ..Filter::default() })
+    }
+}
+
+fn now() -> WallTime {
+    TrustClock::system().now()
+}

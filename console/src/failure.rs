@@ -1,0 +1,119 @@
+//! What a command failed with: what happened, to which object, what to do next, and the exit code of its class.
+
+use std::fmt::Write as _;
+use std::io;
+
+use codeco_protocol::api::{ErrorBody, ManifestError};
+
+/// Exit codes. Stable: scripts rely on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExitClass {
+    /// Not a failure: whoever read our output has closed it.
+    Quiet = 0,
+    /// Anything else.
+    Error = 1,
+    /// The command was called wrongly.
+    Usage = 2,
+    /// The object is not there.
+    NotFound = 3,
+    /// The hub refused: no token, or a role that may not do this.
+    Refused = 4,
+    /// The hub cannot be reached.
+    Unreachable = 5,
+    /// The manifest is wrong.
+    InvalidManifest = 6,
+    /// Somebody did not answer in time.
+    Timeout = 7,
+}
+
+/// Why a command failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// Class, for the exit code.
+    pub(crate) class: ExitClass,
+    /// For people.
+    pub(crate) body: ErrorBody,
+}
+
+impl Failure {
+    pub(crate) fn new(class: ExitClass, code: &str, message: impl Into<String>) -> Self {
+        let (object, next, details) = (None, None, Vec::new());
+        Self {
+            class,
+            body: ErrorBody { code: code.to_owned(), message: message.into(), object, next, details },
+        }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(ExitClass::Usage, "usage", message)
+    }
+
+    /// `object` such as `app/web` is not there.
+    pub(crate) fn not_found(object: impl Into<String>) -> Self {
+        let object = object.into();
+        let mut failure = Self::new(ExitClass::NotFound, "not-found", format!("{object} was not found"));
+        failure.body.object = Some(object);
+        failure
+    }
+
+    pub(crate) fn manifests(details: Vec<ManifestError>) -> Self {
+        let count = details.len();
+        let plural = if count == 1 { "" } else { "s" };
+        let message = format!("{count} error{plural}, nothing was applied");
+        let mut failure = Self::new(ExitClass::InvalidManifest, "invalid-manifest", message)
+            .next("correct the fields named and apply again");
+        failure.body.details = details;
+        failure
+    }
+
+    pub(crate) fn about(mut self, object: impl Into<String>) -> Self {
+        self.body.object = Some(object.into());
+        self
+    }
+
+    pub(crate) fn next(mut self, next: impl Into<String>) -> Self {
+        self.body.next = Some(next.into());
+        self
+    }
+
+    /// What the hub answered with `status`.
+    pub(crate) fn answered(status: u16, body: ErrorBody) -> Self {
+        let class = match status {
+            400 | 405 | 413 => ExitClass::Usage,
+            401 | 403 => ExitClass::Refused,
+            404 => ExitClass::NotFound,
+            408 | 504 => ExitClass::Timeout,
+            422 if body.code == "invalid-manifest" => ExitClass::InvalidManifest,
+            503 => ExitClass::Unreachable,
+            _ => ExitClass::Error,
+        };
+        Self { class, body }
+    }
+
+    /// As it is written to standard error.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        for detail in &self.body.details {
+            let _ = writeln!(text, "{detail}");
+        }
+        let _ = writeln!(text, "error: {} [{}]", self.body.message, self.body.code);
+        if let Some(object) = self.body.object.as_ref().filter(|object| !self.body.message.contains(*object))
+        {
+            let _ = writeln!(text, "object: {object}");
+        }
+        if let Some(next) = &self.body.next {
+            let _ = writeln!(text, "next: {next}");
+        }
+        crate::render::clean_lines(&text)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Self::new(ExitClass::Quiet, "closed", "the output was closed")
+        } else {
+            Self::new(ExitClass::Error, "output", format!("cannot write the output: {error}"))
+        }
+    }
+}

@@ -1,0 +1,606 @@
+//! A fleet of real processes on this machine's loopback: for `codeco dev`, for end-to-end tests, for benchmarks.
+//!
+//! Everything is in one folder: a second start with the same folder is the same fleet again. Each process holds the
+//! read end of a pipe whose other end is here; when this process goes, however it goes, they stop in order.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use codeco_hub::api::TokenRequest;
+use codeco_hub::process::ADMIN_FILE;
+pub use codeco_hub::process::AdminAccess;
+pub use codeco_node_agent::agent::RuntimeKind;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use crate::client::Client;
+use crate::contexts::Context;
+
+/// How long a process may take to become ready.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long processes may take to stop in order.
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
+/// A log longer than this is set aside at the next start.
+const LOG_MAX: u64 = 8 << 20;
+
+/// What fleet to run.
+#[derive(Debug, Clone)]
+pub struct LocalOptions {
+    /// Program and first arguments that end up in `codeco`.
+    pub program: Vec<OsString>,
+    /// Folder for everything.
+    pub state: PathBuf,
+    /// Number of clusters.
+    pub clusters: u32,
+    /// Number of nodes in each.
+    pub nodes: u32,
+    /// What starts replicas.
+    pub runtime: RuntimeKind,
+    /// Whether faults may be injected.
+    pub faults: bool,
+    /// Further arguments of every agent.
+    pub agent_args: Vec<OsString>,
+    /// Further arguments of the hub.
+    pub hub_args: Vec<OsString>,
+}
+
+/// Why a local fleet cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// A file or folder.
+    #[error("{path}: cannot {action}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another fleet uses the folder.
+    #[error(
+        "{0} is in use by another `codeco dev`: stop that one first, or name another folder with --state"
+    )]
+    InUse(PathBuf),
+    /// A process ended before it was ready.
+    #[error("{name} ended with {status} before it was ready; the end of its log, {log}, says:\n{tail}")]
+    Ended {
+        /// Which.
+        name: String,
+        /// How.
+        status: ExitStatus,
+        /// Its log.
+        log: PathBuf,
+        /// The end of it.
+        tail: String,
+    },
+    /// A process was not ready in time.
+    #[error("{name} was not ready within {} s: {why}; see {log}", READY_DEADLINE.as_secs())]
+    NotReady {
+        /// Which.
+        name: String,
+        /// What it says of itself.
+        why: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// The hub's API.
+    #[error("the hub did not make a join token: {0}")]
+    Api(String),
+    /// No free port.
+    #[error("no free port on loopback: {0}")]
+    Port(io::Error),
+}
+
+/// Addresses, kept so that a second start uses the same.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Ports {
+    hub: Option<HubPorts>,
+    agents: Vec<AgentPorts>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct HubPorts {
+    udp: u16,
+    api: u16,
+    http: u16,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct AgentPorts {
+    udp: u16,
+    http: u16,
+}
+
+/// A process of the fleet.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    /// Its end of the pipe that keeps it running.
+    _alive: Option<ChildStdin>,
+}
+
+/// An agent of the fleet.
+#[derive(Debug)]
+pub struct LocalAgent {
+    /// Its cluster.
+    pub cluster: String,
+    /// Its name within it.
+    pub name: String,
+    /// Its state.
+    pub state: PathBuf,
+    ports: AgentPorts,
+    process: Option<Process>,
+}
+
+impl LocalAgent {
+    /// Process id while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|process| process.child.id())
+    }
+
+    /// Where it serves /readyz and /metrics.
+    #[must_use]
+    pub fn http(&self) -> SocketAddr {
+        loopback(self.ports.http)
+    }
+
+    /// Where it listens for QUIC.
+    #[must_use]
+    pub fn udp(&self) -> SocketAddr {
+        loopback(self.ports.udp)
+    }
+
+    /// As people call it.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.cluster, self.name)
+    }
+}
+
+/// A process that has ended by itself, or was killed.
+#[derive(Debug, Clone)]
+pub struct Died {
+    /// Which: `None` is the hub.
+    pub agent: Option<usize>,
+    /// As people call it.
+    pub name: String,
+    /// How.
+    pub status: ExitStatus,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct LocalFleet {
+    options: LocalOptions,
+    hub_ports: HubPorts,
+    hub: Option<Process>,
+    agents: Vec<LocalAgent>,
+    _lock: File,
+}
+
+impl LocalFleet {
+    /// Makes the folder, and chooses addresses. Nothing runs yet.
+    ///
+    /// # Errors
+    /// [`LocalError`].
+    pub fn prepare(options: LocalOptions) -> Result<Self, LocalError> {
+        let logs = options.state.join("logs");
+        std::fs::create_dir_all(&logs).map_err(file(&logs, "make the folder"))?;
+        let lock_path = options.state.join("lock");
+        let lock = File::create(&lock_path).map_err(file(&lock_path, "create"))?;
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| LocalError::InUse(options.state.clone()))?;
+        let ports_path = options.state.join("ports.json");
+        let known: Ports = std::fs::read(&ports_path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let hub_ports = known.hub.filter(HubPorts::are_free).map_or_else(HubPorts::choose, Ok)?;
+        let mut agents = Vec::new();
+        for cluster in 1..=options.clusters {
+            for node in 1..=options.nodes {
+                let kept = known.agents.get(agents.len()).copied().filter(AgentPorts::are_free);
+                let (cluster, name) = (format!("edge-{cluster}"), format!("node-{node}"));
+                agents.push(LocalAgent {
+                    state: options.state.join("agents").join(format!("{cluster}-{name}")),
+                    cluster,
+                    name,
+                    ports: kept.map_or_else(AgentPorts::choose, Ok)?,
+                    process: None,
+                });
+            }
+        }
+        let ports = Ports { hub: Some(hub_ports), agents: agents.iter().map(|agent| agent.ports).collect() };
+        let text = serde_json::to_vec_pretty(&ports).unwrap_or_default();
+        std::fs::write(&ports_path, text).map_err(file(&ports_path, "write"))?;
+        Ok(Self { options, hub_ports, hub: None, agents, _lock: lock })
+    }
+
+    /// Starts hub and agents and waits until all are ready. Returns how long that took.
+    ///
+    /// # Errors
+    /// [`LocalError`]; what runs already is stopped when the fleet is dropped.
+    pub fn start(&mut self) -> Result<Duration, LocalError> {
+        let began = Instant::now();
+        self.start_hub()?;
+        self.wait_hub()?;
+        for at in 0..self.agents.len() {
+            self.start_agent(at)?;
+        }
+        for at in 0..self.agents.len() {
+            self.wait_agent(at)?;
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Starts the hub. Does not wait.
+    ///
+    /// # Errors
+    /// [`LocalError`].
+    pub fn start_hub(&mut self) -> Result<(), LocalError> {
+        let ports = self.hub_ports;
+        let mut arguments: Vec<OsString> =
+            ["hub", "--name", "hub", "--certificate-hours", "2160"].map(Into::into).into();
+        for (flag, port) in [("--listen", ports.udp), ("--api", ports.api), ("--http", ports.http)] {
+            arguments.extend([flag.into(), loopback(port).to_string().into()]);
+        }
+        arguments.extend(["--state".into(), self.options.state.join("hub").into()]);
+        if self.options.faults {
+            arguments.push("--faults".into());
+        }
+        arguments.extend(self.options.hub_args.iter().cloned());
+        self.hub = Some(self.spawn("hub", &arguments, None)?);
+        Ok(())
+    }
+
+    /// Waits until the hub is ready.
+    ///
+    /// # Errors
+    /// [`LocalError`].
+    pub fn wait_hub(&mut self) -> Result<(), LocalError> {
+        let log = self.log_path("hub");
+        let http = self.hub_http();
+        wait_ready("hub", http, &log, self.hub.as_mut())
+    }
+
+    /// Starts one agent; one that has no certificate yet gets a join token. Does not wait.
+    ///
+    /// # Errors
+    /// [`LocalError`].
+    pub fn start_agent(&mut self, at: usize) -> Result<(), LocalError> {
+        let agent = &self.agents[at];
+        let token = if agent.state.join("member.pem").exists() {
+            None
+        } else {
+            Some(self.join_token(&agent.cluster)?)
+        };
+        let mut arguments: Vec<OsString> = Vec::new();
+        let pairs: [(&str, OsString); 10] = [
+            ("--state", agent.state.clone().into()),
+            ("--name", agent.name.clone().into()),
+            ("--lead", "node-1".into()),
+            ("--listen", agent.udp().to_string().into()),
+            ("--http", agent.http().to_string().into()),
+            ("--hub", loopback(self.hub_ports.udp).to_string().into()),
+            (
+                "--runtime",
+                match self.options.runtime {
+                    RuntimeKind::Simulated => "simulated".into(),
+                    RuntimeKind::Process => "process".into(),
+                },
+            ),
+            ("--cpu", "4".into()),
+            ("--memory", "4Gi".into()),
+            ("--power-watts", format!("{},{}", 30 + 10 * (at % 3), 120 + 40 * (at % 3)).into()),
+        ];
+        arguments.push("agent".into());
+        for (flag, value) in pairs {
+            arguments.extend([flag.into(), value]);
+        }
+        arguments.extend(["--cluster-label".into(), format!("site={}", agent.cluster).into()]);
+        arguments.push("--stop-workloads-on-exit".into());
+        if self.options.faults {
+            arguments.push("--faults".into());
+        }
+        arguments.extend(self.options.agent_args.iter().cloned());
+        let name = format!("{}-{}", agent.cluster, agent.name);
+        let process = self.spawn(&name, &arguments, token)?;
+        self.agents[at].process = Some(process);
+        Ok(())
+    }
+
+    /// Waits until an agent is ready.
+    ///
+    /// # Errors
+    /// [`LocalError`].
+    pub fn wait_agent(&mut self, at: usize) -> Result<(), LocalError> {
+        let agent = &mut self.agents[at];
+        let name = format!("{}-{}", agent.cluster, agent.name);
+        let log = self.options.state.join("logs").join(format!("{name}.log"));
+        wait_ready(&name, agent.http(), &log, agent.process.as_mut())
+    }
+
+    fn join_token(&self, cluster: &str) -> Result<String, LocalError> {
+        let access = self.access()?;
+        let context =
+            Context { name: "dev".into(), server: access.server, ca: access.ca, token: access.token };
+        let client = Client::new(&context).map_err(|e| LocalError::Api(e.to_text()))?;
+        let cluster = cluster.parse().map_err(|e| LocalError::Api(format!("{e}")))?;
+        let request = TokenRequest { scope: codeco_protocol::ids::Role::Node(cluster), ttl_seconds: 300 };
+        client.create_token(&request).map(|made| made.token).map_err(|e| LocalError::Api(e.to_text()))
+    }
+
+    /// How to reach the API as administrator.
+    ///
+    /// # Errors
+    /// [`LocalError::File`] before the hub has first run.
+    pub fn access(&self) -> Result<AdminAccess, LocalError> {
+        let path = self.options.state.join("hub").join(ADMIN_FILE);
+        let bytes = std::fs::read(&path).map_err(file(&path, "read"))?;
+        serde_json::from_slice(&bytes).map_err(|e| file(&path, "understand")(io::Error::other(e)))
+    }
+
+    fn spawn(
+        &self,
+        name: &str,
+        arguments: &[OsString],
+        token: Option<String>,
+    ) -> Result<Process, LocalError> {
+        let log_path = self.log_path(name);
+        if std::fs::metadata(&log_path).is_ok_and(|metadata| metadata.len() > LOG_MAX) {
+            let old = log_path.with_extension("log.old");
+            std::fs::rename(&log_path, &old).map_err(file(&log_path, "set aside"))?;
+        }
+        let log =
+            File::options().create(true).append(true).open(&log_path).map_err(file(&log_path, "open"))?;
+        let (program, first) = self
+            .options
+            .program
+            .split_first()
+            .ok_or_else(|| file(Path::new("codeco"), "start")(io::Error::other("no program is named")))?;
+        let mut command = Command::new(program);
+        command
+            .args(first)
+            .args(arguments)
+            .env("CODECO_EXIT_WITH_STDIN", "true")
+            .env_remove("CODECO_JOIN")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(log)
+            // A Ctrl-C at the terminal is for us: we stop the others in order.
+            .process_group(0);
+        if let Some(token) = token {
+            command.env("CODECO_JOIN", token);
+        }
+        let mut child = command.spawn().map_err(file(Path::new(program), "start"))?;
+        let alive = child.stdin.take();
+        Ok(Process { child, _alive: alive })
+    }
+
+    /// The agents.
+    #[must_use]
+    pub fn agents(&self) -> &[LocalAgent] {
+        &self.agents
+    }
+
+    /// Process id of the hub while it runs.
+    #[must_use]
+    pub fn hub_pid(&self) -> Option<u32> {
+        self.hub.as_ref().map(|process| process.child.id())
+    }
+
+    /// Where the hub serves /readyz and /metrics.
+    #[must_use]
+    pub fn hub_http(&self) -> SocketAddr {
+        loopback(self.hub_ports.http)
+    }
+
+    /// Where the hub listens for QUIC.
+    #[must_use]
+    pub fn hub_udp(&self) -> SocketAddr {
+        loopback(self.hub_ports.udp)
+    }
+
+    /// State of the hub.
+    #[must_use]
+    pub fn hub_state(&self) -> PathBuf {
+        self.options.state.join("hub")
+    }
+
+    /// Log of a process: `hub`, or `CLUSTER-NODE`.
+    #[must_use]
+    pub fn log_path(&self, name: &str) -> PathBuf {
+        self.options.state.join("logs").join(format!("{name}.log"))
+    }
+
+    /// Kills an agent (`None`: the hub) with SIGKILL, as a crash would, and waits for its end.
+    pub fn kill(&mut self, agent: Option<usize>) {
+        let process = match agent {
+            Some(at) => self.agents[at].process.take(),
+            None => self.hub.take(),
+        };
+        if let Some(mut process) = process {
+            // It may have ended by itself just now.
+            let _ = process.child.kill();
+            let _ = process.child.wait();
+        }
+    }
+
+    /// Processes that have ended since the last call, without having been stopped here.
+    pub fn reap(&mut self) -> Vec<Died> {
+        let mut died = Vec::new();
+        if let Some(status) = ended(&mut self.hub) {
+            died.push(Died { agent: None, name: "hub".into(), status });
+        }
+        for (at, agent) in self.agents.iter_mut().enumerate() {
+            if let Some(status) = ended(&mut agent.process) {
+                died.push(Died { agent: Some(at), name: agent.full_name(), status });
+            }
+        }
+        died
+    }
+
+    /// Stops agents, then the hub, each in order; what does not end in time is killed. Returns the names of those.
+    pub fn stop(&mut self) -> Vec<String> {
+        let mut killed = Vec::new();
+        let mut agents: Vec<(String, Process)> = self
+            .agents
+            .iter_mut()
+            .filter_map(|agent| Some((agent.full_name(), agent.process.take()?)))
+            .collect();
+        end(&mut agents, &mut killed);
+        let mut hub: Vec<(String, Process)> =
+            self.hub.take().into_iter().map(|hub| ("hub".to_owned(), hub)).collect();
+        end(&mut hub, &mut killed);
+        killed
+    }
+}
+
+impl Drop for LocalFleet {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn ended(process: &mut Option<Process>) -> Option<ExitStatus> {
+    let status = process.as_mut()?.child.try_wait().ok()??;
+    *process = None;
+    Some(status)
+}
+
+/// Asks all to stop at once, and waits for each.
+fn end(processes: &mut Vec<(String, Process)>, killed: &mut Vec<String>) {
+    for (_, process) in processes.iter() {
+        if let Some(pid) = i32::try_from(process.child.id()).ok().and_then(Pid::from_raw) {
+            // It may have ended by itself.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+    let deadline = Instant::now() + STOP_DEADLINE;
+    for (name, mut process) in processes.drain(..) {
+        loop {
+            match process.child.try_wait() {
+                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+                Ok(Some(_)) => break,
+                _ => {
+                    let _ = process.child.kill();
+                    let _ = process.child.wait();
+                    killed.push(name);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// How a process ended, for people.
+#[must_use]
+pub fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "an unknown end".into(),
+    }
+}
+
+fn wait_ready(
+    name: &str,
+    http: SocketAddr,
+    log: &Path,
+    process: Option<&mut Process>,
+) -> Result<(), LocalError> {
+    let deadline = Instant::now() + READY_DEADLINE;
+    let mut process = process;
+    loop {
+        let why = match get(http, "/readyz") {
+            Ok((200, _)) => return Ok(()),
+            Ok((_, body)) => body.trim().to_owned(),
+            Err(e) => e.to_string(),
+        };
+        if let Some(status) = process.as_mut().and_then(|process| process.child.try_wait().ok().flatten()) {
+            let tail = tail(log);
+            return Err(LocalError::Ended { name: name.into(), status, log: log.into(), tail });
+        }
+        if Instant::now() > deadline {
+            return Err(LocalError::NotReady { name: name.into(), why, log: log.into() });
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(8).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+/// One HTTP GET over loopback, for health and metrics. Returns status and body.
+///
+/// # Errors
+/// What the system says, or that the answer is no HTTP.
+pub fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500))?;
+    stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(4 << 20).read_to_end(&mut answer)?;
+    let text = String::from_utf8_lossy(&answer);
+    let no_http = || io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP");
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(no_http)?;
+    let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).ok_or_else(no_http)?;
+    Ok((status, body.to_owned()))
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+fn file<'a>(path: &'a Path, action: &'static str) -> impl FnOnce(io::Error) -> LocalError + 'a {
+    move |source| LocalError::File { path: path.to_owned(), action, source }
+}
+
+fn free_udp() -> Result<u16, LocalError> {
+    let socket = UdpSocket::bind(loopback(0)).map_err(LocalError::Port)?;
+    Ok(socket.local_addr().map_err(LocalError::Port)?.port())
+}
+
+fn free_tcp() -> Result<u16, LocalError> {
+    let listener = TcpListener::bind(loopback(0)).map_err(LocalError::Port)?;
+    Ok(listener.local_addr().map_err(LocalError::Port)?.port())
+}
+
+fn udp_is_free(port: u16) -> bool {
+    UdpSocket::bind(loopback(port)).is_ok()
+}
+
+fn tcp_is_free(port: u16) -> bool {
+    TcpListener::bind(loopback(port)).is_ok()
+}
+
+impl HubPorts {
+    fn choose() -> Result<Self, LocalError> {
+        Ok(Self { udp: free_udp()?, api: free_tcp()?, http: free_tcp()? })
+    }
+
+    fn are_free(&self) -> bool {
+        udp_is_free(self.udp) && tcp_is_free(self.api) && tcp_is_free(self.http)
+    }
+}
+
+impl AgentPorts {
+    fn choose() -> Result<Self, LocalError> {
+        Ok(Self { udp: free_udp()?, http: free_tcp()? })
+    }
+
+    fn are_free(&self) -> bool {
+        udp_is_free(self.udp) && tcp_is_free(self.http)
+    }
+}

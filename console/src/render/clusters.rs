@@ -1,0 +1,49 @@
+//! Clusters in a table.
+
+use codeco_protocol::api::{ClusterStatus, ClusterView};
+use codeco_protocol::units::WallTime;
+
+use super::numbers::age;
+use super::{Cell, Column, Row, Tone};
+
+impl Row for ClusterView {
+    const PATH: &'static str = "clusters";
+    const COLUMNS: &'static [Column] = &[
+        Column::new("NAME"),
+        Column::new("STATUS"),
+        Column::new("NODES"),
+        Column::new("LEAD"),
+        Column::new("TERM"),
+        Column::new("CPU-FREE"),
+        Column::new("MEMORY-FREE"),
+        Column::new("REPLICAS"),
+        Column::new("SEEN").volatile(),
+        Column::wide("CPU"),
+        Column::wide("MEMORY"),
+    ];
+
+    fn cells(&self, _: WallTime) -> Vec<Cell> {
+        let tone = match self.status {
+            ClusterStatus::Ready => Tone::Good,
+            ClusterStatus::Degraded => Tone::Busy,
+            ClusterStatus::NoLead | ClusterStatus::Unknown => Tone::Bad,
+        };
+        vec![
+            Cell::new(&self.name),
+            Cell::toned(format!("{:?}", self.status), tone),
+            Cell::new(format!("{}/{}", self.nodes_ready, self.nodes)),
+            Cell::maybe(self.lead.as_ref()),
+            Cell::new(self.term),
+            Cell::new(self.free.cpu),
+            Cell::new(self.free.memory),
+            Cell::new(self.replicas),
+            Cell::new(age(self.age_ms)),
+            Cell::new(self.capacity.cpu),
+            Cell::new(self.capacity.memory),
+        ]
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.name.as_str() == name
+    }
+}

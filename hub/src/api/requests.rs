@@ -1,0 +1,55 @@
+//! What requests carry beside a manifest, and the answer about versions. The command line uses the same types.
+
+use codeco_protocol::ids::Role;
+use serde::{Deserialize, Serialize};
+
+/// Header with the name of the applied file, for messages.
+pub const FILE_NAME_HEADER: &str = "x-codeco-file-name";
+/// Shortest life of a join token.
+pub const TTL_SECONDS_MIN: u64 = 10;
+/// Longest life of a join token: 30 days.
+pub const TTL_SECONDS_MAX: u64 = 30 * 24 * 3600;
+/// Most panics asked for at once.
+pub const TIMES_MAX: u32 = 1_000;
+
+/// Asks for a join token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenRequest {
+    /// What its bearer becomes.
+    pub scope: Role,
+    /// How long it can be used.
+    pub ttl_seconds: u64,
+}
+
+/// Asks an actor to panic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PanicRequest {
+    /// Member in whose process it lives.
+    pub member: String,
+    /// Name of the actor.
+    pub actor: String,
+    /// At how many messages in a row.
+    pub times: u32,
+}
+
+/// How much of a log to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct TailQuery {
+    /// Which container; absent is the first.
+    pub container: Option<String>,
+    /// At most so many bytes from the end.
+    pub tail_bytes: Option<u32>,
+}
+
+/// Versions of the hub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionView {
+    /// Version of the program.
+    pub version: String,
+    /// Version of the API.
+    pub api: String,
+}

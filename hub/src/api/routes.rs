@@ -1,0 +1,191 @@
+//! Paths, and what each asks of the fleet.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router, middleware};
+use codeco_protocol::api::{List, load_manifests};
+use codeco_protocol::ids::{AppName, Namespace, ServiceName};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+
+use super::guard::{guard, peer_of};
+use super::refusals::{RefusalReason, Refused};
+use super::reply::codes;
+use super::requests::{
+    FILE_NAME_HEADER, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest,
+    VersionView,
+};
+use super::server::Shared;
+use crate::fleet::{ApiError, Applied, Filter, LogQuery, NewToken};
+
+/// Bytes of a log when nobody says how many.
+const TAIL_BYTES_DEFAULT: u32 = 64 << 10;
+/// Most bytes of a log in one answer.
+const TAIL_BYTES_MAX: u32 = 4 << 20;
+/// Most characters of a file's name that are repeated in messages.
+const FILE_NAME_MAX: usize = 200;
+
+type Ask = Result<Query<Filter>, axum::extract::rejection::QueryRejection>;
+type Reply<T> = Result<Json<T>, ApiError>;
+
+macro_rules! lists {
+    ($router:expr, $($path:literal => $method:ident),+ $(,)?) => {
+        $router$(.route($path, get(|State(shared): State<Arc<Shared>>, ask: Ask| async move {
+            let list: List<_> = shared.fleet.$method(filter(ask)?).await?;
+            Ok::<_, ApiError>(Json(list))
+        })))+
+    };
+}
+
+/// All routes, behind the guard.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let lists = lists!(
+        Router::new(),
+        "/api/v1/apps" => apps,
+        "/api/v1/replicas" => replicas,
+        "/api/v1/nodes" => nodes,
+        "/api/v1/clusters" => clusters,
+        "/api/v1/events" => events,
+        "/api/v1/decisions" => decisions,
+        "/api/v1/actors" => actors,
+    );
+    lists
+        .route("/api/v1/version", get(version))
+        .route("/api/v1/apps", post(apply))
+        .route("/api/v1/apps/{namespace}/{name}", delete(remove))
+        .route("/api/v1/logs/{namespace}/{app}/{service}/{index}", get(logs))
+        .route("/api/v1/tokens", post(token))
+        .route("/api/v1/faults/panic", post(panic))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(DefaultBodyLimit::max(shared.limits.body_bytes_max))
+        .layer(middleware::from_fn_with_state(shared.clone(), guard))
+        .with_state(shared)
+}
+
+fn filter(ask: Ask) -> Result<Filter, ApiError> {
+    let fields = "namespace, app, cluster, node and limit are understood";
+    ask.map(|Query(filter)| filter)
+        .map_err(|rejection| ApiError::invalid(format!("the query is wrong: {rejection}")).next(fields))
+}
+
+async fn version() -> Json<VersionView> {
+    Json(VersionView { version: env!("CARGO_PKG_VERSION").to_owned(), api: "v1".to_owned() })
+}
+
+async fn apply(State(shared): State<Arc<Shared>>, request: Request) -> Reply<Vec<Applied>> {
+    let name = request.headers().get(FILE_NAME_HEADER).map_or_else(
+        || "-".to_owned(),
+        |name| String::from_utf8_lossy(name.as_bytes()).chars().take(FILE_NAME_MAX).collect(),
+    );
+    let body = read_body(&shared, request).await?;
+    // Reading a large manifest takes long enough to keep others waiting.
+    let read = tokio::task::spawn_blocking(move || {
+        let text = std::str::from_utf8(&body).map_err(|e| {
+            ApiError::invalid(format!("{name} is not UTF-8 at byte {}", e.valid_up_to())).about(&name)
+        })?;
+        load_manifests(&name, text).map_err(|errors| ApiError::manifest(&name, errors))
+    });
+    let apps = read.await.map_err(|e| {
+        let message = format!("the reader of manifests failed: {e}");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, codes::INTERNAL, message)
+    })??;
+    Ok(Json(shared.fleet.apply(apps).await?))
+}
+
+async fn remove(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<(Namespace, AppName)>, axum::extract::rejection::PathRejection>,
+) -> Result<impl IntoResponse, ApiError> {
+    let Path((namespace, name)) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
+    shared.fleet.delete(namespace, name).await?;
+    Ok((StatusCode::ACCEPTED, Json(serde_json::json!({}))))
+}
+
+async fn logs(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<(Namespace, AppName, ServiceName, u32)>, axum::extract::rejection::PathRejection>,
+    tail: Result<Query<TailQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<impl IntoResponse, ApiError> {
+    let Path((namespace, app, service, index)) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
+    let Query(tail) = tail.map_err(|e| {
+        ApiError::invalid(format!("the query is wrong: {e}")).next("container and tailBytes are understood")
+    })?;
+    let tail_bytes = tail.tail_bytes.unwrap_or(TAIL_BYTES_DEFAULT).min(TAIL_BYTES_MAX);
+    let query = LogQuery { namespace, app, service, index, container: tail.container, tail_bytes };
+    let bytes = shared.fleet.logs(query).await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes))
+}
+
+async fn token(State(shared): State<Arc<Shared>>, request: Request) -> Reply<NewToken> {
+    let wish: TokenRequest = read_json(&shared, request).await?;
+    if !(TTL_SECONDS_MIN..=TTL_SECONDS_MAX).contains(&wish.ttl_seconds) {
+        let message = format!(
+            "ttlSeconds is {}, expected {TTL_SECONDS_MIN} to {TTL_SECONDS_MAX} (30 days)",
+            wish.ttl_seconds
+        );
+        return Err(ApiError::invalid(message));
+    }
+    Ok(Json(shared.fleet.create_token(wish.scope, wish.ttl_seconds).await?))
+}
+
+async fn panic(State(shared): State<Arc<Shared>>, request: Request) -> Reply<serde_json::Value> {
+    let wish: PanicRequest = read_json(&shared, request).await?;
+    if !(1..=TIMES_MAX).contains(&wish.times) {
+        return Err(ApiError::invalid(format!("times is {}, expected 1 to {TIMES_MAX}", wish.times)));
+    }
+    shared.fleet.panic_actor(wish.member, wish.actor, wish.times).await?;
+    Ok(Json(serde_json::json!({})))
+}
+
+async fn no_route(request: Request) -> ApiError {
+    let message = format!("there is no {}", request.uri().path());
+    ApiError::new(StatusCode::NOT_FOUND, codes::NO_SUCH_ROUTE, message)
+        .next("compare the versions of both sides: `codeco version`")
+}
+
+async fn no_method(request: Request) -> ApiError {
+    let message = format!("{} does not take {}", request.uri().path(), request.method());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, codes::METHOD_NOT_ALLOWED, message)
+}
+
+async fn read_json<T: DeserializeOwned>(shared: &Shared, request: Request) -> Result<T, ApiError> {
+    let body = read_body(shared, request).await?;
+    serde_json::from_slice(&body).map_err(|e| ApiError::invalid(format!("the body is wrong: {e}")))
+}
+
+/// The whole body, unless it is too large or too slow. A length announced is believed before a byte is read.
+async fn read_body(shared: &Shared, request: Request) -> Result<Bytes, ApiError> {
+    let max = shared.limits.body_bytes_max;
+    let peer = peer_of(&request);
+    let route = format!("{} {}", request.method(), request.uri().path());
+    let refuse = |reason| {
+        let (role, name, unreported) = (None, None, 0);
+        shared.refusals.note(Refused { peer, reason, role, name, route: route.clone(), unreported });
+    };
+    let too_large = || {
+        refuse(RefusalReason::BodyTooLarge);
+        let message = format!("the body is larger than {max} bytes");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, codes::TOO_LARGE, message)
+            .next("apply fewer applications at a time")
+    };
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    if announced.and_then(|length| length.parse::<usize>().ok()).is_some_and(|length| length > max) {
+        return Err(too_large());
+    }
+    match timeout(shared.limits.body, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => Ok(body),
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
+        Ok(Err(rejection)) => Err(ApiError::invalid(rejection.body_text())),
+        Err(_) => {
+            refuse(RefusalReason::BodyTooSlow);
+            let message = format!("the body did not arrive within {:?}", shared.limits.body);
+            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, codes::BODY_TIMEOUT, message))
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What the API asks of the process behind it. The API server knows nothing of actors; the hub implements this.
+
+use async_trait::async_trait;
+use codeco_protocol::api::{
+    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, EventView, List, NodeView,
+    ReplicaView,
+};
+use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, Role, ServiceName};
+use serde::{Deserialize, Serialize};
+
+/// An error with the HTTP status it is answered with.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    /// HTTP status.
+    pub status: u16,
+    /// What the user reads.
+    pub body: ErrorBody,
+}
+
+/// What applying one document did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// Namespace of the application.
+    pub namespace: Namespace,
+    /// Name of the application.
+    pub name: AppName,
+    /// `created`, `configured` or `unchanged`, as kubectl says it.
+    pub action: String,
+    /// Number of the specification.
+    pub generation: u64,
+    /// On how many members the specification is durable.
+    pub durable_on: u32,
+}
+
+/// A new join token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewToken {
+    /// The token, to be given to `codeco agent --join`.
+    pub token: String,
+    /// When it expires, milliseconds since 1970.
+    pub expires_at: u64,
+    /// Addresses at which the hub can be joined.
+    pub hubs: Vec<String>,
+}
+
+/// Which replicas, which member … a question is about. Absent fields do not filter.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Filter {
+    /// Only of this namespace.
+    pub namespace: Option<Namespace>,
+    /// Only of this application.
+    pub app: Option<AppName>,
+    /// Only of this cluster.
+    pub cluster: Option<ClusterName>,
+    /// Only of this node.
+    pub node: Option<NodeName>,
+    /// At most so many, the newest.
+    pub limit: Option<u32>,
+}
+
+/// A replica's log to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Namespace of the application.
+    pub namespace: Namespace,
+    /// The application.
+    pub app: AppName,
+    /// The service.
+    pub service: ServiceName,
+    /// Which copy.
+    pub index: u32,
+    /// Which container; `None` is the first.
+    pub container: Option<String>,
+    /// At most so many bytes from the end.
+    pub tail_bytes: u32,
+}
+
+/// The fleet behind the API. Every method has a deadline of its own; members that do not answer in time are named in
+/// the warnings of the list, never silently missing.
+#[async_trait]
+pub trait Fleet: Send + Sync + 'static {
+    /// Applications.
+    async fn apps(&self, filter: Filter) -> Result<List<AppView>, ApiError>;
+    /// Takes specifications.
+    async fn apply(&self, apps: Vec<CodecoApp>) -> Result<Vec<Applied>, ApiError>;
+    /// Asks for an application's end.
+    async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError>;
+    /// Replicas.
+    async fn replicas(&self, filter: Filter) -> Result<List<ReplicaView>, ApiError>;
+    /// Nodes.
+    async fn nodes(&self, filter: Filter) -> Result<List<NodeView>, ApiError>;
+    /// Clusters.
+    async fn clusters(&self, filter: Filter) -> Result<List<ClusterView>, ApiError>;
+    /// Events, oldest first.
+    async fn events(&self, filter: Filter) -> Result<List<EventView>, ApiError>;
+    /// Decisions about an application's replicas, newest first.
+    async fn decisions(&self, filter: Filter) -> Result<List<DecisionView>, ApiError>;
+    /// Actors of all members, or of one node.
+    async fn actors(&self, filter: Filter) -> Result<List<ActorView>, ApiError>;
+    /// A log, as raw bytes.
+    async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError>;
+    /// A join token for a node of a cluster, or for a hub.
+    async fn create_token(&self, scope: Role, ttl_seconds: u64) -> Result<NewToken, ApiError>;
+    /// Makes an actor panic: `times` messages in a row, for tests of supervision. Only where faults are enabled.
+    async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError>;
+}

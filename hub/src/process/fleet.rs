@@ -1,0 +1,412 @@
+//! The fleet as the API sees it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use codeco_actors::clock::{boot_now, wall_now};
+use codeco_actors::evidence::profile_on_wire;
+use codeco_actors::fabric::{InspectError, InspectRequest, inspect};
+use codeco_actors::process::{Faults, Member};
+use codeco_actors::swm::actor::ask;
+use codeco_actors::swm::home::{AppSpec, ApplyError, ServiceSpec};
+use codeco_protocol::api::{
+    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, EventView, List, NodeView,
+    ReplicaView, ResolvedApp,
+};
+use codeco_protocol::identity::Registrar;
+use codeco_protocol::ids::{AppName, AppUid, MemberId, Namespace, ReplicaId, Role};
+use codeco_protocol::messages::AppContext;
+use codeco_protocol::transport::PeerConnection;
+use futures::future::join_all;
+use serde::de::DeserializeOwned;
+
+use super::HomeRef;
+use super::views::{AppSnapshot, Copies, app_view, cluster_views, node_view, replica_views, snapshot};
+use crate::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
+
+/// How long an apply waits for a second member to hold the specification.
+const DURABLE_WAIT: Duration = Duration::from_millis(300);
+/// Longest life of a join token.
+const TOKEN_LIFE_MAX: u64 = 30 * 24 * 3_600;
+
+pub(super) struct HubFleet {
+    pub(super) member: Arc<Member>,
+    pub(super) home: HomeRef,
+    pub(super) registrar: Registrar,
+    pub(super) faults: Faults,
+}
+
+fn error(status: u16, code: &str, object: Option<String>, message: String, next: &str) -> ApiError {
+    let body = ErrorBody { code: code.into(), message, object, next: Some(next.into()), details: Vec::new() };
+    ApiError { status, body }
+}
+
+impl HubFleet {
+    async fn apps_now(&self) -> Result<Vec<AppSnapshot>, ApiError> {
+        ask(&self.home, |home, _, _| snapshot(home)).await.map_err(|e| {
+            let next = "wait a moment; `codeco get events` says why the hub's home does not answer";
+            error(
+                503,
+                "home-unavailable",
+                None,
+                format!("the hub cannot read its applications now: {e}"),
+                next,
+            )
+        })
+    }
+
+    fn nodes_now(&self, filter: &Filter) -> Vec<NodeView> {
+        let (commons, now) = (&self.member.commons, boot_now());
+        let mut nodes: Vec<NodeView> = commons
+            .with_views(|views| views.iter().filter_map(|view| node_view(commons, view, now)).collect());
+        nodes.retain(|node| {
+            filter.cluster.as_ref().is_none_or(|cluster| node.cluster == *cluster)
+                && filter.node.as_ref().is_none_or(|name| node.name == *name)
+        });
+        nodes.sort_by(|a, b| (&a.cluster, &a.name).cmp(&(&b.cluster, &b.name)));
+        nodes
+    }
+
+    /// Asks every connected node that matches, all at once; those that do not answer are named.
+    async fn ask_nodes<T: DeserializeOwned>(
+        &self,
+        filter: &Filter,
+        request: InspectRequest,
+    ) -> (Vec<T>, Vec<String>) {
+        let mut warnings = Vec::new();
+        let mut questions = Vec::new();
+        for node in self.nodes_now(filter) {
+            match self.member.commons.link(node.id) {
+                Some(link) => {
+                    questions.push(ask_one(link, format!("{}/{}", node.cluster, node.name), &request));
+                }
+                None => warnings
+                    .push(format!("node {}/{} is not connected: not included", node.cluster, node.name)),
+            }
+        }
+        let mut items = Vec::new();
+        for answer in join_all(questions).await {
+            match answer {
+                Ok(list) => items.extend::<Vec<T>>(list),
+                Err(warning) => warnings.push(warning),
+            }
+        }
+        (items, warnings)
+    }
+
+    fn find_node(&self, member: &str) -> Result<(MemberId, String), ApiError> {
+        let nodes = self.nodes_now(&Filter::default());
+        let found: Vec<&NodeView> = nodes
+            .iter()
+            .filter(|node| {
+                format!("{}/{}", node.cluster, node.name) == member || node.name.as_str() == member
+            })
+            .collect();
+        match found.as_slice() {
+            [node] => Ok((node.id, format!("{}/{}", node.cluster, node.name))),
+            [] => Err(error(
+                404,
+                "member-not-found",
+                Some(member.into()),
+                format!("member {member} is not known here"),
+                "`codeco get nodes` lists the members; write a node as CLUSTER/NAME",
+            )),
+            _ => Err(error(
+                422,
+                "member-ambiguous",
+                Some(member.into()),
+                format!("{} clusters have a node called {member}", found.len()),
+                "write it as CLUSTER/NAME",
+            )),
+        }
+    }
+
+    async fn apply_one(&self, app: &CodecoApp) -> Result<Applied, ApiError> {
+        let resolved = app.resolve(1).map_err(|details| {
+            let message = details.first().map_or_else(String::new, ToString::to_string);
+            let object = Some(format!("app/{}", app.metadata.name));
+            let next = Some("correct the fields named and apply again; nothing was changed".into());
+            let code = "invalid-manifest".into();
+            ApiError { status: 422, body: ErrorBody { code, message, object, next, details } }
+        })?;
+        let (namespace, name) = (resolved.namespace.clone(), resolved.name.clone());
+        let spec = app_spec(resolved, app);
+        let applied = ask(&self.home, move |home, now, out| home.apply(now, wall_now(), spec, out))
+            .await
+            .map_err(|e| {
+                let next = "apply again: doing so twice changes nothing";
+                let object = Some(format!("app/{name}"));
+                error(
+                    503,
+                    "home-unavailable",
+                    object,
+                    format!("it is not known whether {name} was taken: {e}"),
+                    next,
+                )
+            })?;
+        let applied = applied.map_err(|e| {
+            let code = match e {
+                ApplyError::Deleting { .. } => "app-deleting",
+                ApplyError::Full => "hub-full",
+            };
+            error(409, code, Some(format!("app/{name}")), e.to_string(), "nothing was changed")
+        })?;
+        let action = match (applied.created, applied.changed) {
+            (true, _) => "created",
+            (false, true) => "configured",
+            (false, false) => "unchanged",
+        };
+        let durable_on = self.wait_for_second(applied.uid).await;
+        Ok(Applied { namespace, name, action: action.into(), generation: applied.generation, durable_on })
+    }
+
+    /// On how many members the specification is durable, once that is two, or nobody else could be reached in time.
+    async fn wait_for_second(&self, uid: AppUid) -> u32 {
+        let began = std::time::Instant::now();
+        loop {
+            let durable = self.apps_now().await.ok().and_then(|apps| {
+                let found = apps.into_iter().find(|snapshot| snapshot.uid == uid)?;
+                Some(app_view(&found, &[]).durable_on)
+            });
+            let durable = durable.unwrap_or(1);
+            if durable >= 2 || began.elapsed() > DURABLE_WAIT {
+                return durable;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+async fn ask_one<T: DeserializeOwned>(
+    link: Arc<PeerConnection>,
+    name: String,
+    request: &InspectRequest,
+) -> Result<Vec<T>, String> {
+    let bytes = inspect(&link, request).await.map_err(|e| format!("node {name}: {e}: not included"))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| format!("node {name}: its answer cannot be read ({e}): not included"))
+}
+
+/// The application as the home keeps it.
+fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
+    let pairs = |map: std::collections::BTreeMap<String, String>| map.into_iter().collect::<Vec<_>>();
+    AppSpec {
+        context: AppContext {
+            uid: AppUid::random(),
+            namespace: resolved.namespace,
+            name: resolved.name,
+            profile: profile_on_wire(resolved.profile),
+            channels: resolved.channels,
+        },
+        services: resolved
+            .services
+            .into_iter()
+            .map(|service| ServiceSpec {
+                name: service.name,
+                replicas: service.replicas,
+                spec: service.workload,
+                node_selector: pairs(service.node_selector),
+                cluster_selector: pairs(service.cluster_selector),
+            })
+            .collect(),
+        manifest_json: serde_json::to_string(app).unwrap_or_default(),
+    }
+}
+
+fn matches(filter: &Filter, snapshot: &AppSnapshot) -> bool {
+    let context = &snapshot.app.spec.context;
+    filter.namespace.as_ref().is_none_or(|namespace| context.namespace == *namespace)
+        && filter.app.as_ref().is_none_or(|name| context.name == *name)
+}
+
+fn newest<T>(items: &mut Vec<T>, limit: Option<u32>, newest_last: bool) {
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    if newest_last && items.len() > limit {
+        items.drain(..items.len() - limit);
+    } else {
+        items.truncate(limit);
+    }
+}
+
+fn warned<T>(kind: &str, items: Vec<T>, warnings: Vec<String>) -> List<T> {
+    List { warnings, ..List::new(kind, items) }
+}
+
+#[async_trait]
+impl Fleet for HubFleet {
+    async fn apps(&self, filter: Filter) -> Result<List<AppView>, ApiError> {
+        let copies = Copies::of(&self.member.commons, boot_now());
+        let apps = self.apps_now().await?;
+        let views = apps
+            .iter()
+            .filter(|snapshot| matches(&filter, snapshot))
+            .map(|snapshot| app_view(snapshot, &replica_views(snapshot, &copies)))
+            .collect();
+        Ok(List::new("App", views))
+    }
+
+    async fn apply(&self, apps: Vec<CodecoApp>) -> Result<Vec<Applied>, ApiError> {
+        let mut applied = Vec::with_capacity(apps.len());
+        for app in &apps {
+            applied.push(self.apply_one(app).await?);
+        }
+        Ok(applied)
+    }
+
+    async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError> {
+        let object = format!("app/{name}");
+        let deleted = ask(&self.home, move |home, now, out| home.delete(now, &namespace, &name, out)).await;
+        match deleted {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => Err(error(
+                404,
+                "app-not-found",
+                Some(object),
+                e.to_string(),
+                "`codeco get apps -A` lists what is known",
+            )),
+            Err(e) => {
+                let message = format!("it is not known whether the deletion of {object} was taken: {e}");
+                Err(error(
+                    503,
+                    "home-unavailable",
+                    Some(object),
+                    message,
+                    "delete again: doing so twice changes nothing",
+                ))
+            }
+        }
+    }
+
+    async fn replicas(&self, filter: Filter) -> Result<List<ReplicaView>, ApiError> {
+        let copies = Copies::of(&self.member.commons, boot_now());
+        let apps = self.apps_now().await?;
+        let mut rows: Vec<ReplicaView> = apps
+            .iter()
+            .filter(|snapshot| matches(&filter, snapshot))
+            .flat_map(|snapshot| replica_views(snapshot, &copies))
+            .collect();
+        rows.retain(|row| filter.cluster.is_none() || row.cluster == filter.cluster);
+        rows.retain(|row| filter.node.is_none() || row.node == filter.node);
+        newest(&mut rows, filter.limit, false);
+        Ok(List::new("Replica", rows))
+    }
+
+    async fn nodes(&self, filter: Filter) -> Result<List<NodeView>, ApiError> {
+        Ok(List::new("Node", self.nodes_now(&filter)))
+    }
+
+    async fn clusters(&self, filter: Filter) -> Result<List<ClusterView>, ApiError> {
+        let nodes = self.nodes_now(&Filter::default());
+        let mut clusters = cluster_views(&self.member.commons, &nodes, boot_now());
+        clusters.retain(|cluster| filter.cluster.as_ref().is_none_or(|name| cluster.name == *name));
+        Ok(List::new("Cluster", clusters))
+    }
+
+    async fn events(&self, filter: Filter) -> Result<List<EventView>, ApiError> {
+        let (mut events, warnings) = self.ask_nodes::<EventView>(&filter, InspectRequest::Events).await;
+        if filter.cluster.is_none() && filter.node.is_none() {
+            events.extend(self.member.events.list());
+        }
+        if let Some(app) = &filter.app {
+            let of_replicas = format!("{app}/");
+            events.retain(|event| {
+                event.object.name == app.as_str() || event.object.name.starts_with(&of_replicas)
+            });
+        }
+        events.sort_by_key(|event| event.at);
+        newest(&mut events, filter.limit, true);
+        Ok(warned("Event", events, warnings))
+    }
+
+    async fn decisions(&self, filter: Filter) -> Result<List<DecisionView>, ApiError> {
+        let app = match &filter.app {
+            Some(name) => {
+                let default = Namespace::new("default")
+                    .map_err(|e| error(500, "bug", None, e.to_string(), "report this"))?;
+                Some((filter.namespace.clone().unwrap_or(default), name.clone()))
+            }
+            None => None,
+        };
+        let request = InspectRequest::Decisions(app.clone());
+        let (mut decisions, warnings) = self.ask_nodes::<DecisionView>(&filter, request).await;
+        decisions.extend(self.member.decisions.list(app.as_ref()));
+        decisions.sort_by_key(|decision| std::cmp::Reverse(decision.at));
+        newest(&mut decisions, filter.limit, false);
+        Ok(warned("Decision", decisions, warnings))
+    }
+
+    async fn actors(&self, filter: Filter) -> Result<List<ActorView>, ApiError> {
+        let (nodes, warnings) = self.ask_nodes::<ActorView>(&filter, InspectRequest::Actors).await;
+        let mut actors = Vec::new();
+        if filter.cluster.is_none() && filter.node.is_none() {
+            actors.extend(self.member.actor_views());
+        }
+        actors.extend(nodes);
+        Ok(warned("Actor", actors, warnings))
+    }
+
+    async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError> {
+        let object = format!("replica/{}/{}-{}", query.app, query.service, query.index);
+        let apps = self.apps_now().await?;
+        let filter = Filter { namespace: Some(query.namespace), app: Some(query.app), ..Filter::default() };
+        let not_found = |what: String| {
+            error(
+                404,
+                "replica-not-found",
+                Some(object.clone()),
+                what,
+                "`codeco get replicas` lists what runs where",
+            )
+        };
+        let found = apps.iter().find(|snapshot| matches(&filter, snapshot));
+        let uid = found.ok_or_else(|| not_found(format!("{object}: its application is not known")))?.uid;
+        let replica = ReplicaId { app: uid, service: query.service, index: query.index };
+        let copies = Copies::of(&self.member.commons, boot_now());
+        let (cluster, node) =
+            copies.node_of(&replica).ok_or_else(|| not_found(format!("{object} is on no node yet")))?;
+        let (id, name) = self.find_node(&format!("{cluster}/{node}"))?;
+        let unreachable = |why: String| {
+            let next = "the log is on that node; ask again when `codeco get nodes` shows it Ready";
+            error(503, "node-unreachable", Some(object.clone()), format!("node {name}: {why}"), next)
+        };
+        let link = self.member.commons.link(id).ok_or_else(|| unreachable("is not connected".into()))?;
+        let request =
+            InspectRequest::Logs { replica, container: query.container, tail_bytes: query.tail_bytes };
+        match inspect(&link, &request).await {
+            Ok(bytes) => Ok(bytes),
+            Err(InspectError::Refused(why)) => Err(not_found(why)),
+            Err(e) => Err(unreachable(e.to_string())),
+        }
+    }
+
+    async fn create_token(&self, scope: Role, ttl_seconds: u64) -> Result<NewToken, ApiError> {
+        if ttl_seconds == 0 || ttl_seconds > TOKEN_LIFE_MAX {
+            let message = format!("ttlSeconds: found {ttl_seconds}, expected 1 to {TOKEN_LIFE_MAX}");
+            return Err(error(422, "invalid-ttl", None, message, "choose a shorter life; no token was made"));
+        }
+        let registrar = self.registrar.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            registrar.create_token(scope, Duration::from_secs(ttl_seconds))
+        });
+        let failed = |e: String| error(503, "token-not-made", None, e, "no token was made; try again");
+        let token = made.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
+        let hubs = self.member.commons.address().map(|address| address.to_string()).into_iter().collect();
+        Ok(NewToken { token: token.to_text(), expires_at: token.expires.0, hubs })
+    }
+
+    async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError> {
+        let refused = |why: String| {
+            error(409, "fault-refused", Some(format!("actor/{actor}")), why, "nothing was done")
+        };
+        if member == self.member.name {
+            return self.faults.panic(&actor, times).map_err(refused);
+        }
+        let (id, name) = self.find_node(&member)?;
+        let link = self.member.commons.link(id);
+        let Some(link) = link else { return Err(refused(format!("node {name} is not connected"))) };
+        let request = InspectRequest::Panic { actor: actor.clone(), times };
+        inspect(&link, &request).await.map(|_| ()).map_err(|e| refused(format!("node {name}: {e}")))
+    }
+}

@@ -1,0 +1,30 @@
+//! What the hub answers to members: fresh certificates for the identity they have proven.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use codeco_actors::fabric::{InspectRequest, Inspector};
+use codeco_protocol::identity::{Registrar, TrustClock, Validity};
+use codeco_protocol::ids::Identity;
+
+pub(super) struct HubInspector {
+    pub(super) registrar: Registrar,
+    pub(super) clock: TrustClock,
+    pub(super) life: Duration,
+}
+
+#[async_trait]
+impl Inspector for HubInspector {
+    async fn answer(&self, from: &Identity, request: InspectRequest) -> Result<Vec<u8>, String> {
+        match request {
+            // Role and cluster come from the certificate of the connection, never from the request.
+            InspectRequest::Renew { signing_request } => {
+                let validity = Validity::starting(self.clock.now(), self.life);
+                let issued =
+                    self.registrar.ca().issue(&signing_request, from, validity).map_err(|e| e.to_string())?;
+                Ok(issued.der)
+            }
+            _ => Err("hubs answer questions of people through their API".into()),
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The hub's process: its tree of actors, its start and its end.
+
+mod fleet;
+mod identity;
+mod inspector;
+mod options;
+mod views;
+mod watch;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use codeco_actors::clock::boot_now;
+use codeco_actors::evidence::Note;
+use codeco_actors::fabric::{LinksConfig, LinksMessage, Watcher, links_child};
+use codeco_actors::journal::Journal;
+use codeco_actors::process::{
+    Faults, Member, MemberConfig, MemberError, Metric, MetricKind, Samples, note_supervision, panic_by,
+    periodic_child, serve_health,
+};
+use codeco_actors::supervision::{ChildRef, Policy, Strategy, Supervisor, SupervisorSpec};
+use codeco_actors::swm::actor::{CoreMessage, Effects, Restore, Started, WRITER, core_child};
+use codeco_actors::swm::home::{Home, HomeConfig, HomeInput, HomeNote, HomeOutput};
+use codeco_actors::swm::post::Cores;
+use codeco_protocol::api::EventType;
+use codeco_protocol::identity::{
+    CaError, CredentialsError, CredentialsSlot, IssueError, KeyError, Registrar, TokenBookError, TrustClock,
+    certificate_pem,
+};
+use futures::FutureExt as _;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::api::{ApiServer, ApiTokens, ApiTokensError, Limits, Refusals, Refused, tls_config};
+use fleet::HubFleet;
+pub use identity::{ADMIN_FILE, AdminAccess};
+pub use options::{HubConfig, HubOptions};
+
+/// Why the hub cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum HubError {
+    /// Its state folder.
+    #[error("state {path}: {detail}")]
+    State {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Its authority.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// Its certificate.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// Its key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// What is on disk.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// Its book of join tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokenBookError),
+    /// Its API tokens.
+    #[error(transparent)]
+    ApiTokens(#[from] ApiTokensError),
+    /// Its place in the fabric.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// An address.
+    #[error("cannot listen on {address} for {what}: {source}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What for.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// TLS of the API.
+    #[error("the API's TLS cannot be set up: {0}")]
+    Tls(String),
+    /// Its root supervisor.
+    #[error("the supervision tree was not started: {0}")]
+    Tree(String),
+}
+
+type HomeRef = ChildRef<CoreMessage<Home>>;
+
+/// Runs the hub until `shutdown` resolves, then ends it in order.
+///
+/// # Errors
+/// [`HubError`] if it cannot start.
+pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -> Result<(), HubError> {
+    let _lock = lock_state(&config.state)?;
+    let clock = TrustClock::system();
+    let established = identity::establish(&config, &clock)?;
+    let (registrar, credentials) = (established.registrar, established.credentials);
+    let slot = CredentialsSlot::new(credentials.clone());
+    let member_config = MemberConfig {
+        name: config.name.to_string(),
+        state: config.state.clone(),
+        listen: config.listen,
+        conditions: vec![("home", "the journal of applications is being read")],
+    };
+    let join = Arc::new(registrar.clone());
+    let member = Member::start(member_config, &credentials, clock.clone(), Some(join)).await?;
+    let api = listen(config.api, "the API").await?;
+    let http = listen(config.http, "/healthz, /readyz and /metrics").await?;
+    let tokens = Arc::new(ApiTokens::open(&config.state.join("api-tokens.json"))?);
+    let api_address = api.local_addr().unwrap_or(config.api);
+    let ca_pem = certificate_pem(registrar.ca().certificate());
+    let admin = identity::admin_access(&config, &tokens, ca_pem, api_address)?;
+
+    let tree = plant(&config, &member, &registrar, &slot, &clock);
+    tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
+    let root =
+        Supervisor::start(tree.root, &member.actors).await.map_err(|e| HubError::Tree(e.to_string()))?;
+    let fleet =
+        Arc::new(HubFleet { member: Arc::clone(&member), home: tree.home, registrar, faults: tree.faults });
+    let (refusals, refused) = Refusals::new();
+    let refusals = Arc::new(refusals);
+    tokio::spawn(note_api_refusals(refused, Arc::clone(&member)));
+    let tls = tls_config(slot).map_err(|e| HubError::Tls(e.to_string()))?;
+    let server = ApiServer::new(tls, fleet, tokens, Arc::clone(&refusals), Limits::default());
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let api_server = tokio::spawn(server.serve(api, until(stopped.clone())));
+    let samples = samples(Arc::clone(&member), refusals);
+    let health = tokio::spawn(serve_health(http, member.readiness.clone(), samples, until(stopped)));
+    tracing::info!(name = %config.name, address = ?member.commons.address(), api = %api_address,
+        admin = %admin.display(), "hub runs");
+    shutdown.await;
+
+    tracing::info!("hub stops");
+    // Requests under way end first, then the actors they ask.
+    let _ = stop.send(true);
+    let _ = tokio::time::timeout(Duration::from_secs(2), api_server).await;
+    root.stop().await;
+    member.leave().await;
+    let _ = tokio::time::timeout(Duration::from_secs(1), health).await;
+    Ok(())
+}
+
+async fn until(mut stopped: tokio::sync::watch::Receiver<bool>) {
+    // A dropped sender means the same.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+async fn listen(address: std::net::SocketAddr, what: &'static str) -> Result<TcpListener, HubError> {
+    TcpListener::bind(address).await.map_err(|source| HubError::Listen { address, what, source })
+}
+
+/// One hub per state folder. The lock goes with the process.
+fn lock_state(path: &Path) -> Result<File, HubError> {
+    let state = |detail: String| HubError::State { path: path.to_owned(), detail };
+    std::fs::create_dir_all(path).map_err(|e| state(e.to_string()))?;
+    let lock = File::create(path.join("lock")).map_err(|e| state(e.to_string()))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| state("another hub uses it; stop that one first, or name another folder".into()))?;
+    Ok(lock)
+}
+
+struct Tree {
+    root: SupervisorSpec,
+    supervision: mpsc::Receiver<codeco_actors::supervision::Event>,
+    home: HomeRef,
+    faults: Faults,
+}
+
+/// Puts the tree together: links, identity, and ACM with the home of applications and its view of clusters.
+fn plant(
+    config: &HubConfig,
+    member: &Arc<Member>,
+    registrar: &Registrar,
+    slot: &Arc<CredentialsSlot>,
+    clock: &TrustClock,
+) -> Tree {
+    let policy = Policy::default();
+    let (events, supervision) = mpsc::channel(1_024);
+    let seed = u64::try_from(member.commons.own.id.0 >> 64).unwrap_or(0);
+    let supervisor = |name: &str, children| SupervisorSpec {
+        name: name.to_owned(),
+        strategy: Strategy::OneForOne,
+        children,
+        events: events.clone(),
+        seed,
+    };
+    let watcher: Arc<dyn Watcher> = Arc::new(watch::HubWatcher { member: Arc::clone(member) });
+    let links_config = LinksConfig { hubs: Vec::new(), peers: Vec::new(), watcher, seed };
+    let (links, links_ref) = links_child(Arc::clone(&member.commons), links_config, policy);
+
+    let effects = Arc::new(HomeEffects { member: Arc::clone(member) });
+    let restore = restore_home(config, member, seed);
+    let post = Arc::clone(&member.commons.post);
+    let (home, home_ref) = core_child("home", policy, restore, Arc::clone(&post), effects);
+    post.set_cores(Cores { ledger: None, lead: None, home: Some(home_ref.clone()) });
+    let (clusters, clusters_ref) = {
+        let (member, home) = (Arc::clone(member), home_ref.clone());
+        periodic_child("clusters", policy, Duration::from_millis(50), move || {
+            let facts = watch::cluster_facts(&member.commons, boot_now());
+            // A home that is being restarted hears of the clusters next time.
+            let _ = home.try_send(CoreMessage::Input(HomeInput::Clusters(facts)));
+            async { Ok(()) }.boxed()
+        })
+    };
+    let (identity, _) = {
+        let (config, member, registrar) = (config.clone(), Arc::clone(member), registrar.clone());
+        let (slot, clock) = (Arc::clone(slot), clock.clone());
+        periodic_child("identity", policy, Duration::from_secs(60), move || {
+            let renewed = renew_if_due(&config, &member, &registrar, &slot, &clock);
+            async move { renewed }.boxed()
+        })
+    };
+    let faults = Faults::new(config.faults)
+        .with("links", panic_by(&links_ref, || LinksMessage::Panic))
+        .with("home", panic_by(&home_ref, || CoreMessage::Panic))
+        .with("clusters", panic_by(&clusters_ref, || codeco_actors::process::PeriodicMessage::Panic));
+    let inspector = inspector::HubInspector {
+        registrar: registrar.clone(),
+        clock: clock.clone(),
+        life: config.certificate_life,
+    };
+    // Set once: this is the only tree of this process.
+    let _ = member.commons.inspector.set(Arc::new(inspector));
+    let acm = supervisor("acm", vec![home, clusters]);
+    let root = supervisor("hub", vec![links, identity, acm.into_child(policy)]);
+    Tree { root, supervision, home: home_ref, faults }
+}
+
+fn renew_if_due(
+    config: &HubConfig,
+    member: &Member,
+    registrar: &Registrar,
+    slot: &CredentialsSlot,
+    clock: &TrustClock,
+) -> Result<(), String> {
+    if clock.now() < slot.get().renew_at() {
+        return Ok(());
+    }
+    let renewed =
+        identity::renew_own(config, registrar, &member.commons.own, clock).map_err(|e| e.to_string())?;
+    member.update(|fact| fact.certificate_expires = renewed.validity().not_after);
+    member.commons.transport.renew(renewed.clone());
+    slot.set(renewed);
+    Ok(())
+}
+
+fn restore_home(config: &HubConfig, member: &Arc<Member>, seed: u64) -> Restore<Home> {
+    let path = config.state.join("home.journal");
+    let home_config = HomeConfig::new(member.commons.own.id, seed);
+    Arc::new(move || {
+        let (path, home_config) = (path.clone(), home_config.clone());
+        async move {
+            let opened = tokio::task::spawn_blocking(move || Journal::open(&path, WRITER))
+                .await
+                .map_err(|e| e.to_string())?
+                .map_err(|e| e.to_string())?;
+            let core = Home::recover(home_config, &opened.records);
+            Ok(Started { core, journal: opened.journal, outputs: Vec::new(), inputs: vec![HomeInput::Tick] })
+        }
+        .boxed()
+    })
+}
+
+/// What happens around the home.
+struct HomeEffects {
+    member: Arc<Member>,
+}
+
+impl Effects<Home> for HomeEffects {
+    fn carry_out(&self, output: HomeOutput) {
+        match output {
+            HomeOutput::Decided(decision) => {
+                self.member.decisions.keep(&decision);
+            }
+            HomeOutput::Note(note) => self.member.events.tell(self.note(note)),
+            HomeOutput::Journal(_) | HomeOutput::Send { .. } => {}
+        }
+    }
+
+    fn observe(&self, home: &Home) {
+        self.member.readiness.met("home");
+        for (uid, app) in home.apps() {
+            self.member.learn_app(uid, &app.spec.context.name);
+        }
+    }
+}
+
+impl HomeEffects {
+    fn note(&self, note: HomeNote) -> Note {
+        use EventType::{Normal, Warning};
+        let replica = |kind, reason, replica: &codeco_protocol::ids::ReplicaId, message| Note {
+            kind,
+            reason,
+            object_kind: "Replica",
+            object: self.member.replica_name(replica),
+            message,
+        };
+        let app = |reason, name: String, message| Note {
+            kind: Normal,
+            reason,
+            object_kind: "App",
+            object: name,
+            message,
+        };
+        match note {
+            HomeNote::Applied(uid, name, generation) => {
+                app("Applied", name.to_string(), format!("specification {generation} of app {uid} was taken"))
+            }
+            HomeNote::Removed(_, namespace, name) => app(
+                "Removed",
+                name.to_string(),
+                format!("every cluster has given back its replicas of {namespace}/{name}"),
+            ),
+            HomeNote::Accepted(id, cluster, node) => {
+                replica(Normal, "Accepted", &id, format!("cluster {cluster} runs it on node {node}"))
+            }
+            HomeNote::HandedBack(id, cluster, why) => {
+                replica(Normal, "HandedBack", &id, format!("cluster {cluster} gave it back: {why}"))
+            }
+            HomeNote::Unplaceable(id, why) => {
+                replica(Warning, "Unplaceable", &id, format!("no cluster can run it: {why}"))
+            }
+        }
+    }
+}
+
+async fn note_api_refusals(mut refused: mpsc::Receiver<Refused>, member: Arc<Member>) {
+    while let Some(refusal) = refused.recv().await {
+        let who = refusal.name.as_deref().map_or(String::new(), |name| format!(" as {name}"));
+        member.events.tell(Note {
+            kind: EventType::Warning,
+            reason: "RequestRefused",
+            object_kind: "Peer",
+            object: refusal.peer.to_string(),
+            message: format!("{}{who}: {}", refusal.reason.word(), refusal.route),
+        });
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn samples(member: Arc<Member>, refusals: Arc<Refusals>) -> Samples {
+    Arc::new(move || {
+        let mut metrics = member.metrics();
+        metrics.push(Metric {
+            name: "api_refusals",
+            help: "API requests and connections refused.",
+            kind: MetricKind::Counter,
+            samples: refusals
+                .counts()
+                .into_iter()
+                .map(|(reason, n)| (vec![("reason", reason.word().to_owned())], n as f64))
+                .collect(),
+        });
+        metrics
+    })
+}

@@ -1,0 +1,127 @@
+//! Options of the hub: one struct for flags, environment, file and `--print-config`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use codeco_actors::process::{ConfigError, load_file, resolve_options};
+use codeco_protocol::identity::TrustDomain;
+use codeco_protocol::ids::HubName;
+use serde::{Deserialize, Serialize};
+
+/// Options of the hub. Flags win over the environment, the environment over the file.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct HubOptions {
+    /// TOML file with any of these options.
+    #[arg(long, env = "CODECO_HUB_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Print the configuration that results, and exit.
+    #[arg(long)]
+    #[serde(skip)]
+    pub print_config: bool,
+    /// Folder for everything the hub keeps [default: /var/lib/codeco/hub].
+    #[arg(long, env = "CODECO_STATE")]
+    pub state: Option<PathBuf>,
+    /// Folder of the certificate authority, apart from the hub's state [default: STATE/ca].
+    #[arg(long, env = "CODECO_CA")]
+    pub ca: Option<PathBuf>,
+    /// Name of this hub [default: the host's name].
+    #[arg(long, env = "CODECO_HUB_NAME")]
+    pub name: Option<String>,
+    /// UDP address to listen on [default: 0.0.0.0:7300].
+    #[arg(long, env = "CODECO_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// TCP address of the API, always TLS [default: 127.0.0.1:7443].
+    #[arg(long, env = "CODECO_API")]
+    pub api: Option<SocketAddr>,
+    /// TCP address of /healthz, /readyz and /metrics [default: 127.0.0.1:7301].
+    #[arg(long, env = "CODECO_HTTP")]
+    pub http: Option<SocketAddr>,
+    /// Name of the trust domain; only used when the authority is made [default: codeco.local].
+    #[arg(long, env = "CODECO_TRUST_DOMAIN")]
+    pub trust_domain: Option<String>,
+    /// How long certificates live, in hours [default: 24].
+    #[arg(long, env = "CODECO_CERTIFICATE_HOURS")]
+    pub certificate_hours: Option<u64>,
+    /// Allow faults to be injected.
+    #[arg(long, env = "CODECO_FAULTS")]
+    pub faults: bool,
+}
+
+/// What the hub runs with.
+#[derive(Debug, Clone)]
+pub struct HubConfig {
+    /// Folder for everything the hub keeps.
+    pub state: PathBuf,
+    /// Folder of the authority.
+    pub ca: PathBuf,
+    /// Name.
+    pub name: HubName,
+    /// UDP address.
+    pub listen: SocketAddr,
+    /// TCP address of the API.
+    pub api: SocketAddr,
+    /// TCP address of health and metrics.
+    pub http: SocketAddr,
+    /// Trust domain of a new authority.
+    pub trust_domain: TrustDomain,
+    /// Life of certificates.
+    pub certificate_life: Duration,
+    /// Whether faults may be injected.
+    pub faults: bool,
+}
+
+impl HubOptions {
+    /// Reads the file and puts the layers together.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn layered(&self) -> Result<Self, ConfigError> {
+        let file = match &self.config {
+            Some(path) => Some((path.as_path(), load_file::<Self>(path)?)),
+            None => None,
+        };
+        resolve_options(self, file)
+    }
+
+    /// Checks every value and fills in the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the option, what was found, and what was expected.
+    pub fn resolve(&self) -> Result<HubConfig, ConfigError> {
+        let hostname = || rustix_hostname().unwrap_or_else(|| "hub".into());
+        let name = self.name.clone().unwrap_or_else(hostname);
+        let name = HubName::new(name).map_err(|e| value("name", &e.found, "an RFC 1123 label"))?;
+        let domain = self.trust_domain.as_deref().unwrap_or("codeco.local");
+        let trust_domain =
+            TrustDomain::new(domain).map_err(|e| value("trust-domain", domain, &e.to_string()))?;
+        let hours = self.certificate_hours.unwrap_or(24);
+        if !(1..=24 * 366).contains(&hours) {
+            return Err(value("certificate-hours", &hours.to_string(), "1 to 8784"));
+        }
+        let state = self.state.clone().unwrap_or_else(|| "/var/lib/codeco/hub".into());
+        Ok(HubConfig {
+            ca: self.ca.clone().unwrap_or_else(|| state.join("ca")),
+            state,
+            name,
+            listen: self.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7300))),
+            api: self.api.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7443))),
+            http: self.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7301))),
+            trust_domain,
+            certificate_life: Duration::from_secs(hours * 3_600),
+            faults: self.faults,
+        })
+    }
+}
+
+fn value(field: &'static str, found: &str, expected: &str) -> ConfigError {
+    ConfigError::Value { field, found: format!("{found:?}"), expected: expected.to_owned() }
+}
+
+fn rustix_hostname() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(text.trim().to_lowercase())
+}

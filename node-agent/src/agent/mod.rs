@@ -1,0 +1,341 @@
+//! The agent's process: its tree of actors, its start and its end.
+
+mod credentials;
+mod inspector;
+mod options;
+mod swm;
+mod watch;
+mod workloads;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use codeco_actors::evidence::Note;
+use codeco_actors::fabric::{LinksConfig, LinksMessage, Watcher, links_child};
+use codeco_actors::process::{
+    Faults, Member, MemberConfig, MemberError, Metric, MetricKind, PeriodicMessage, Samples,
+    note_supervision, panic_by, periodic_child, serve_health,
+};
+use codeco_actors::supervision::{Policy, Strategy, Supervisor, SupervisorSpec};
+use codeco_actors::swm::actor::{CoreMessage, core_child};
+use codeco_actors::swm::ledger::LedgerInput;
+use codeco_actors::swm::post::Cores;
+use codeco_protocol::api::EventType;
+use codeco_protocol::identity::TrustClock;
+use codeco_protocol::ids::ClusterName;
+use futures::FutureExt as _;
+use tokio::sync::mpsc;
+
+use crate::runtime::{
+    ConnectError, ProcessOptions, ProcessRuntime, Runtime, RuntimeEvent, SimulatedOptions, SimulatedRuntime,
+};
+pub use credentials::EnrolError;
+pub use options::{AgentConfig, AgentOptions, RuntimeKind};
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Its state folder.
+    #[error("state folder {path}: {detail}")]
+    State {
+        /// The folder.
+        path: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Its certificate.
+    #[error(transparent)]
+    Enrol(#[from] EnrolError),
+    /// Its place in the fabric.
+    #[error(transparent)]
+    Member(#[from] MemberError),
+    /// Its runtime.
+    #[error(transparent)]
+    Runtime(#[from] ConnectError),
+    /// Its HTTP address.
+    #[error("cannot listen on {address} for /healthz, /readyz and /metrics: {source}")]
+    Http {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Its root supervisor.
+    #[error("the supervision tree was not started: {0}")]
+    Tree(String),
+}
+
+/// Programs the process runtime needs beside the agent.
+#[derive(Debug, Clone)]
+pub struct Helpers {
+    /// Ends up in [`crate::guard::run`].
+    pub guard: Vec<OsString>,
+    /// Ends up in [`crate::guard::shim`].
+    pub shim: Vec<OsString>,
+}
+
+type Reports = mpsc::Receiver<RuntimeEvent>;
+
+/// What is to be ended with the agent, besides its actors.
+enum Engine {
+    Simulated,
+    Process(Arc<ProcessRuntime>),
+}
+
+/// Runs the agent until `shutdown` resolves, then ends it in order.
+///
+/// # Errors
+/// [`AgentError`] if it cannot start.
+pub async fn run(
+    config: AgentConfig,
+    helpers: Helpers,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), AgentError> {
+    let _lock = lock_state(&config.state)?;
+    let clock = TrustClock::system();
+    let credentials = credentials::enrol(&config, &clock).await?;
+    let Some(cluster) = credentials.identity().cluster().cloned() else {
+        return Err(EnrolError::NotANode(config.state.display().to_string()).into());
+    };
+    let member_config = MemberConfig {
+        name: config.name.to_string(),
+        state: config.state.clone(),
+        listen: config.listen,
+        conditions: vec![("lease", "the cluster's lead has not granted one")],
+    };
+    let member = Member::start(member_config, &credentials, clock.clone(), None).await?;
+    let (runtime, reports, engine) = start_runtime(&config, helpers).await?;
+    let workloads = workloads::Workloads::new(runtime, Arc::clone(&member));
+    let http = tokio::net::TcpListener::bind(config.http)
+        .await
+        .map_err(|source| AgentError::Http { address: config.http, source })?;
+
+    let tree = plant(&config, &cluster, &member, &workloads, &clock);
+    tokio::spawn(Arc::clone(&workloads).pump(reports));
+    tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
+    let root =
+        Supervisor::start(tree.root, &member.actors).await.map_err(|e| AgentError::Tree(e.to_string()))?;
+    let (stop_http, http_stopped) = tokio::sync::oneshot::channel::<()>();
+    let samples = samples(Arc::clone(&member));
+    let server = tokio::spawn(serve_health(http, member.readiness.clone(), samples, async {
+        let _ = http_stopped.await;
+    }));
+    tracing::info!(name = %config.name, %cluster, address = ?member.commons.address(), "agent runs");
+    shutdown.await;
+
+    tracing::info!("agent stops");
+    member.events.tell(Note {
+        kind: EventType::Normal,
+        reason: "AgentStopping",
+        object_kind: "Node",
+        object: config.name.to_string(),
+        message: "stops in order".into(),
+    });
+    root.stop().await;
+    if let (Engine::Process(runtime), true) = (&engine, config.stop_workloads_on_exit)
+        && let Err(error) = runtime.shutdown(true).await
+    {
+        tracing::warn!(%error, "not every replica is proven to be stopped");
+    }
+    member.leave().await;
+    drop(stop_http);
+    // The server ends with its last request; it has nothing to lose.
+    let _ = tokio::time::timeout(Duration::from_secs(1), server).await;
+    Ok(())
+}
+
+/// One agent per state folder. The lock goes with the process.
+fn lock_state(path: &Path) -> Result<File, AgentError> {
+    let state = |detail: String| AgentError::State { path: path.display().to_string(), detail };
+    std::fs::create_dir_all(path).map_err(|e| state(e.to_string()))?;
+    let lock = File::create(path.join("lock")).map_err(|e| state(e.to_string()))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| state("another agent uses it; stop that one first, or name another folder".into()))?;
+    Ok(lock)
+}
+
+async fn start_runtime(
+    config: &AgentConfig,
+    helpers: Helpers,
+) -> Result<(Arc<dyn Runtime>, Reports, Engine), AgentError> {
+    match config.runtime {
+        RuntimeKind::Simulated => {
+            let (runtime, reports) = SimulatedRuntime::new(SimulatedOptions::default());
+            Ok((Arc::new(runtime), reports, Engine::Simulated))
+        }
+        RuntimeKind::Process => {
+            let folder = config.state.join("guard");
+            std::fs::create_dir_all(&folder).map_err(|e| AgentError::State {
+                path: folder.display().to_string(),
+                detail: e.to_string(),
+            })?;
+            let options = ProcessOptions::new(folder, config.name.clone(), helpers.guard, helpers.shim);
+            let (runtime, reports) = ProcessRuntime::connect(options).await?;
+            let runtime = Arc::new(runtime);
+            Ok((Arc::clone(&runtime) as Arc<dyn Runtime>, reports, Engine::Process(runtime)))
+        }
+    }
+}
+
+struct Tree {
+    root: SupervisorSpec,
+    supervision: mpsc::Receiver<codeco_actors::supervision::Event>,
+}
+
+/// Puts the tree together: links, MDM, NetMA, identity, and SWM with lead, workloads and ledger.
+fn plant(
+    config: &AgentConfig,
+    cluster: &ClusterName,
+    member: &Arc<Member>,
+    workloads: &Arc<workloads::Workloads>,
+    clock: &TrustClock,
+) -> Tree {
+    let policy = Policy::default();
+    let (events, supervision) = mpsc::channel(1_024);
+    let seed = u64::try_from(member.commons.own.id.0 >> 64).unwrap_or(0);
+    let supervisor = |name: &str, strategy, children| SupervisorSpec {
+        name: name.to_owned(),
+        strategy,
+        children,
+        events: events.clone(),
+        seed,
+    };
+    let watcher = Arc::new(watch::AgentWatcher::new(config, cluster, member));
+    let links_config = LinksConfig {
+        hubs: config.hubs.clone(),
+        peers: watcher.remembered_peers(&config.peers),
+        watcher: Arc::clone(&watcher) as Arc<dyn Watcher>,
+        seed,
+    };
+    let (links, links_ref) = links_child(Arc::clone(&member.commons), links_config, policy);
+
+    let (workloads_spec, workloads_ref) = workloads::workloads_child(workloads, policy);
+    let find_lead = {
+        let watcher = Arc::clone(&watcher);
+        Arc::new(move || watcher.lead())
+    };
+    let effects = swm::LedgerEffects {
+        member: Arc::clone(member),
+        workloads: Arc::clone(workloads),
+        actor: workloads_ref.clone(),
+    };
+    let restore = swm::restore_ledger(config, member, workloads, find_lead);
+    let post = Arc::clone(&member.commons.post);
+    let (ledger, ledger_ref) = core_child("ledger", policy, restore, Arc::clone(&post), Arc::new(effects));
+    // Set once: this is the only tree of this process.
+    let _ = workloads.ledger.set(ledger_ref.clone());
+    let node = supervisor("node", Strategy::RestForOne, vec![workloads_spec, ledger]);
+
+    let mut faults = Faults::new(config.faults)
+        .with("links", panic_by(&links_ref, || LinksMessage::Panic))
+        .with("workloads", panic_by(&workloads_ref, || workloads::WorkloadsMessage::Panic))
+        .with("ledger", panic_by(&ledger_ref, || CoreMessage::Panic));
+    let mut swm_children = vec![node.into_child(policy)];
+    let mut cores = Cores { ledger: Some(ledger_ref.clone()), lead: None, home: None };
+    if config.lead == config.name {
+        let effects = swm::LeadEffects {
+            member: Arc::clone(member),
+            cluster: cluster.clone(),
+            name: config.name.clone(),
+            labels: config.cluster_labels.clone(),
+        };
+        let restore = swm::restore_lead(config, member, cluster);
+        let (lead, lead_ref) = core_child("lead", policy, restore, Arc::clone(&post), Arc::new(effects));
+        faults = faults.with("lead", panic_by(&lead_ref, || CoreMessage::Panic));
+        cores.lead = Some(lead_ref);
+        swm_children.insert(0, lead);
+    }
+    post.set_cores(cores);
+
+    let (mdm, mdm_ref) = mdm(config, member, &ledger_ref, policy);
+    let (netma, netma_ref) = netma(member, &ledger_ref, policy);
+    let (follow, _) = watch::follow_lead(&watcher, member, &ledger_ref, policy);
+    let (identity, _) = identity(config, member, clock, policy);
+    faults = faults
+        .with("mdm", panic_by(&mdm_ref, || PeriodicMessage::Panic))
+        .with("netma", panic_by(&netma_ref, || PeriodicMessage::Panic));
+    let inspector = inspector::AgentInspector {
+        member: Arc::clone(member),
+        workloads: Arc::clone(workloads),
+        cluster: cluster.clone(),
+        faults,
+    };
+    // Set once, as above.
+    let _ = member.commons.inspector.set(Arc::new(inspector));
+
+    let swm = supervisor("swm", Strategy::OneForOne, swm_children);
+    let children = vec![links, identity, mdm, netma, swm.into_child(policy), follow];
+    Tree { root: supervisor("agent", Strategy::OneForOne, children), supervision }
+}
+
+type Periodic =
+    (codeco_actors::supervision::ChildSpec, codeco_actors::supervision::ChildRef<PeriodicMessage>);
+type LedgerRef = codeco_actors::supervision::ChildRef<CoreMessage<codeco_actors::swm::ledger::Ledger>>;
+
+/// Meta Data Manager: what this node has.
+fn mdm(config: &AgentConfig, member: &Arc<Member>, ledger: &LedgerRef, policy: Policy) -> Periodic {
+    let (capacity, ledger, member) = (config.capacity.clone(), ledger.clone(), Arc::clone(member));
+    periodic_child("mdm", policy, Duration::from_secs(5), move || {
+        let input = LedgerInput::Capacity { capacity: capacity.clone(), foreign: Default::default() };
+        let (ledger, member) = (ledger.clone(), Arc::clone(&member));
+        async move {
+            // A ledger that is being restarted is told its size at its start.
+            let _ = ledger.try_send(CoreMessage::Input(input));
+            member.spread_readiness();
+            Ok(())
+        }
+        .boxed()
+    })
+}
+
+/// Network Management and Adaptation: round trips to the members this node is connected to. Members it is not
+/// connected to are left out: unknown, not near.
+fn netma(member: &Arc<Member>, ledger: &LedgerRef, policy: Policy) -> Periodic {
+    let (ledger, member) = (ledger.clone(), Arc::clone(member));
+    periodic_child("netma", policy, Duration::from_secs(2), move || {
+        let links = member.commons.links();
+        let round_trips =
+            links.iter().map(|(id, linked)| (*id, linked.connection.rtt().into())).take(64).collect();
+        let ledger = ledger.clone();
+        async move {
+            // As above.
+            let _ = ledger.try_send(CoreMessage::Input(LedgerInput::RoundTrips(round_trips)));
+            Ok(())
+        }
+        .boxed()
+    })
+}
+
+/// Keeps the certificate fresh.
+fn identity(config: &AgentConfig, member: &Arc<Member>, clock: &TrustClock, policy: Policy) -> Periodic {
+    let (state, member, clock) = (config.state.clone(), Arc::clone(member), clock.clone());
+    periodic_child("identity", policy, Duration::from_secs(60), move || {
+        let (state, member, clock) = (state.clone(), Arc::clone(&member), clock.clone());
+        async move { credentials::renew_if_due(&member, &state, &clock).await }.boxed()
+    })
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn samples(member: Arc<Member>) -> Samples {
+    Arc::new(move || {
+        let mut metrics = member.metrics();
+        if let Some(facts) = member.fact().node {
+            let gauge = |name, help, value| Metric {
+                name,
+                help,
+                kind: MetricKind::Gauge,
+                samples: vec![(vec![], value)],
+            };
+            metrics.extend([
+                gauge("node_cpu_cores", "Processor offered to replicas.", facts.capacity.cpu.as_f64() / 1e3),
+                gauge("node_cpu_free_cores", "Processor not promised.", facts.free.cpu.as_f64() / 1e3),
+                gauge("node_memory_bytes", "Memory offered to replicas.", facts.capacity.memory.as_f64()),
+                gauge("node_memory_free_bytes", "Memory not promised.", facts.free.memory.as_f64()),
+            ]);
+        }
+        metrics
+    })
+}

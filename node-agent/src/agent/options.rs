@@ -1,0 +1,266 @@
+//! Options of the agent: one struct for flags, environment, file and `--print-config`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use codeco_actors::process::{ConfigError, load_file, resolve_options};
+use codeco_actors::swm::lease::LeaseConfig;
+use codeco_protocol::api::Quantity as _;
+use codeco_protocol::identity::JoinToken;
+use codeco_protocol::ids::NodeName;
+use codeco_protocol::resources::Resources;
+use codeco_protocol::units::{Bytes, Micros, MilliCpu, MilliWatts};
+use serde::{Deserialize, Serialize};
+
+/// What starts replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeKind {
+    /// Nothing is started; replicas are played.
+    Simulated,
+    /// The container's command runs as a process of this machine.
+    Process,
+}
+
+/// Options of the node agent. Flags win over the environment, the environment over the file.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct AgentOptions {
+    /// TOML file with any of these options.
+    #[arg(long, env = "CODECO_AGENT_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Print the configuration that results, and exit.
+    #[arg(long)]
+    #[serde(skip)]
+    pub print_config: bool,
+    /// Folder for everything the agent keeps [default: /var/lib/codeco/agent].
+    #[arg(long, env = "CODECO_STATE")]
+    pub state: Option<PathBuf>,
+    /// Name of this node within its cluster [default: the host's name].
+    #[arg(long, env = "CODECO_NODE_NAME")]
+    pub name: Option<String>,
+    /// Name of the node that leads this cluster [default: this node].
+    #[arg(long, env = "CODECO_LEAD")]
+    pub lead: Option<String>,
+    /// UDP address to listen on and to dial from [default: 0.0.0.0:7400].
+    #[arg(long, env = "CODECO_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// TCP address of /healthz, /readyz and /metrics [default: 127.0.0.1:7401].
+    #[arg(long, env = "CODECO_HTTP")]
+    pub http: Option<SocketAddr>,
+    /// UDP addresses of hubs.
+    #[arg(long = "hub", env = "CODECO_HUBS", value_delimiter = ',')]
+    pub hubs: Vec<SocketAddr>,
+    /// UDP addresses of other agents of this cluster, for the time when no hub can be reached.
+    #[arg(long = "peer", env = "CODECO_PEERS", value_delimiter = ',')]
+    pub peers: Vec<SocketAddr>,
+    /// Join token; needed once, until the agent has a certificate.
+    #[arg(long, env = "CODECO_JOIN", hide_env_values = true)]
+    #[serde(skip_serializing)]
+    pub join: Option<String>,
+    /// What starts replicas [default: process].
+    #[arg(long, env = "CODECO_RUNTIME")]
+    pub runtime: Option<RuntimeKind>,
+    /// Processor offered to replicas, such as 4 or 500m [default: all of the machine's].
+    #[arg(long, env = "CODECO_CPU")]
+    pub cpu: Option<String>,
+    /// Memory offered to replicas, such as 8Gi [default: all of the machine's].
+    #[arg(long, env = "CODECO_MEMORY")]
+    pub memory: Option<String>,
+    /// Labels of this node, key=value.
+    #[arg(long = "label", env = "CODECO_LABELS", value_delimiter = ',')]
+    pub labels: Vec<String>,
+    /// Labels of the cluster, key=value; used where this node leads.
+    #[arg(long = "cluster-label", env = "CODECO_CLUSTER_LABELS", value_delimiter = ',')]
+    pub cluster_labels: Vec<String>,
+    /// Power of this node when idle and at full load, in watts, such as 60,180.
+    #[arg(long, env = "CODECO_POWER_WATTS")]
+    pub power_watts: Option<String>,
+    /// How long a node lease lasts, in milliseconds; the same on all members of a cluster [default: 2000].
+    #[arg(long, env = "CODECO_LEASE_MS")]
+    pub lease_ms: Option<u64>,
+    /// Stop all replicas when the agent is stopped in order, instead of leaving them to the guard.
+    #[arg(long, env = "CODECO_STOP_WORKLOADS_ON_EXIT")]
+    pub stop_workloads_on_exit: bool,
+    /// Allow faults to be injected.
+    #[arg(long, env = "CODECO_FAULTS")]
+    pub faults: bool,
+}
+
+/// What the agent runs with.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Folder for everything the agent keeps.
+    pub state: PathBuf,
+    /// Name of this node.
+    pub name: NodeName,
+    /// Name of the node that leads the cluster.
+    pub lead: NodeName,
+    /// UDP address.
+    pub listen: SocketAddr,
+    /// TCP address of health and metrics.
+    pub http: SocketAddr,
+    /// Hubs.
+    pub hubs: Vec<SocketAddr>,
+    /// Other agents.
+    pub peers: Vec<SocketAddr>,
+    /// Join token.
+    pub join: Option<JoinToken>,
+    /// What starts replicas.
+    pub runtime: RuntimeKind,
+    /// What is offered to replicas.
+    pub capacity: Resources,
+    /// Labels of the node.
+    pub labels: Vec<(String, String)>,
+    /// Labels of the cluster.
+    pub cluster_labels: Vec<(String, String)>,
+    /// Power when idle and at full load.
+    pub power: Option<(MilliWatts, MilliWatts)>,
+    /// How leases are counted.
+    pub lease: LeaseConfig,
+    /// Whether to stop replicas with the agent.
+    pub stop_workloads_on_exit: bool,
+    /// Whether faults may be injected.
+    pub faults: bool,
+}
+
+impl AgentOptions {
+    /// Reads the file and puts the layers together.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn layered(&self) -> Result<Self, ConfigError> {
+        let file = match &self.config {
+            Some(path) => Some((path.as_path(), load_file::<Self>(path)?)),
+            None => None,
+        };
+        let join = self.join.clone().or_else(|| file.as_ref().and_then(|(_, options)| options.join.clone()));
+        let mut merged = resolve_options(self, file)?;
+        merged.join = join;
+        Ok(merged)
+    }
+
+    /// Checks every value and fills in the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the option, what was found, and what was expected.
+    pub fn resolve(&self) -> Result<AgentConfig, ConfigError> {
+        let hostname = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+        let name_text = self.name.clone().unwrap_or_else(hostname);
+        let name = NodeName::new(name_text).map_err(|e| value("name", &e.found, "an RFC 1123 label"))?;
+        let lead = match &self.lead {
+            Some(text) => NodeName::new(text).map_err(|e| value("lead", &e.found, "an RFC 1123 label"))?,
+            None => name.clone(),
+        };
+        let lease_ms = self.lease_ms.unwrap_or(2_000);
+        if !(200..=600_000).contains(&lease_ms) {
+            return Err(value("lease-ms", &lease_ms.to_string(), "200 to 600000"));
+        }
+        let duration = Micros::from_millis(lease_ms);
+        let margin = Micros(duration.0 / 5);
+        Ok(AgentConfig {
+            state: self.state.clone().unwrap_or_else(|| "/var/lib/codeco/agent".into()),
+            name,
+            lead,
+            listen: self.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7400))),
+            http: self.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7401))),
+            hubs: self.hubs.clone(),
+            peers: self.peers.clone(),
+            join: self.join.as_deref().map(parse_join).transpose()?,
+            runtime: self.runtime.unwrap_or(RuntimeKind::Process),
+            capacity: self.capacity()?,
+            labels: labels("label", &self.labels)?,
+            cluster_labels: labels("cluster-label", &self.cluster_labels)?,
+            power: self.power_watts.as_deref().map(power).transpose()?,
+            lease: LeaseConfig { duration, drift_ppm: 10_000, margin },
+            stop_workloads_on_exit: self.stop_workloads_on_exit,
+            faults: self.faults,
+        })
+    }
+
+    fn capacity(&self) -> Result<Resources, ConfigError> {
+        let (host_cpu, host_memory) = host_size();
+        let cpu = match &self.cpu {
+            Some(text) => MilliCpu::parse_quantity(text)
+                .map_err(|e| value("cpu", &e.found, "a quantity such as 4 or 500m"))?,
+            None => host_cpu,
+        };
+        let memory = match &self.memory {
+            Some(text) => Bytes::parse_quantity(text)
+                .map_err(|e| value("memory", &e.found, "a quantity such as 8Gi"))?,
+            None => host_memory,
+        };
+        Ok(Resources::new(cpu, memory))
+    }
+}
+
+fn value(field: &'static str, found: &str, expected: &str) -> ConfigError {
+    ConfigError::Value { field, found: format!("{found:?}"), expected: expected.to_owned() }
+}
+
+fn parse_join(text: &str) -> Result<JoinToken, ConfigError> {
+    text.trim().parse().map_err(|e| ConfigError::Value {
+        field: "join",
+        found: format!("{} characters ({e})", text.len()),
+        expected: "a token made by `codeco token create`".into(),
+    })
+}
+
+fn labels(field: &'static str, texts: &[String]) -> Result<Vec<(String, String)>, ConfigError> {
+    texts
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((key, label)) if !key.is_empty() => Ok((key.to_owned(), label.to_owned())),
+            _ => Err(value(field, text, "key=value")),
+        })
+        .collect()
+}
+
+fn power(text: &str) -> Result<(MilliWatts, MilliWatts), ConfigError> {
+    let watts = |part: &str| part.trim().parse::<u32>().ok().map(|w| MilliWatts(u64::from(w) * 1_000));
+    text.split_once(',')
+        .and_then(|(idle, full)| Some((watts(idle)?, watts(full)?)))
+        .filter(|(idle, full)| idle <= full)
+        .ok_or_else(|| value("power-watts", text, "two whole numbers, idle and full, such as 60,180"))
+}
+
+/// Cores and memory of this machine.
+fn host_size() -> (MilliCpu, Bytes) {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let info = rustix::system::sysinfo();
+    let unit = u64::from(info.mem_unit.max(1));
+    let memory = info.totalram.saturating_mul(unit);
+    (MilliCpu(u64::try_from(cores).unwrap_or(1) * 1_000), Bytes(memory))
+}
+
+/// How long the agent tries to join before it gives up.
+pub(super) const JOIN_DEADLINE: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_flags_win_over_the_file_and_wrong_ones_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, "name = \"from-file\"\ncpu = \"2\"\nlease-ms = 900\n").unwrap();
+        let options =
+            AgentOptions { config: Some(path.clone()), cpu: Some("500m".into()), ..Default::default() };
+        let config = options.layered().unwrap().resolve().unwrap();
+        assert_eq!(config.name.as_str(), "from-file");
+        assert_eq!(config.capacity.cpu, MilliCpu(500));
+        assert_eq!(config.lease.duration, Micros::from_millis(900));
+
+        std::fs::write(&path, "nmae = \"x\"\n").unwrap();
+        let error = options.layered().unwrap_err().to_string();
+        assert!(error.contains("nmae") && error.contains("agent.toml"), "{error}");
+
+        let bad = AgentOptions { cpu: Some("lots".into()), ..Default::default() };
+        let error = bad.resolve().unwrap_err().to_string();
+        assert!(error.contains("cpu") && error.contains("lots"), "{error}");
+    }
+}

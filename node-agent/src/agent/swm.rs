@@ -1,0 +1,324 @@
+//! Ledger and lead of this node: how they are restored, and what happens around them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use codeco_actors::clock::boot_now;
+use codeco_actors::evidence::Note;
+use codeco_actors::journal::{Journal, JournalError};
+use codeco_actors::process::Member;
+use codeco_actors::supervision::ChildRef;
+use codeco_actors::swm::actor::{Effects, Restore, Started, WRITER};
+use codeco_actors::swm::lead::{Lead, LeadConfig, LeadInput, LeadNote, LeadOutput};
+use codeco_actors::swm::ledger::{Ledger, LedgerConfig, LedgerInput, LedgerNote, LedgerOutput};
+use codeco_protocol::api::EventType;
+use codeco_protocol::gossip::{ClusterFact, Fact, ReplicaFact, ReplicaState};
+use codeco_protocol::ids::{ClusterName, Incarnation, NodeName};
+use codeco_protocol::messages::HeldPhase;
+use codeco_protocol::resources::Resources;
+use codeco_protocol::units::BootTime;
+use futures::FutureExt as _;
+
+use super::options::AgentConfig;
+use super::workloads::{Workloads, WorkloadsMessage};
+
+/// Restores the ledger: journal, then what the runtime runs, then the node's size.
+pub(super) fn restore_ledger(
+    config: &AgentConfig,
+    member: &Arc<Member>,
+    workloads: &Arc<Workloads>,
+    lead: Arc<dyn Fn() -> Option<codeco_protocol::ids::MemberId> + Send + Sync>,
+) -> Restore<Ledger> {
+    let path = config.state.join("ledger.journal");
+    let ledger_config = LedgerConfig {
+        id: member.commons.own.id,
+        name: config.name.clone(),
+        labels: node_labels(config),
+        power: config.power,
+        lease: config.lease,
+        first_nonce: 0,
+    };
+    let (capacity, workloads) = (config.capacity.clone(), Arc::clone(workloads));
+    Arc::new(move || {
+        let (path, workloads, lead) = (path.clone(), Arc::clone(&workloads), Arc::clone(&lead));
+        let mut ledger_config = ledger_config.clone();
+        let capacity = capacity.clone();
+        async move {
+            // Nonces of this life start elsewhere than those of any earlier one.
+            ledger_config.first_nonce = boot_now().0 << 8;
+            let opened = open(path).await?;
+            let (ledger, outputs) = Ledger::recover(ledger_config, &opened.records, Incarnation::random());
+            let foreign = Resources::default();
+            let mut inputs = vec![LedgerInput::Capacity { capacity, foreign }];
+            inputs.extend(workloads.listed().await?);
+            inputs.extend(lead().map(LedgerInput::LeadIs));
+            Ok(Started { core: ledger, journal: opened.journal, outputs, inputs })
+        }
+        .boxed()
+    })
+}
+
+/// Restores the lead and has it take office. The configuration has named it, so its own lease never ends.
+pub(super) fn restore_lead(
+    config: &AgentConfig,
+    member: &Arc<Member>,
+    cluster: &ClusterName,
+) -> Restore<Lead> {
+    let path = config.state.join("lead.journal");
+    let lead_config = LeadConfig::new(member.commons.own.id, cluster.clone(), config.lease);
+    Arc::new(move || {
+        let (path, lead_config) = (path.clone(), lead_config.clone());
+        async move {
+            let opened = open(path).await?;
+            let core = Lead::recover(lead_config, &opened.records);
+            let inputs = vec![LeadInput::OwnLease(BootTime(u64::MAX)), LeadInput::TakeOffice];
+            Ok(Started { core, journal: opened.journal, outputs: Vec::new(), inputs })
+        }
+        .boxed()
+    })
+}
+
+async fn open<R: codeco_protocol::wire::WireMessage + Send + 'static>(
+    path: PathBuf,
+) -> Result<codeco_actors::journal::Opened<R>, String> {
+    let opened = tokio::task::spawn_blocking(move || Journal::open(&path, WRITER)).await;
+    let opened: Result<_, JournalError> = opened.map_err(|e| e.to_string())?;
+    let opened = opened.map_err(|e| e.to_string())?;
+    if opened.torn > 0 {
+        tracing::warn!(bytes = opened.torn, "the last record of a journal was torn by a crash and cut off");
+    }
+    Ok(opened)
+}
+
+/// Labels people gave, and those every node has.
+fn node_labels(config: &AgentConfig) -> Vec<(String, String)> {
+    let mut labels = vec![
+        ("kubernetes.io/hostname".to_owned(), config.name.to_string()),
+        ("kubernetes.io/os".to_owned(), std::env::consts::OS.to_owned()),
+        ("kubernetes.io/arch".to_owned(), std::env::consts::ARCH.to_owned()),
+    ];
+    for (key, value) in &config.labels {
+        labels.retain(|(known, _)| known != key);
+        labels.push((key.clone(), value.clone()));
+    }
+    labels
+}
+
+/// What happens around the ledger.
+pub(super) struct LedgerEffects {
+    pub(super) member: Arc<Member>,
+    pub(super) workloads: Arc<Workloads>,
+    pub(super) actor: ChildRef<WorkloadsMessage>,
+}
+
+impl LedgerEffects {
+    fn pass(&self, message: WorkloadsMessage) {
+        // When the actor has failed, its supervisor restarts the ledger after it, which then orders anew.
+        let _ = self.actor.send(message);
+    }
+}
+
+impl Effects<Ledger> for LedgerEffects {
+    fn carry_out(&self, output: LedgerOutput) {
+        match output {
+            LedgerOutput::Start(workload) => self.pass(WorkloadsMessage::Start(workload, 0)),
+            LedgerOutput::Stop { replica, token } => self.pass(WorkloadsMessage::Stop(replica, token)),
+            LedgerOutput::LeaseUntil(until) => self.pass(WorkloadsMessage::Lease(until)),
+            LedgerOutput::Note(note) => self.member.events.tell(ledger_note(&self.member, note)),
+            LedgerOutput::Journal(_) | LedgerOutput::Send { .. } => {}
+        }
+    }
+
+    fn observe(&self, ledger: &Ledger) {
+        let ready = ledger.is_admitted() && ledger.lease_until() > boot_now();
+        if ready {
+            self.member.readiness.met("lease");
+        } else {
+            self.member.readiness.unmet("lease", "the cluster's lead has not granted one");
+        }
+        let reasons = self.member.readiness.reasons();
+        self.member.update(|fact| {
+            fact.node = Some(ledger.facts());
+            fact.term = ledger.term();
+            fact.not_ready = (!reasons.is_empty()).then(|| reasons.join("; "));
+        });
+        let mut facts = Vec::new();
+        for (replica, entry) in ledger.entries() {
+            let (Some((token, held)), Some(spec)) = (entry.slot.held, &entry.spec) else { continue };
+            self.member.learn_app(replica.app, &spec.app);
+            if held == HeldPhase::Reserved {
+                continue;
+            }
+            let run = self.workloads.run_of(replica, token);
+            let fact = ReplicaFact {
+                replica: replica.clone(),
+                namespace: spec.namespace.clone(),
+                app: spec.app.clone(),
+                generation: spec.generation,
+                token,
+                state: ReplicaState {
+                    held,
+                    run: entry.run,
+                    message: run.as_ref().and_then(|run| run.message.clone()),
+                    pid: run.as_ref().and_then(|run| run.pid),
+                    restarts: run.as_ref().map_or(0, |run| run.restarts),
+                },
+                since: run.map(|run| run.since).unwrap_or_default(),
+            };
+            let app = replica.app;
+            facts.push((format!("replica/{app}/{}-{}", replica.service, replica.index), fact));
+        }
+        self.member.commons.publish(|state| {
+            state.retain("replica/", &|key| facts.iter().any(|(known, _)| known == key));
+            for (key, fact) in facts {
+                state.set(&key, Fact::Replica(Box::new(fact)));
+            }
+        });
+    }
+}
+
+fn ledger_note(member: &Member, note: LedgerNote) -> Note {
+    let (kind, reason, message) = match note {
+        LedgerNote::SlotsExhausted => (
+            EventType::Warning,
+            "SlotsExhausted",
+            "the table of replicas is full: an order was not answered".into(),
+        ),
+        LedgerNote::UnknownWorkload(replica, token) => (
+            EventType::Warning,
+            "UnknownWorkload",
+            format!(
+                "{replica} ran under token {token}, which the journal does not hold; it is being stopped"
+            ),
+        ),
+        LedgerNote::TakenOver(replica, token) => (
+            EventType::Normal,
+            "TakenOver",
+            format!(
+                "{} still ran under token {token} after the journal was lost; it is kept",
+                member.replica_name(&replica)
+            ),
+        ),
+        LedgerNote::StaleOrder(term) => {
+            (EventType::Warning, "StaleOrder", format!("an order of term {term} was refused"))
+        }
+        LedgerNote::LeaseEnded => (
+            EventType::Warning,
+            "LeaseEnded",
+            "no lead has answered in time: replicas that need a lease are stopped, all others run on".into(),
+        ),
+    };
+    Note { kind, reason, object_kind: "Node", object: member.name.clone(), message }
+}
+
+/// What happens around the lead.
+pub(super) struct LeadEffects {
+    pub(super) member: Arc<Member>,
+    pub(super) cluster: ClusterName,
+    pub(super) name: NodeName,
+    pub(super) labels: Vec<(String, String)>,
+}
+
+impl Effects<Lead> for LeadEffects {
+    fn carry_out(&self, output: LeadOutput) {
+        match output {
+            LeadOutput::Decided(decision) => {
+                self.member.decisions.keep(&decision);
+            }
+            LeadOutput::Note(note) => self.member.events.tell(lead_note(&self.member, &self.cluster, note)),
+            LeadOutput::Journal(_) | LeadOutput::Send { .. } => {}
+        }
+    }
+
+    fn observe(&self, lead: &Lead) {
+        for (replica, mandate) in lead.mandates() {
+            self.member.learn_app(replica.app, &mandate.context.name);
+        }
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let leased = || lead.members().filter(|(_, member)| !member.lost && member.reported.is_some());
+        let sum = |read: fn(&codeco_protocol::messages::NodeFacts) -> &Resources| {
+            leased()
+                .filter_map(|(_, member)| member.facts.as_ref())
+                .fold(Resources::default(), |sum, facts| sum.plus(read(facts)))
+        };
+        let fact = ClusterFact {
+            cluster: self.cluster.clone(),
+            lead: self.name.clone(),
+            term: lead.term(),
+            ready: lead.is_ready(),
+            nodes_ready: count(leased().count()),
+            nodes: count(lead.members().count()),
+            nodes_lost: lead.members().filter(|(_, m)| m.lost).map(|(_, m)| m.name.clone()).collect(),
+            capacity: sum(|facts| &facts.capacity),
+            free: sum(|facts| &facts.free),
+            mandates: count(lead.mandates().count()),
+            labels: self.labels.clone(),
+        };
+        self.member.commons.publish_fact("cluster", Fact::Cluster(Box::new(fact)));
+    }
+}
+
+fn lead_note(member: &Member, cluster: &ClusterName, note: LeadNote) -> Note {
+    use EventType::{Normal, Warning};
+    let of_cluster = |kind, reason, message| Note {
+        kind,
+        reason,
+        object_kind: "Cluster",
+        object: cluster.to_string(),
+        message,
+    };
+    let of_node = |kind, reason, name: &NodeName, message: String| Note {
+        kind,
+        reason,
+        object_kind: "Node",
+        object: name.to_string(),
+        message,
+    };
+    let of_replica = |kind, reason, replica: &codeco_protocol::ids::ReplicaId, message| Note {
+        kind,
+        reason,
+        object_kind: "Replica",
+        object: member.replica_name(replica),
+        message,
+    };
+    match note {
+        LeadNote::TookOffice(term) => {
+            of_cluster(Normal, "TookOffice", format!("a lead took office, term {term}"))
+        }
+        LeadNote::Ready(term) => of_cluster(
+            Normal,
+            "LeadReady",
+            format!("every node has reported to term {term} or was waited out; decisions are made"),
+        ),
+        LeadNote::Enrolled(name) => of_node(Normal, "NodeJoined", &name, format!("joined cluster {cluster}")),
+        LeadNote::NodeLost(name) => of_node(
+            Warning,
+            "NodeLost",
+            &name,
+            "does not answer and its lease has ended: its replicas are placed elsewhere".into(),
+        ),
+        LeadNote::NodeBack(name) => of_node(Normal, "NodeBack", &name, "answers again".into()),
+        LeadNote::Unplaceable(replica, why) => {
+            of_replica(Warning, "Unplaceable", &replica, format!("no node can run it: {why}"))
+        }
+        LeadNote::Placed(replica, node, token) => {
+            of_replica(Normal, "Placed", &replica, format!("promised by node {node} under token {token}"))
+        }
+        LeadNote::Revoked(replica, node, token) => of_replica(
+            Normal,
+            "Revoked",
+            &replica,
+            format!("the copy on node {node} under token {token} is stopped: another one took its place"),
+        ),
+        LeadNote::Adopted(replica, node, token) => of_replica(
+            Normal,
+            "Adopted",
+            &replica,
+            format!("runs on node {node} under token {token}, and is kept"),
+        ),
+        LeadNote::HandedBack(replica, why) => {
+            of_replica(Normal, "HandedBack", &replica, format!("the mandate went back to its home: {why}"))
+        }
+        LeadNote::Ignored(what) => of_cluster(Warning, "MessageIgnored", what),
+    }
+}

@@ -1,0 +1,20 @@
+//! What the HTTP API answers and the command line prints: views, each with its age, none of them a promise.
+//! Times are wall-clock milliseconds; [`rfc3339`](super::rfc3339) writes them for people.
+
+mod app;
+mod decision;
+mod fleet;
+mod list;
+
+pub use app::{
+    AppPhase, AppView, ChannelView, Condition, ConditionStatus, ReplicaPhase, ReplicaView, ServiceView,
+};
+pub use decision::{
+    AGE_UNKNOWN, Bid, BidAnswer, Candidate, DecisionLevel, DecisionView, FilterCount, InputAge, ScorePart,
+    SumError,
+};
+pub use fleet::{
+    ActorState, ActorView, ClusterStatus, ClusterView, EventObject, EventType, EventView, NodeStatus,
+    NodeView,
+};
+pub use list::{ErrorBody, List};

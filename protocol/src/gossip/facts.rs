@@ -1,0 +1,110 @@
+//! The facts members spread about themselves.
+
+use std::net::SocketAddr;
+
+use bincode::{Decode, Encode};
+
+use crate::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, ReplicaId};
+use crate::messages::{HeldPhase, NodeFacts, RunPhase};
+use crate::resources::Resources;
+use crate::token::{Term, Token};
+use crate::units::WallTime;
+
+/// A member about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MemberFact {
+    /// Its name.
+    pub name: String,
+    /// Where it can be dialled.
+    pub address: Option<SocketAddr>,
+    /// Version of its software.
+    pub version: String,
+    /// When its process started.
+    pub started: WallTime,
+    /// Whether it is ready, or why not.
+    pub not_ready: Option<String>,
+    /// When its certificate expires.
+    pub certificate_expires: WallTime,
+    /// The lead it follows, if it is a node.
+    pub lead: Option<MemberId>,
+    /// Whether it hears nobody of its cluster.
+    pub cut_off: bool,
+    /// The node behind it, if it is one.
+    pub node: Option<NodeFacts>,
+    /// The term it obeys, if it is a node.
+    pub term: Term,
+    /// Process id.
+    pub pid: u32,
+}
+
+/// How far a replica has come on its node.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ReplicaState {
+    /// What the ledger says.
+    pub held: HeldPhase,
+    /// What the runtime says.
+    pub run: RunPhase,
+    /// Why, in words, where something is wrong.
+    pub message: Option<String>,
+    /// Process id of its first container, where there is one.
+    pub pid: Option<u32>,
+    /// How often its containers were started again.
+    pub restarts: u32,
+}
+
+/// A replica on the node that says so.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ReplicaFact {
+    /// Which replica.
+    pub replica: ReplicaId,
+    /// Namespace of its application.
+    pub namespace: Namespace,
+    /// Name of its application.
+    pub app: AppName,
+    /// Generation of the specification it runs.
+    pub generation: u64,
+    /// Its token.
+    pub token: Token,
+    /// How far it has come.
+    pub state: ReplicaState,
+    /// Since when.
+    pub since: WallTime,
+}
+
+/// A cluster, in the words of its lead.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ClusterFact {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The lead's name.
+    pub lead: NodeName,
+    /// The lead's term.
+    pub term: Term,
+    /// Whether the lead has completed its takeover.
+    pub ready: bool,
+    /// Nodes that hold a lease.
+    pub nodes_ready: u32,
+    /// Nodes enrolled.
+    pub nodes: u32,
+    /// Names of the nodes enrolled that do not answer.
+    pub nodes_lost: Vec<NodeName>,
+    /// Sum over the nodes that hold a lease.
+    pub capacity: Resources,
+    /// Sum over the nodes that hold a lease.
+    pub free: Resources,
+    /// Mandates of the cluster.
+    pub mandates: u32,
+    /// Labels of the cluster.
+    pub labels: Vec<(String, String)>,
+}
+
+/// One fact.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Fact {
+    /// The member itself.
+    Member(Box<MemberFact>),
+    /// A replica it holds.
+    Replica(Box<ReplicaFact>),
+    /// Its cluster, if it is the lead.
+    Cluster(Box<ClusterFact>),
+}

@@ -1,0 +1,50 @@
+//! Who somebody is, and how one becomes somebody.
+//!
+//! Every member holds an Ed25519 key of its own and a certificate that binds it to one SPIFFE id,
+//! `spiffe://<trust-domain>/cluster/<c>/node/<uuid>` or `spiffe://<trust-domain>/hub/<uuid>`. Role and cluster are
+//! read from that certificate and from nowhere else. A new member proves that it was invited with a [`JoinToken`]: it
+//! makes its key locally, sends a signing request and gets a certificate whose names the issuer chose.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `spiffe` | the id in a certificate, strictly parsed |
+//! | `clock` | the time certificates and tokens are judged by |
+//! | `files` | private files, written atomically |
+//! | `key` | a member's key |
+//! | `ca` | the certificate authority of a trust domain |
+//! | `credentials` | key, certificate and authority together: what a member shows |
+//! | `join_token`, `token_book` | invitations, and the issuer's record of them |
+//! | `registrar` | the issuer's side of joining |
+//! | `expected`, `tls` | who is wanted at the other end, and the TLS configurations that insist on it |
+
+mod ca;
+mod clock;
+mod credentials;
+mod expected;
+mod files;
+mod join_token;
+mod key;
+mod registrar;
+mod spiffe;
+mod tls;
+mod token_book;
+
+pub use ca::{
+    CERTIFICATE_LIFE, Ca, CaError, IssueError, IssuedCertificate, KeyHash, Validity, certificate_pem,
+};
+pub use clock::TrustClock;
+pub(crate) use credentials::validity_of;
+pub use credentials::{Credentials, CredentialsError};
+pub use expected::Expected;
+pub use files::{FileError, read_private, write_private};
+pub use join_token::{JoinToken, JoinTokenError, TokenId, TokenSecret};
+pub use key::{KeyError, MemberKey};
+pub use registrar::{
+    JoinGrant, JoinHandler, JoinRefusal, JoinRefusalCode, JoinReply, JoinRequest, Registrar,
+};
+pub use spiffe::{SpiffeError, SpiffeId, TrustDomain};
+pub use tls::{
+    ALPN_JOIN, ALPN_MEMBER, CredentialsSlot, TlsError, join_client_config, member_client_config,
+    member_server_config, provider,
+};
+pub use token_book::{RedeemError, TokenBook, TokenBookError, TokenBookLimits};

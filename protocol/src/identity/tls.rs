@@ -1,0 +1,392 @@
+//! TLS configurations that know members instead of host names.
+//!
+//! A peer is judged by its certificate chain, its SPIFFE id and whether that id is wanted here. Host names play no
+//! part. TLS 1.3 only, always with the same explicit provider. Sessions are never resumed: a resumed session is not
+//! judged again, and would outlive the certificate and the expectation it was made under.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, verify_server_cert_signed_by_trust_anchor};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
+    PeerIncompatible, RootCertStore, ServerConfig, SignatureScheme,
+};
+
+use super::ca::KeyHash;
+use super::clock::TrustClock;
+use super::credentials::Credentials;
+use super::expected::Expected;
+use super::spiffe::{SpiffeId, TrustDomain};
+
+/// Application protocol between members.
+pub const ALPN_MEMBER: &[u8] = b"codeco/1";
+
+/// Application protocol of those who want to become members.
+pub const ALPN_JOIN: &[u8] = b"codeco-join/1";
+
+/// Why a TLS configuration cannot be made: a bug or an unusable authority.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot configure TLS: {detail}")]
+pub struct TlsError {
+    /// What the library said.
+    pub detail: String,
+}
+
+impl TlsError {
+    fn of(error: &impl ToString) -> Self {
+        Self { detail: error.to_string() }
+    }
+}
+
+/// The one cryptographic provider of this project. Nothing here relies on a process-wide default.
+#[must_use]
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    PROVIDER.clone()
+}
+
+/// The credentials in use, which renewal replaces while connections live on.
+#[derive(Debug)]
+pub struct CredentialsSlot(RwLock<Credentials>);
+
+impl CredentialsSlot {
+    /// A slot holding `credentials`.
+    #[must_use]
+    pub fn new(credentials: Credentials) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(credentials)))
+    }
+
+    /// The credentials in use.
+    #[must_use]
+    pub fn get(&self) -> Credentials {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// New connections show `credentials` from now on.
+    pub fn set(&self, credentials: Credentials) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = credentials;
+    }
+}
+
+impl ResolvesServerCert for CredentialsSlot {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.get().certified())
+    }
+}
+
+impl ResolvesClientCert for CredentialsSlot {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.get().certified())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Configuration for accepting members and, under [`ALPN_JOIN`], those without a certificate. Whoever shows a
+/// certificate must be admitted by `admits`; that members do show one is for the caller to check after the handshake.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn member_server_config(
+    slot: Arc<CredentialsSlot>,
+    clock: TrustClock,
+    admits: Expected,
+) -> Result<ServerConfig, TlsError> {
+    let verifier = MemberVerifier::new(&slot.get(), clock, admits)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| TlsError::of(&e))?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_cert_resolver(slot);
+    config.alpn_protocols = vec![ALPN_MEMBER.to_vec(), ALPN_JOIN.to_vec()];
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(config)
+}
+
+/// Configuration for dialling a member that must be `expected`.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn member_client_config(
+    slot: Arc<CredentialsSlot>,
+    clock: TrustClock,
+    expected: Expected,
+) -> Result<ClientConfig, TlsError> {
+    let verifier = MemberVerifier::new(&slot.get(), clock, expected)?;
+    let mut config = client_builder()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_cert_resolver(slot);
+    finish_client(&mut config, ALPN_MEMBER);
+    Ok(config)
+}
+
+/// Configuration for joining: the server must present the authority whose key `pin` names, a certificate from it,
+/// and an identity that is `expected` (of whatever trust domain that authority is for). We show no certificate.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn join_client_config(
+    pin: KeyHash,
+    clock: TrustClock,
+    expected: Expected,
+) -> Result<ClientConfig, TlsError> {
+    let verifier = PinnedVerifier { pin, clock, expected };
+    let mut config = client_builder()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    finish_client(&mut config, ALPN_JOIN);
+    Ok(config)
+}
+
+fn client_builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>, TlsError> {
+    ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|e| TlsError::of(&e))
+}
+
+fn finish_client(config: &mut ClientConfig, alpn: &[u8]) {
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.enable_sni = false;
+    config.enable_early_data = false;
+    config.resumption = Resumption::disabled();
+}
+
+/// A peer whose certificate is genuine, but who is not wanted here.
+#[derive(thiserror::Error)]
+#[error("{0}")]
+struct NotWanted(String);
+
+impl fmt::Debug for NotWanted {
+    /// rustls prints errors of others with `Debug`: keep it readable.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn not_wanted(detail: String) -> Error {
+    CertificateError::Other(OtherError(Arc::new(NotWanted(detail)))).into()
+}
+
+/// A signature that does not verify comes from another authority of the same name, and a chain of the wrong shape from
+/// a member that plays authority. Either way our authority did not issue this.
+fn foreign_if_forged(error: Error) -> Error {
+    match error {
+        Error::InvalidCertificate(CertificateError::BadSignature | CertificateError::Other(_)) => {
+            CertificateError::UnknownIssuer.into()
+        }
+        other => other,
+    }
+}
+
+fn check_name(
+    certificate: &CertificateDer<'_>,
+    trust_domain: &TrustDomain,
+    expected: &Expected,
+) -> Result<(), Error> {
+    let identity = SpiffeId::of_certificate(certificate)
+        .and_then(|id| id.within(trust_domain))
+        .map_err(|e| not_wanted(e.to_string()))?;
+    if expected.admits(&identity) {
+        Ok(())
+    } else {
+        Err(not_wanted(format!("the peer is {identity}, but {expected} was expected")))
+    }
+}
+
+fn check_server_chain(
+    certificate: &CertificateDer<'_>,
+    roots: &RootCertStore,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), Error> {
+    verify_server_cert_signed_by_trust_anchor(
+        &ParsedCertificate::try_from(certificate)?,
+        roots,
+        intermediates,
+        now,
+        provider().signature_verification_algorithms.all,
+    )
+    .map_err(foreign_if_forged)
+}
+
+/// TLS 1.2 is never offered, so a signature of it is a protocol violation.
+fn refuse_tls12() -> Error {
+    PeerIncompatible::ServerDoesNotSupportTls12Or13.into()
+}
+
+fn tls13_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signature: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    verify_tls13_signature(message, certificate, signature, &provider().signature_verification_algorithms)
+}
+
+/// Judges members of our own trust domain, whichever side they are on.
+#[derive(Debug)]
+struct MemberVerifier {
+    trust_domain: TrustDomain,
+    roots: Arc<RootCertStore>,
+    clients: Arc<dyn ClientCertVerifier>,
+    clock: TrustClock,
+    expected: Expected,
+}
+
+impl MemberVerifier {
+    fn new(ours: &Credentials, clock: TrustClock, expected: Expected) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        roots.add(ours.ca().clone()).map_err(|e| TlsError::of(&e))?;
+        let roots = Arc::new(roots);
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
+            .build()
+            .map_err(|e| TlsError::of(&e))?;
+        Ok(Self { trust_domain: ours.trust_domain().clone(), roots, clients, clock, expected })
+    }
+}
+
+impl ServerCertVerifier for MemberVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        check_server_chain(end_entity, &self.roots, intermediates, self.clock.now_unix())?;
+        check_name(end_entity, &self.trust_domain, &self.expected)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(refuse_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+impl ClientCertVerifier for MemberVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self
+            .clients
+            .verify_client_cert(end_entity, intermediates, self.clock.now_unix())
+            .map_err(foreign_if_forged)?;
+        check_name(end_entity, &self.trust_domain, &self.expected)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(refuse_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+/// Judges the server a joining agent talks to, by the hash in its token alone.
+#[derive(Debug)]
+struct PinnedVerifier {
+    pin: KeyHash,
+    clock: TrustClock,
+    expected: Expected,
+}
+
+impl ServerCertVerifier for PinnedVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let is_pinned =
+            |certificate: &&CertificateDer<'_>| KeyHash::of_certificate(certificate) == Ok(self.pin);
+        let ca = intermediates.iter().find(is_pinned).ok_or(CertificateError::UnknownIssuer)?;
+        let trust_domain = TrustDomain::of_authority(ca).map_err(|e| not_wanted(e.to_string()))?;
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.clone().into_owned())?;
+        check_server_chain(end_entity, &roots, intermediates, self.clock.now_unix())?;
+        check_name(end_entity, &trust_domain, &self.expected)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(refuse_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}

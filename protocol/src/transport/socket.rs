@@ -1,0 +1,220 @@
+//! Tells garbage from QUIC before quinn sees it, so that it can be counted and costs nothing more.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, UdpPoller};
+
+use super::refusal::Meter;
+
+const NONCE_LEN: usize = 5;
+const TAG_LEN: usize = 3;
+const CID_LEN: usize = NONCE_LEN + TAG_LEN;
+
+/// QUIC version 1 (RFC 9000 §15), and 0 for version negotiation packets.
+const KNOWN_VERSIONS: [u32; 2] = [1, 0];
+
+/// Makes connection ids that can be recognised: a nonce and a keyed tag of it. A filter, not a proof.
+#[derive(Clone, Copy)]
+pub(super) struct CidMint {
+    key: u128,
+}
+
+impl CidMint {
+    pub(super) fn new() -> Self {
+        let mut key = [0; 16];
+        fill_random(&mut key);
+        Self { key: u128::from_le_bytes(key) }
+    }
+
+    fn tag(self, nonce: &[u8]) -> [u8; TAG_LEN] {
+        let mut hasher = DefaultHasher::new();
+        (self.key, nonce).hash(&mut hasher);
+        let [a, b, c, ..] = hasher.finish().to_le_bytes();
+        [a, b, c]
+    }
+
+    fn is_ours(self, cid: &[u8]) -> bool {
+        let (nonce, tag) = cid.split_at(NONCE_LEN.min(cid.len()));
+        self.tag(nonce) == *tag
+    }
+}
+
+impl ConnectionIdGenerator for CidMint {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut cid = [0; CID_LEN];
+        let (nonce, tag) = cid.split_at_mut(NONCE_LEN);
+        fill_random(nonce);
+        tag.copy_from_slice(&self.tag(nonce));
+        ConnectionId::new(&cid)
+    }
+
+    fn cid_len(&self) -> usize {
+        CID_LEN
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Connection ids must not be guessed (RFC 9000 §5.1), but are no secrets: weak randomness is better than none.
+fn fill_random(bytes: &mut [u8]) {
+    if getrandom::fill(bytes).is_err() {
+        fastrand::Rng::new().fill(bytes);
+    }
+}
+
+/// What the first bytes of a datagram say about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Looks like a packet for us.
+    Good,
+    /// No packet of a connection of ours, but perhaps a stateless reset, which looks like one of somebody else's; or
+    /// a version nobody here speaks. quinn decides.
+    Unknown,
+    /// No QUIC at all.
+    Garbage,
+}
+
+/// Judges a datagram by RFC 9000 §17. The fixed bit is never greased here.
+fn judge(datagram: &[u8], mint: CidMint) -> Verdict {
+    const LONG_HEADER: u8 = 0x80;
+    const FIXED_BIT: u8 = 0x40;
+    match datagram {
+        [first, v @ .., _] if first & LONG_HEADER != 0 && v.len() >= 4 => {
+            let version = u32::from_be_bytes([v[0], v[1], v[2], v[3]]);
+            if !KNOWN_VERSIONS.contains(&version) {
+                Verdict::Unknown
+            } else if version != 0 && first & FIXED_BIT == 0 {
+                Verdict::Garbage
+            } else {
+                Verdict::Good
+            }
+        }
+        [first, rest @ ..] if first & (LONG_HEADER | FIXED_BIT) == FIXED_BIT && rest.len() >= CID_LEN => {
+            if mint.is_ours(&rest[..CID_LEN]) {
+                Verdict::Good
+            } else {
+                Verdict::Unknown
+            }
+        }
+        _ => Verdict::Garbage,
+    }
+}
+
+/// A UDP socket that counts what is not for us, and keeps garbage from quinn.
+pub(super) struct FilteredSocket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    mint: CidMint,
+    meter: Arc<Meter>,
+}
+
+impl FilteredSocket {
+    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, mint: CidMint, meter: Arc<Meter>) -> Self {
+        Self { inner, mint, meter }
+    }
+
+    /// One entry may hold several datagrams of one sender, which the kernel joined. The entry is emptied only if all
+    /// of them are garbage; otherwise quinn drops the bad ones by itself.
+    fn sift(&self, buffer: &[u8], meta: &mut RecvMeta) {
+        let mut any = false;
+        for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
+            let verdict = judge(datagram, self.mint);
+            any |= verdict != Verdict::Garbage;
+            if verdict != Verdict::Good {
+                self.meter.garbage(meta.addr);
+            }
+        }
+        if !any {
+            meta.len = 0;
+        }
+    }
+}
+
+impl fmt::Debug for FilteredSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FilteredSocket({:?})", self.inner)
+    }
+}
+
+impl AsyncUdpSocket for FilteredSocket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.inner.clone().create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.inner.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(self.inner.poll_recv(cx, bufs, meta))?;
+        for (buffer, meta) in bufs.iter().zip(meta.iter_mut()).take(count) {
+            self.sift(buffer, meta);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.inner.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.inner.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connection_id_from_the_mint_is_recognised_by_it_and_by_no_other() {
+        let (mut ours, theirs) = (CidMint { key: 1 }, CidMint { key: 2 });
+        for _ in 0..100 {
+            let cid = ours.generate_cid();
+            assert!(ours.is_ours(&cid));
+            assert!(!theirs.is_ours(&cid));
+        }
+        assert!(!ours.is_ours(&[]));
+    }
+
+    #[test]
+    fn datagrams_are_told_apart_by_their_first_bytes() {
+        let mut mint = CidMint { key: 1 };
+        let short = [&[0x40][..], &mint.generate_cid(), &[7; 20]].concat();
+        let initial = [&[0xc0, 0, 0, 0, 1][..], &[7; 40]].concat();
+        assert_eq!(judge(&short, mint), Verdict::Good);
+        assert_eq!(judge(&initial, mint), Verdict::Good);
+
+        let of_another_life = [&[0x40][..], &[9; 30]].concat();
+        let of_another_version = [&[0xc0, 0xba, 0xba, 0, 1][..], &[7; 40]].concat();
+        assert_eq!(judge(&of_another_life, mint), Verdict::Unknown);
+        assert_eq!(judge(&of_another_version, mint), Verdict::Unknown);
+
+        let without_fixed_bit = [&[0x00][..], &short[1..]].concat();
+        for garbage in [&[][..], &[0x40], &[0xff; 5], b"\x16\x03\x01 not QUIC", &without_fixed_bit] {
+            assert_eq!(judge(garbage, mint), Verdict::Garbage, "{garbage:?}");
+        }
+    }
+}
