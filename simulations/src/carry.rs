@@ -35,7 +35,7 @@ impl World {
         oracle::check_reservations(ledger, now)?;
         if let Some(input) = replayed {
             self.counts.replays += 1;
-            crate::replay::ledger(ledger, now, input)?;
+            crate::replay::ledger(ledger, now, &input)?;
         }
         if let Some(point) = self.crash_point(out.len()) {
             self.counts.crashes_amid_outputs += 1;
@@ -71,7 +71,7 @@ impl World {
                     if let ControlMessage::Committed { replica, token } = &message {
                         self.nodes[node].told.insert((replica.clone(), *token));
                     }
-                    self.send(node, to, message);
+                    self.send(node, to, &message);
                 }
                 LedgerOutput::Start(workload) => {
                     self.log.line(
@@ -138,7 +138,7 @@ impl World {
         // What comes just before a takeover is complete is left unanswered; its repeat is the first that counts.
         if let Some(input) = replayed.filter(|_| lead.is_ready() == was_ready) {
             self.counts.replays += 1;
-            crate::replay::lead(lead, now, input)?;
+            crate::replay::lead(lead, now, &input)?;
         }
         if let Some(point) = self.crash_point(out.len()) {
             self.counts.crashes_amid_outputs += 1;
@@ -181,7 +181,7 @@ impl World {
                     if let ControlMessage::Accepted { replica, mandate, .. } = &message {
                         self.leads[cluster].told.insert((replica.clone(), *mandate));
                     }
-                    self.send(machine, to, message);
+                    self.send(machine, to, &message);
                 }
                 LeadOutput::Decided(_) => {}
                 LeadOutput::Note(note) => {
@@ -225,7 +225,7 @@ impl World {
         home.handle(now, input, &mut out);
         if let Some(input) = replayed {
             self.counts.replays += 1;
-            crate::replay::home(home, now, input)?;
+            crate::replay::home(home, now, &input)?;
         }
         self.carry_home_or_crash(out)
     }
@@ -274,7 +274,7 @@ impl World {
                         let told = self.home.told.entry((replica.clone(), *mandate)).or_insert(*term);
                         *told = (*told).max(*term);
                     }
-                    self.send(machine, to, message);
+                    self.send(machine, to, &message);
                 }
                 HomeOutput::Decided(_) => {}
                 HomeOutput::Note(note) => {

@@ -18,7 +18,11 @@ impl World {
         if self.nodes.iter().any(|host| host.ledger.is_none()) {
             return Some("an agent is down".into());
         }
-        if let Some(host) = self.leads.iter().find(|host| !host.lead.as_ref().is_some_and(|l| l.is_ready())) {
+        if let Some(host) = self
+            .leads
+            .iter()
+            .find(|host| !host.lead.as_ref().is_some_and(codeco_actors::swm::lead::Lead::is_ready))
+        {
             return Some(format!("lead {:?} is not ready", host.config.cluster));
         }
         let mut running = self.running();

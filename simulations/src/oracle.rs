@@ -198,8 +198,9 @@ impl World {
             let runs = self.nodes.iter().flat_map(|host| host.runtime.processes()).any(|process| {
                 process.runs() && process.workload.replica == replica && process.workload.token == token
             });
+            let again = self.oracle.ordered.contains(&(replica.clone(), token));
             check(
-                !runs || replaced || self.oracle.has_newer_decision(&replica, token),
+                !runs || again || replaced || self.oracle.has_newer_decision(&replica, token),
                 Invariant::Stops,
                 || format!("lead {cluster} stops {replica} {token}; its own placement is {placed:?}"),
             )?;

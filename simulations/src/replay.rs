@@ -15,7 +15,7 @@ impl World {
     }
 }
 
-pub(crate) fn ledger(core: &Ledger, now: BootTime, input: LedgerInput) -> Result<(), Violation> {
+pub(crate) fn ledger(core: &Ledger, now: BootTime, input: &LedgerInput) -> Result<(), Violation> {
     if !matches!(input, LedgerInput::Message { .. }) {
         return Ok(());
     }
@@ -29,7 +29,7 @@ pub(crate) fn ledger(core: &Ledger, now: BootTime, input: LedgerInput) -> Result
     check(same, Invariant::Replay, || format!("ledger, by {input:?}, which led to {out:?}"))
 }
 
-pub(crate) fn lead(core: &Lead, now: BootTime, input: LeadInput) -> Result<(), Violation> {
+pub(crate) fn lead(core: &Lead, now: BootTime, input: &LeadInput) -> Result<(), Violation> {
     if !matches!(input, LeadInput::Message { .. }) {
         return Ok(());
     }
@@ -54,7 +54,7 @@ pub(crate) fn lead(core: &Lead, now: BootTime, input: LeadInput) -> Result<(), V
     })
 }
 
-pub(crate) fn home(core: &Home, now: BootTime, input: HomeInput) -> Result<(), Violation> {
+pub(crate) fn home(core: &Home, now: BootTime, input: &HomeInput) -> Result<(), Violation> {
     if !matches!(input, HomeInput::Message { .. }) {
         return Ok(());
     }

@@ -123,7 +123,7 @@ impl World {
     }
 
     /// Hands a message to the network.
-    pub(crate) fn send(&mut self, from: usize, to: MemberId, message: ControlMessage) {
+    pub(crate) fn send(&mut self, from: usize, to: MemberId, message: &ControlMessage) {
         let Some(&machine) = self.machines.get(&to) else { return };
         let fate = self.network.fate(from, machine, &mut self.rng);
         self.counts.cut += u64::from(fate.cut);

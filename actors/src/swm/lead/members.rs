@@ -182,7 +182,9 @@ impl Lead {
         out: &mut Vec<LeadOutput>,
     ) {
         let HeldBrief { replica, token, phase, run } = copy.brief;
+        // What is stopping needs no lead, but if it is the only copy, no other may be placed before its end.
         if phase == HeldPhase::Reserved
+            || (phase == HeldPhase::Stopping && self.was_waited_out(node, token))
             || self.went_back(&replica, token)
             || !self.may_take_back(node, &replica, token)
         {
@@ -259,11 +261,15 @@ impl Lead {
             None => true,
             Some(m) if self.ready => m.spec.partition == PartitionPolicy::Autonomous,
             Some(m) => {
-                let dead = m.spec.partition == PartitionPolicy::Fence
-                    && self.waited_out.get(&node).is_some_and(|term| token.term < *term);
+                let dead = m.spec.partition == PartitionPolicy::Fence && self.was_waited_out(node, token);
                 !dead && !self.is_owed(node, replica, token)
             }
         }
+    }
+
+    /// Whether `node` was waited out in a later term than that of `token`, so that another copy may have been placed.
+    fn was_waited_out(&self, node: NodeId, token: Token) -> bool {
+        self.waited_out.get(&node).is_some_and(|term| token.term < *term)
     }
 
     /// Whether a copy that another is to replace, or has replaced, is to go now. One that needs a lease goes at once;

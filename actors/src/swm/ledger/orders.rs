@@ -110,12 +110,9 @@ impl Ledger {
         token: Token,
         out: &mut Vec<LedgerOutput>,
     ) -> bool {
-        if incarnation != self.incarnation {
-            let held = self.entries.get(replica).and_then(|entry| entry.slot.held);
-            if held.is_some_and(|(held, _)| held == token) {
-                // Taken over from the life that was meant: it is not closed, and a report will say so.
-                return false;
-            }
+        // What was taken over from the life that was meant is held under the same token, and must not be called closed.
+        let held = self.entries.get(replica).and_then(|entry| entry.slot.held);
+        if incarnation != self.incarnation && held.is_none_or(|(held, _)| held != token) {
             self.send_closed(from, replica, token, ClosedReason::OtherIncarnation, out);
             return false;
         }
