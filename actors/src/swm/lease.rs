@@ -74,6 +74,12 @@ impl NodeLease {
         true
     }
 
+    /// A newer term is obeyed: answers to requests made before must not count, because their giver, or what it knew of
+    /// this node, may be outdated.
+    pub fn forget_requests(&mut self) {
+        self.outstanding.clear();
+    }
+
     /// When the lease ends.
     #[must_use]
     pub fn until(&self) -> BootTime {
@@ -132,6 +138,14 @@ mod tests {
         assert!(node.granted(nonce, config.duration), "however late the answer arrives");
         assert!(node.until() < lead.waited_out_at(&config));
         assert!(!node.granted(nonce, config.duration), "a repeated answer extends nothing");
+    }
+
+    #[test]
+    fn lease_answer_to_a_request_of_an_older_term_is_ignored() {
+        let mut node = NodeLease::new(1);
+        let nonce = node.ask(BootTime(1));
+        node.forget_requests();
+        assert!(!node.granted(nonce, Micros(10)));
     }
 
     #[test]

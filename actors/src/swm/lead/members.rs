@@ -32,7 +32,7 @@ impl Lead {
         let incarnation = facts.incarnation;
         self.hear(now, from, facts, held, out);
         let reported = self.members.get(&from).and_then(|member| member.reported);
-        if reported != Some(incarnation) || self.holds_what_may_be_adopted(from) {
+        if reported != Some(incarnation) || term_seen != self.term || self.holds_what_may_be_adopted(from) {
             // Nothing is granted before the node has said, under this term, what it holds. A copy that came back and
             // is still wanted is taken over from such a report, because only that says of which generation it is.
             if let Some(member) = self.members.get_mut(&from) {

@@ -100,7 +100,7 @@ impl Play {
 
     fn asks(&mut self, node: NodeId, free: u64, held: Vec<HeldBrief>) -> Vec<(MemberId, M)> {
         self.nonce += 1;
-        let (nonce, term_seen) = (self.nonce, Term::default());
+        let (nonce, term_seen) = (self.nonce, self.lead.term());
         self.hear(node, M::LeaseRequest { nonce, term_seen, facts: facts(node, free), held })
     }
 

@@ -390,6 +390,7 @@ impl Ledger {
     fn raise_term(&mut self, term: Term, out: &mut Vec<LedgerOutput>) {
         if term > self.term {
             self.term = term;
+            self.lease.forget_requests();
             out.push(LedgerOutput::Journal(LedgerRecord::Term(term)));
         }
     }

@@ -80,7 +80,8 @@ impl Ledger {
         revoke: Vec<(ReplicaId, Token)>,
         out: &mut Vec<LedgerOutput>,
     ) {
-        if term < self.term || self.lead != Some(from) || duration > self.config.lease.duration {
+        // A lead grants to nodes that have reported to its term, so a grant of another term is old, or a fault.
+        if term != self.term || self.lead != Some(from) || duration > self.config.lease.duration {
             out.push(LedgerOutput::Note(LedgerNote::StaleOrder(term)));
             return;
         }
@@ -91,7 +92,6 @@ impl Ledger {
         if !self.lease.granted(nonce, duration) {
             return;
         }
-        self.raise_term(term, out);
         if !self.admitted {
             self.admitted = true;
             out.push(LedgerOutput::Journal(LedgerRecord::Admitted));

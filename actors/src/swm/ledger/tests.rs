@@ -85,6 +85,7 @@ impl Node {
 
     fn lease(&mut self) -> Vec<LedgerOutput> {
         self.feed(LedgerInput::LeadIs(LEAD));
+        self.order(ControlMessage::Fence { term: Term { number: 1, owner: LEAD } });
         self.now = self.ledger.next_tick();
         let asked = self.feed(LedgerInput::Tick);
         let nonce = asked
@@ -216,8 +217,8 @@ fn ledger_lease_that_revokes_a_token_never_starts_it() {
     let term = Term { number: 2, owner: LEAD };
     let duration = config().lease.duration;
     let revoke = vec![(replica(0), token(1, 1))];
-    let mut out = vec![];
-    for nonce in 0..5 {
+    let mut out = node.order(ControlMessage::Fence { term });
+    for nonce in 0..9 {
         out.extend(node.order(ControlMessage::LeaseGrant { nonce, term, duration, revoke: revoke.clone() }));
     }
     assert_eq!(starts(&out), 0, "{out:?}");
@@ -229,6 +230,20 @@ fn ledger_lease_that_revokes_a_token_never_starts_it() {
     });
     assert!(matches!(answers(&out)[..], [ControlMessage::Closed { reason: ClosedReason::Stopped, .. }]));
     assert_eq!(node.ledger.free().cpu, MilliCpu(1_000));
+}
+
+#[test]
+fn ledger_grant_asked_for_before_a_newer_term_does_not_count() {
+    let mut node = Node::new();
+    node.feed(LedgerInput::LeadIs(LEAD));
+    let asked = node.ledger.lease_until();
+    // The request with nonce 1 left before the node heard of term 2.
+    node.order(ControlMessage::Fence { term: Term { number: 2, owner: LEAD } });
+    let term = Term { number: 2, owner: LEAD };
+    let duration = config().lease.duration;
+    node.order(ControlMessage::LeaseGrant { nonce: 1, term, duration, revoke: vec![] });
+    assert_eq!(node.ledger.lease_until(), asked);
+    assert!(!node.ledger.is_admitted());
 }
 
 #[test]
