@@ -3,7 +3,7 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
@@ -26,7 +26,7 @@ pub struct Metric {
     pub help: &'static str,
     /// What it is.
     pub kind: MetricKind,
-    /// Labels and value of each sample.
+    /// Labels and value of each sample. One without labels is the only one.
     pub samples: Vec<(Vec<(&'static str, String)>, f64)>,
 }
 
@@ -50,14 +50,21 @@ impl Collector for Source {
             };
             let mut descriptor = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
             for (labels, value) in &metric.samples {
-                let labelled = descriptor.encode_family(labels)?;
-                match metric.kind {
-                    MetricKind::Gauge => ConstGauge::new(*value).encode(labelled)?,
-                    MetricKind::Counter => ConstCounter::new(*value).encode(labelled)?,
+                if labels.is_empty() {
+                    encode(metric.kind, *value, descriptor)?;
+                    break;
                 }
+                encode(metric.kind, *value, descriptor.encode_family(labels)?)?;
             }
         }
         Ok(())
+    }
+}
+
+fn encode(kind: MetricKind, value: f64, encoder: MetricEncoder<'_>) -> fmt::Result {
+    match kind {
+        MetricKind::Gauge => ConstGauge::new(value).encode(encoder),
+        MetricKind::Counter => ConstCounter::new(value).encode(encoder),
     }
 }
 
