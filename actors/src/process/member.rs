@@ -10,7 +10,9 @@ use codeco_protocol::gossip::{Fact, MemberFact};
 use codeco_protocol::identity::{Credentials, JoinHandler, TrustClock};
 use codeco_protocol::ids::{AppName, AppUid, ReplicaId};
 use codeco_protocol::token::Term;
-use codeco_protocol::transport::{BindError, CloseReason, Limits, Refusal, Transport, TransportConfig};
+use codeco_protocol::transport::{
+    BindError, CloseReason, Limits, Refusal, RefusalReason, Transport, TransportConfig,
+};
 use tokio::sync::mpsc;
 
 use super::metrics::{Metric, MetricKind};
@@ -282,6 +284,11 @@ impl Member {
 /// Every refusal is logged once, with its reason, and becomes an event.
 async fn note_refusals(mut refused: mpsc::Receiver<Refusal>, events: EventLog) {
     while let Some(refusal) = refused.recv().await {
+        if refusal.reason == RefusalReason::EndedByPeer {
+            // The other side refused us, and says so itself; mostly one of two connections made at once.
+            tracing::debug!(%refusal, "connection ended by its other side");
+            continue;
+        }
         events.tell(Note {
             kind: EventType::Warning,
             reason: "ConnectionRefused",

@@ -73,7 +73,7 @@ impl HubFleet {
         &self,
         filter: &Filter,
         request: InspectRequest,
-    ) -> (Vec<T>, Vec<String>) {
+    ) -> (Vec<(String, Vec<T>)>, Vec<String>) {
         let mut warnings = Vec::new();
         let mut questions = Vec::new();
         for node in self.nodes_now(filter) {
@@ -88,7 +88,7 @@ impl HubFleet {
         let mut items = Vec::new();
         for answer in join_all(questions).await {
             match answer {
-                Ok(list) => items.extend::<Vec<T>>(list),
+                Ok(answer) => items.push(answer),
                 Err(warning) => warnings.push(warning),
             }
         }
@@ -182,10 +182,24 @@ async fn ask_one<T: DeserializeOwned>(
     link: Arc<PeerConnection>,
     name: String,
     request: &InspectRequest,
-) -> Result<Vec<T>, String> {
+) -> Result<(String, Vec<T>), String> {
     let bytes = inspect(&link, request).await.map_err(|e| format!("node {name}: {e}: not included"))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| format!("node {name}: its answer cannot be read ({e}): not included"))
+    match serde_json::from_slice(&bytes) {
+        Ok(items) => Ok((name, items)),
+        Err(e) => Err(format!("node {name}: its answer cannot be read ({e}): not included")),
+    }
+}
+
+/// All items in one list, each told by which member it is.
+fn told_by<T>(answers: Vec<(String, Vec<T>)>, tell: impl Fn(&mut T, &str)) -> Vec<T> {
+    let mut all = Vec::new();
+    for (member, items) in answers {
+        all.extend(items.into_iter().map(|mut item| {
+            tell(&mut item, &member);
+            item
+        }));
+    }
+    all
 }
 
 /// The application as the home keeps it.
@@ -287,6 +301,18 @@ impl Fleet for HubFleet {
             .filter(|snapshot| matches(&filter, snapshot))
             .flat_map(|snapshot| replica_views(snapshot, &copies))
             .collect();
+        let decisions = self.member.decisions.list(None);
+        for row in &mut rows {
+            row.decision = decisions
+                .iter()
+                .find(|d| {
+                    d.app == row.app
+                        && d.namespace == row.namespace
+                        && d.service == row.service
+                        && d.index == row.index
+                })
+                .map(|d| d.id);
+        }
         rows.retain(|row| filter.cluster.is_none() || row.cluster == filter.cluster);
         rows.retain(|row| filter.node.is_none() || row.node == filter.node);
         newest(&mut rows, filter.limit, false);
@@ -305,7 +331,8 @@ impl Fleet for HubFleet {
     }
 
     async fn events(&self, filter: Filter) -> Result<List<EventView>, ApiError> {
-        let (mut events, warnings) = self.ask_nodes::<EventView>(&filter, InspectRequest::Events).await;
+        let (answers, warnings) = self.ask_nodes::<EventView>(&filter, InspectRequest::Events).await;
+        let mut events = told_by(answers, |event, member| member.clone_into(&mut event.member));
         if filter.cluster.is_none() && filter.node.is_none() {
             events.extend(self.member.events.list());
         }
@@ -330,7 +357,8 @@ impl Fleet for HubFleet {
             None => None,
         };
         let request = InspectRequest::Decisions(app.clone());
-        let (mut decisions, warnings) = self.ask_nodes::<DecisionView>(&filter, request).await;
+        let (answers, warnings) = self.ask_nodes::<DecisionView>(&filter, request).await;
+        let mut decisions = told_by(answers, |_, _| {});
         decisions.extend(self.member.decisions.list(app.as_ref()));
         decisions.sort_by_key(|decision| std::cmp::Reverse(decision.at));
         newest(&mut decisions, filter.limit, false);
@@ -338,7 +366,8 @@ impl Fleet for HubFleet {
     }
 
     async fn actors(&self, filter: Filter) -> Result<List<ActorView>, ApiError> {
-        let (nodes, warnings) = self.ask_nodes::<ActorView>(&filter, InspectRequest::Actors).await;
+        let (answers, warnings) = self.ask_nodes::<ActorView>(&filter, InspectRequest::Actors).await;
+        let nodes = told_by(answers, |actor, member| member.clone_into(&mut actor.member));
         let mut actors = Vec::new();
         if filter.cluster.is_none() && filter.node.is_none() {
             actors.extend(self.member.actor_views());

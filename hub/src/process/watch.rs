@@ -31,7 +31,7 @@ impl Watcher for HubWatcher {
         let object = match (member.cluster(), name) {
             (Some(cluster), Some(name)) => format!("{cluster}/{name}"),
             (None, Some(name)) => name,
-            (_, None) => member.to_string(),
+            (_, None) => member.to_string().trim_start_matches('/').to_owned(),
         };
         let message = format!("is {liveness:?} as seen from hub {}", self.member.name).to_lowercase();
         self.member.events.tell(Note {

@@ -86,7 +86,7 @@ impl Watcher for AgentWatcher {
             kind,
             reason: "MemberChanged",
             object_kind: "Member",
-            object: name.unwrap_or_else(|| member.to_string()),
+            object: name.unwrap_or_else(|| member.to_string().trim_start_matches('/').to_owned()),
             message: format!("is {liveness:?} as seen from {}", self.name).to_lowercase(),
         });
     }

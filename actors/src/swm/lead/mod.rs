@@ -25,6 +25,8 @@ use super::takeover::Takeover;
 
 pub use record::LeadRecord;
 
+/// Why a replica that was never placed is placed.
+const NEW: &str = "new replica";
 /// Most mandates of one cluster.
 pub const MANDATES_MAX: usize = 65_536;
 /// Mandates that went back, remembered before a new term is taken to forget them.
@@ -274,7 +276,7 @@ impl Lead {
             if let Stage::Reserving(_) = mandate.stage {
                 mandate.stage = Stage::Idle;
             }
-            if mandate.cause == "new" {
+            if mandate.cause == NEW {
                 // It may have run before: not handed back at the first refusal.
                 mandate.cause = "lead took office";
             }
@@ -382,6 +384,8 @@ impl Lead {
         let mut next = now + self.config.resend;
         for mandate in self.mandates.values() {
             let due = match mandate.stage {
+                // Before the takeover is complete nothing is placed.
+                Stage::Idle if !self.ready => continue,
                 Stage::Idle => mandate.next_try,
                 Stage::Reserving(_) => mandate.give_up,
                 Stage::Committing(_) | Stage::Closing(_) => mandate.next_send,

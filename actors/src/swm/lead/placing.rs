@@ -9,7 +9,7 @@ use codeco_protocol::token::{Attempt, Token};
 use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::workload::PartitionPolicy;
 
-use super::{Lead, LeadNote, LeadOutput, LeadRecord, Member};
+use super::{Lead, LeadNote, LeadOutput, LeadRecord, Member, NEW};
 use crate::swm::attempt::{Placement, Stage};
 use crate::swm::decision::{Decision, Level};
 use crate::swm::score::{self, Ranking, Site};
@@ -80,7 +80,7 @@ impl Lead {
         m.refused.clear();
         m.next_try = now + RETRY;
         let since = *m.idle_since.get_or_insert(now);
-        let fresh = !m.accepted && m.cause == "new";
+        let fresh = !m.accepted && m.cause == NEW;
         if !std::mem::replace(&mut m.told_unplaceable, true) {
             out.push(LeadOutput::Decided(Box::new(told)));
             out.push(LeadOutput::Note(LeadNote::Unplaceable(replica.clone(), reason.clone())));
@@ -296,7 +296,7 @@ impl Lead {
         if matches!(m.stage, Stage::Reserving(_) | Stage::Committing(_)) {
             m.refused.insert(p.node);
         }
-        let cause = if m.cause == "new" { "new" } else { "node refused" };
+        let cause = if m.cause == NEW { NEW } else { "node refused" };
         self.attempt_ended(now, replica, token, cause, out);
     }
 

@@ -221,7 +221,7 @@ impl Mandate {
             placed_generation: 0,
             accepted: false,
             refused: std::collections::BTreeSet::new(),
-            cause: "new",
+            cause: super::NEW,
             next_try: now,
             next_send: now,
             give_up: now,
