@@ -33,7 +33,7 @@ impl Session<'_> {
         Client::new(contexts.pick(self.context.as_deref(), &self.contexts)?)
     }
 
-    /// Tells who did not answer.
+    /// Tells what the answer does not show.
     pub(crate) fn warn(&mut self, warnings: &[String]) -> Result<(), Failure> {
         for warning in warnings {
             writeln!(self.stderr, "warning: {}", crate::render::clean(warning))?;

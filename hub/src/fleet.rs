@@ -31,6 +31,9 @@ pub struct Applied {
     pub generation: u64,
     /// On how many members the specification is durable.
     pub durable_on: u32,
+    /// Intents that were kept, but have no effect yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A new join token.

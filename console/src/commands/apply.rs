@@ -34,6 +34,7 @@ impl ApplyArgs {
                     count => format!("on {count} members"),
                 };
                 writeln!(session.stdout, "app/{name} {action} (generation {generation}, {held})")?;
+                session.warn(&applied.warnings)?;
             }
         }
         Ok(())

@@ -187,6 +187,7 @@ impl Fleet for FakeFleet {
                 action: "created".to_owned(),
                 generation: 1,
                 durable_on: 3,
+                warnings: Vec::new(),
             }
         };
         Ok(apps.into_iter().map(applied).collect())

@@ -22,6 +22,7 @@ use futures::future::join_all;
 use serde::de::DeserializeOwned;
 
 use super::HomeRef;
+use super::intents::without_effect;
 use super::views::{AppSnapshot, Copies, app_view, cluster_views, node_view, replica_views, snapshot};
 use crate::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 
@@ -131,6 +132,7 @@ impl HubFleet {
             ApiError { status: 422, body: ErrorBody { code, message, object, next, details } }
         })?;
         let (namespace, name) = (resolved.namespace.clone(), resolved.name.clone());
+        let warnings = without_effect(app, &resolved);
         let spec = app_spec(resolved, app);
         let applied = ask(&self.home, move |home, now, out| home.apply(now, wall_now(), spec, out))
             .await
@@ -158,7 +160,14 @@ impl HubFleet {
             (false, false) => "unchanged",
         };
         let durable_on = self.wait_for_second(applied.uid).await;
-        Ok(Applied { namespace, name, action: action.into(), generation: applied.generation, durable_on })
+        Ok(Applied {
+            namespace,
+            name,
+            action: action.into(),
+            generation: applied.generation,
+            durable_on,
+            warnings,
+        })
     }
 
     /// On how many members the specification is durable, once that is two, or nobody else could be reached in time.

@@ -3,6 +3,7 @@
 mod fleet;
 mod identity;
 mod inspector;
+mod intents;
 mod options;
 mod views;
 mod watch;
