@@ -3,24 +3,30 @@
 //! Everything is in one folder: a second start with the same folder is the same fleet again. Each process holds the
 //! read end of a pipe whose other end is here; when this process goes, however it goes, they stop in order.
 
+mod http;
+mod ports;
+mod process;
+
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use codeco_hub::api::TokenRequest;
 use codeco_hub::process::ADMIN_FILE;
 pub use codeco_hub::process::AdminAccess;
 pub use codeco_node_agent::agent::RuntimeKind;
-use rustix::process::{Pid, Signal, kill_process};
-use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
 use crate::contexts::Context;
+pub use http::get;
+use ports::{AgentPorts, HubPorts, Ports};
+pub use process::describe;
+use process::{Process, end, ended, wait_ready};
 
 /// How long a process may take to become ready.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -96,34 +102,6 @@ pub enum LocalError {
     /// No free port.
     #[error("no free port on loopback: {0}")]
     Port(io::Error),
-}
-
-/// Addresses, kept so that a second start uses the same.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Ports {
-    hub: Option<HubPorts>,
-    agents: Vec<AgentPorts>,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct HubPorts {
-    udp: u16,
-    api: u16,
-    http: u16,
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct AgentPorts {
-    udp: u16,
-    http: u16,
-}
-
-/// A process of the fleet.
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    /// Its end of the pipe that keeps it running.
-    _alive: Option<ChildStdin>,
 }
 
 /// An agent of the fleet.
@@ -470,137 +448,10 @@ impl Drop for LocalFleet {
     }
 }
 
-fn ended(process: &mut Option<Process>) -> Option<ExitStatus> {
-    let status = process.as_mut()?.child.try_wait().ok()??;
-    *process = None;
-    Some(status)
-}
-
-/// Asks all to stop at once, and waits for each.
-fn end(processes: &mut Vec<(String, Process)>, killed: &mut Vec<String>) {
-    for (_, process) in processes.iter() {
-        if let Some(pid) = i32::try_from(process.child.id()).ok().and_then(Pid::from_raw) {
-            // It may have ended by itself.
-            let _ = kill_process(pid, Signal::TERM);
-        }
-    }
-    let deadline = Instant::now() + STOP_DEADLINE;
-    for (name, mut process) in processes.drain(..) {
-        loop {
-            match process.child.try_wait() {
-                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
-                Ok(Some(_)) => break,
-                _ => {
-                    let _ = process.child.kill();
-                    let _ = process.child.wait();
-                    killed.push(name);
-                    break;
-                }
-            }
-        }
-    }
-}
-
-/// How a process ended, for people.
-#[must_use]
-pub fn describe(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "an unknown end".into(),
-    }
-}
-
-fn wait_ready(
-    name: &str,
-    http: SocketAddr,
-    log: &Path,
-    process: Option<&mut Process>,
-) -> Result<(), LocalError> {
-    let deadline = Instant::now() + READY_DEADLINE;
-    let mut process = process;
-    loop {
-        let why = match get(http, "/readyz") {
-            Ok((200, _)) => return Ok(()),
-            Ok((_, body)) => body.trim().to_owned(),
-            Err(e) => e.to_string(),
-        };
-        if let Some(status) = process.as_mut().and_then(|process| process.child.try_wait().ok().flatten()) {
-            let tail = tail(log);
-            return Err(LocalError::Ended { name: name.into(), status, log: log.into(), tail });
-        }
-        if Instant::now() > deadline {
-            return Err(LocalError::NotReady { name: name.into(), why, log: log.into() });
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn tail(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().rev().take(8).collect();
-    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
-}
-
-/// One HTTP GET over loopback, for health and metrics. Returns status and body.
-///
-/// # Errors
-/// What the system says, or that the answer is no HTTP.
-pub fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500))?;
-    stream.set_read_timeout(Some(Duration::from_secs(3)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(4 << 20).read_to_end(&mut answer)?;
-    let text = String::from_utf8_lossy(&answer);
-    let no_http = || io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP");
-    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(no_http)?;
-    let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).ok_or_else(no_http)?;
-    Ok((status, body.to_owned()))
-}
-
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 fn file<'a>(path: &'a Path, action: &'static str) -> impl FnOnce(io::Error) -> LocalError + 'a {
     move |source| LocalError::File { path: path.to_owned(), action, source }
-}
-
-fn free_udp() -> Result<u16, LocalError> {
-    let socket = UdpSocket::bind(loopback(0)).map_err(LocalError::Port)?;
-    Ok(socket.local_addr().map_err(LocalError::Port)?.port())
-}
-
-fn free_tcp() -> Result<u16, LocalError> {
-    let listener = TcpListener::bind(loopback(0)).map_err(LocalError::Port)?;
-    Ok(listener.local_addr().map_err(LocalError::Port)?.port())
-}
-
-fn udp_is_free(port: u16) -> bool {
-    UdpSocket::bind(loopback(port)).is_ok()
-}
-
-fn tcp_is_free(port: u16) -> bool {
-    TcpListener::bind(loopback(port)).is_ok()
-}
-
-impl HubPorts {
-    fn choose() -> Result<Self, LocalError> {
-        Ok(Self { udp: free_udp()?, api: free_tcp()?, http: free_tcp()? })
-    }
-
-    fn are_free(&self) -> bool {
-        udp_is_free(self.udp) && tcp_is_free(self.api) && tcp_is_free(self.http)
-    }
-}
-
-impl AgentPorts {
-    fn choose() -> Result<Self, LocalError> {
-        Ok(Self { udp: free_udp()?, http: free_tcp()? })
-    }
-
-    fn are_free(&self) -> bool {
-        udp_is_free(self.udp) && tcp_is_free(self.http)
-    }
 }
