@@ -370,6 +370,11 @@ impl Lead {
             .members
             .iter()
             .filter(|(_, member)| !member.lost && member.lease.is_waited_out(now, &self.config.lease))
+            // One that has just reported is about to ask for a lease: it is there.
+            .filter(|(_, member)| {
+                let since = member.heard.map(|heard| now.since(heard));
+                member.reported.is_none() || since.is_none_or(|since| since >= self.config.lease.wait_out())
+            })
             .map(|(node, _)| *node)
             .collect();
         for node in lost {
