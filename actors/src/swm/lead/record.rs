@@ -87,7 +87,7 @@ impl Lead {
                 self.members.insert(*node, Member::new(name.clone(), BootTime(0)));
             }
             LeadRecord::Mandated { replica, epoch, mandate, spec, node_selector, context } => {
-                let fresh = Mandate::new(
+                let mut fresh = Mandate::new(
                     *epoch,
                     *mandate,
                     spec.clone(),
@@ -95,6 +95,10 @@ impl Lead {
                     context.clone(),
                     BootTime(0),
                 );
+                // A newer specification of a mandate that is wanted back, heard late, does not undo the recall.
+                fresh.recalled = self.mandates.get(replica).is_some_and(|known| {
+                    known.recalled && (known.epoch, known.mandate) == (*epoch, *mandate)
+                });
                 self.mandates.insert(replica.clone(), fresh);
             }
             LeadRecord::Recalled { replica } => {
