@@ -245,6 +245,8 @@ impl Lead {
             LeadInput::Message { from, message } => {
                 // The lead's own lease is checked here, after the reply that it acts on has come.
                 if self.may_act(now) {
+                    // First what time has brought about: a message must not be judged by a node that is lost by now.
+                    self.wait_out_the_lost(now, out);
                     self.handle_message(now, from, message, out);
                 }
             }
