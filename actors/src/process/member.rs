@@ -133,7 +133,7 @@ impl Member {
             pid: std::process::id(),
         };
         tokio::spawn(note_refusals(refused, events.clone()));
-        tokio::spawn(note_sessions(session_events));
+        tokio::spawn(note_sessions(session_events, events.clone()));
         let member = Self {
             name: config.name,
             commons,
@@ -299,15 +299,21 @@ async fn note_refusals(mut refused: mpsc::Receiver<Refusal>, events: EventLog) {
     }
 }
 
-async fn note_sessions(mut events: mpsc::Receiver<crate::session::Event>) {
-    while let Some(event) = events.recv().await {
+async fn note_sessions(mut sessions: mpsc::Receiver<crate::session::Event>, events: EventLog) {
+    while let Some(event) = sessions.recv().await {
         match event {
             crate::session::Event::Up(peer) => tracing::debug!(%peer, "actor session up"),
             crate::session::Event::Down(peer, reason) => {
                 tracing::debug!(%peer, %reason, "actor session down");
             }
             crate::session::Event::Refused(peer, reason) => {
-                tracing::warn!(%peer, %reason, "actor session refused");
+                events.tell(Note {
+                    kind: EventType::Warning,
+                    reason: "SessionRefused",
+                    object_kind: "Peer",
+                    object: peer.to_string(),
+                    message: format!("its actor session was refused: {reason}"),
+                });
             }
         }
     }
