@@ -88,6 +88,7 @@ impl EventLog {
                 && event.message == note.message
                 && now.0.saturating_sub(event.at.0) < REPEAT_MS
         });
+        let before = repeated.map_or(0, |at| inner.events[at].count);
         let event = if let Some(mut event) = repeated.and_then(|at| inner.events.remove(at)) {
             event.count += times;
             event.at = now;
@@ -113,7 +114,10 @@ impl EventLog {
                 first_at: now,
             }
         };
-        inner.file.push(&event);
+        // Whoever makes the same happen a thousand times a second does not get a thousand writes a second.
+        if before == 0 || before.ilog2() != event.count.ilog2() {
+            inner.file.push(&event);
+        }
         inner.events.push_back(event);
         if inner.events.len() > KEPT {
             inner.events.pop_front();

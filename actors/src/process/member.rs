@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use codeco_protocol::api::{ActorState as ActorStateView, ActorView, EventType};
 use codeco_protocol::gossip::{Fact, MemberFact};
 use codeco_protocol::identity::{Credentials, JoinHandler, TrustClock};
-use codeco_protocol::ids::{AppName, AppUid, ReplicaId};
+use codeco_protocol::ids::{AppName, AppUid, Identity, ReplicaId};
 use codeco_protocol::token::Term;
 use codeco_protocol::transport::{
     BindError, CloseReason, Limits, Refusal, RefusalReason, Transport, TransportConfig,
@@ -103,6 +103,10 @@ impl Member {
         let transport = Transport::bind(transport_config, credentials)?;
         let own = transport.identity();
         let post = Post::new(own.clone());
+        {
+            let events = events.clone();
+            post.on_refusal(move |from, what| events.tell(message_refused(from, what)));
+        }
         let handler = Arc::clone(&post);
         let limits = crate::session::Limits {
             message_bytes_max: SESSION_MESSAGE_MAX,
@@ -281,6 +285,17 @@ impl Member {
     }
 }
 
+/// A member that is who it says has sent what is not its to send.
+fn message_refused(from: &Identity, what: &str) -> Note {
+    Note {
+        kind: EventType::Warning,
+        reason: "MessageRefused",
+        object_kind: "Member",
+        object: from.to_string().trim_start_matches('/').to_owned(),
+        message: format!("sent {what}"),
+    }
+}
+
 /// Every refusal is logged once, with its reason, and becomes an event.
 async fn note_refusals(mut refused: mpsc::Receiver<Refusal>, events: EventLog) {
     while let Some(refusal) = refused.recv().await {
@@ -311,7 +326,7 @@ async fn note_sessions(mut sessions: mpsc::Receiver<crate::session::Event>, even
                     kind: EventType::Warning,
                     reason: "SessionRefused",
                     object_kind: "Peer",
-                    object: peer.to_string(),
+                    object: peer.to_string().trim_start_matches('/').to_owned(),
                     message: format!("its actor session was refused: {reason}"),
                 });
             }

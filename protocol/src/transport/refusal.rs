@@ -239,8 +239,10 @@ impl Meter {
         let reason = RefusalReason::UnknownDatagram;
         let count = self.count(reason);
         if count.is_power_of_two() {
-            let detail = format!("{count} datagrams so far belong to no connection and cannot start one");
-            self.report(Refusal { peer, reason, detail });
+            // The same words each time, so that an event counts the reports instead of repeating them.
+            let detail = "datagrams that belong to no connection and cannot start one (told at every doubling; \
+                          the metrics count each)";
+            self.report(Refusal { peer, reason, detail: detail.to_owned() });
         }
     }
 
