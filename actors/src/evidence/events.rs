@@ -71,18 +71,15 @@ impl EventLog {
 
     /// Tells something.
     pub fn tell(&self, note: Note) {
-        self.tell_at(wall_now(), note);
+        self.tell_at(wall_now(), note, 1);
     }
 
-    fn tell_at(&self, now: WallTime, note: Note) {
-        match note.kind {
-            EventType::Normal => {
-                tracing::info!(reason = note.reason, object = %note.object, "{}", note.message);
-            }
-            EventType::Warning => {
-                tracing::warn!(reason = note.reason, object = %note.object, "{}", note.message);
-            }
-        }
+    /// Tells something that happened `times` times.
+    pub fn tell_times(&self, note: Note, times: u64) {
+        self.tell_at(wall_now(), note, times);
+    }
+
+    fn tell_at(&self, now: WallTime, note: Note, times: u64) {
         let object = EventObject { kind: note.object_kind.to_owned(), name: note.object };
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let repeated = inner.events.iter().rposition(|event| {
@@ -91,11 +88,21 @@ impl EventLog {
                 && event.message == note.message
                 && now.0.saturating_sub(event.at.0) < REPEAT_MS
         });
+        let before = repeated.map_or(0, |at| inner.events[at].count);
         let event = if let Some(mut event) = repeated.and_then(|at| inner.events.remove(at)) {
-            event.count += 1;
+            event.count += times;
             event.at = now;
             event
         } else {
+            // Logged once, however often it happens: the count tells the rest.
+            match note.kind {
+                EventType::Normal => {
+                    tracing::info!(reason = note.reason, object = %object, "{}", note.message);
+                }
+                EventType::Warning => {
+                    tracing::warn!(reason = note.reason, object = %object, "{}", note.message);
+                }
+            }
             EventView {
                 at: now,
                 kind: note.kind,
@@ -103,11 +110,14 @@ impl EventLog {
                 object,
                 member: self.member.to_string(),
                 message: note.message,
-                count: 1,
+                count: times,
                 first_at: now,
             }
         };
-        inner.file.push(&event);
+        // Whoever makes the same happen a thousand times a second does not get a thousand writes a second.
+        if before == 0 || before.ilog2() != event.count.ilog2() {
+            inner.file.push(&event);
+        }
         inner.events.push_back(event);
         if inner.events.len() > KEPT {
             inner.events.pop_front();
@@ -140,10 +150,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.jsonl");
         let log = EventLog::open("n1", &path);
-        log.tell_at(WallTime(1_000), note("a"));
-        log.tell_at(WallTime(2_000), note("b"));
-        log.tell_at(WallTime(3_000), note("a"));
-        log.tell_at(WallTime(3_000 + REPEAT_MS), note("a"));
+        log.tell_at(WallTime(1_000), note("a"), 1);
+        log.tell_at(WallTime(2_000), note("b"), 1);
+        log.tell_at(WallTime(3_000), note("a"), 1);
+        log.tell_at(WallTime(3_000 + REPEAT_MS), note("a"), 1);
         let seen = |log: &EventLog| -> Vec<(String, u64)> {
             log.list().into_iter().map(|event| (event.message, event.count)).collect()
         };

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use codeco_protocol::gossip::{GossipMessage, Probe};
 use codeco_protocol::ids::{Identity, MemberId};
-use codeco_protocol::transport::{ConnectionEnd, PeerConnection, RecvStream, SendStream, StreamKind};
+use codeco_protocol::transport::{
+    ConnectionEnd, PeerConnection, RecvStream, RefusalReason, SendStream, StreamKind,
+};
 use codeco_protocol::wire;
 use tokio::task::JoinSet;
 
@@ -143,9 +145,10 @@ async fn streams(commons: Arc<Commons>, connection: Arc<PeerConnection>, links: 
             match kind {
                 StreamKind::Gossip => hear(commons, connection, recv, links).await,
                 StreamKind::ActorSession => join_session(&commons, &connection, send, recv, true).await,
-                StreamKind::Introspection => answer(&commons, connection.identity(), send, recv).await,
+                StreamKind::Introspection => answer(&commons, &connection, send, recv).await,
                 StreamKind::Control | StreamKind::ChannelTunnel | StreamKind::Join => {
-                    tracing::warn!(peer = %connection.identity(), ?kind, "stream refused: not served here");
+                    let problem = format!("a stream of kind {kind:?} is not served here");
+                    connection.refuse_stream(send, recv, RefusalReason::UnknownStreamKind, &problem);
                 }
             }
         });
@@ -164,7 +167,7 @@ async fn hear(
         match wire::read_frame::<GossipMessage>(&mut recv, FRAME_DEADLINE).await {
             Ok(GossipMessage::State(delta)) => {
                 if let Err(error) = commons.learn(boot_now(), peer, delta) {
-                    tracing::warn!(%peer, %error, "gossip refused");
+                    connection.refuse(RefusalReason::Malformed, &format!("gossip: {error}"));
                     return;
                 }
             }
@@ -173,7 +176,11 @@ async fn hear(
                 drop(links.try_send(LinksMessage::Hints { from: peer.clone(), hints }));
             }
             Err(error) => {
-                tracing::debug!(%peer, %error, "gossip stream ended");
+                // Without its gossip a connection is of no use: the peer may dial again, and start afresh.
+                match RefusalReason::of_message(&error) {
+                    Some(reason) => connection.refuse(reason, &format!("gossip: {error}")),
+                    None => tracing::debug!(%peer, %error, "gossip stream ended"),
+                }
                 return;
             }
         }
@@ -200,11 +207,17 @@ async fn join_session(
 }
 
 /// Answers one question.
-async fn answer(commons: &Commons, from: &Identity, mut send: SendStream, mut recv: RecvStream) {
+async fn answer(commons: &Commons, connection: &PeerConnection, mut send: SendStream, mut recv: RecvStream) {
+    let from = connection.identity();
     let request = match wire::read_frame::<InspectRequest>(&mut recv, FRAME_DEADLINE).await {
         Ok(request) => request,
         Err(error) => {
-            tracing::warn!(peer = %from, %error, "question cannot be read");
+            match RefusalReason::of_message(&error) {
+                Some(reason) => {
+                    connection.refuse_stream(send, recv, reason, &format!("introspection: {error}"));
+                }
+                None => tracing::debug!(peer = %from, %error, "no question came"),
+            }
             return;
         }
     };

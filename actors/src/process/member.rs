@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use codeco_protocol::api::{ActorState as ActorStateView, ActorView, EventType};
 use codeco_protocol::gossip::{Fact, MemberFact};
 use codeco_protocol::identity::{Credentials, JoinHandler, TrustClock};
-use codeco_protocol::ids::{AppName, AppUid, ReplicaId};
+use codeco_protocol::ids::{AppName, AppUid, Identity, ReplicaId};
 use codeco_protocol::token::Term;
 use codeco_protocol::transport::{
     BindError, CloseReason, Limits, Refusal, RefusalReason, Transport, TransportConfig,
@@ -103,6 +103,10 @@ impl Member {
         let transport = Transport::bind(transport_config, credentials)?;
         let own = transport.identity();
         let post = Post::new(own.clone());
+        {
+            let events = events.clone();
+            post.on_refusal(move |from, what| events.tell(message_refused(from, what)));
+        }
         let handler = Arc::clone(&post);
         let limits = crate::session::Limits {
             message_bytes_max: SESSION_MESSAGE_MAX,
@@ -133,7 +137,7 @@ impl Member {
             pid: std::process::id(),
         };
         tokio::spawn(note_refusals(refused, events.clone()));
-        tokio::spawn(note_sessions(session_events));
+        tokio::spawn(note_sessions(session_events, events.clone()));
         let member = Self {
             name: config.name,
             commons,
@@ -281,6 +285,17 @@ impl Member {
     }
 }
 
+/// A member that is who it says has sent what is not its to send.
+fn message_refused(from: &Identity, what: &str) -> Note {
+    Note {
+        kind: EventType::Warning,
+        reason: "MessageRefused",
+        object_kind: "Member",
+        object: from.to_string().trim_start_matches('/').to_owned(),
+        message: format!("sent {what}"),
+    }
+}
+
 /// Every refusal is logged once, with its reason, and becomes an event.
 async fn note_refusals(mut refused: mpsc::Receiver<Refusal>, events: EventLog) {
     while let Some(refusal) = refused.recv().await {
@@ -299,15 +314,21 @@ async fn note_refusals(mut refused: mpsc::Receiver<Refusal>, events: EventLog) {
     }
 }
 
-async fn note_sessions(mut events: mpsc::Receiver<crate::session::Event>) {
-    while let Some(event) = events.recv().await {
+async fn note_sessions(mut sessions: mpsc::Receiver<crate::session::Event>, events: EventLog) {
+    while let Some(event) = sessions.recv().await {
         match event {
             crate::session::Event::Up(peer) => tracing::debug!(%peer, "actor session up"),
             crate::session::Event::Down(peer, reason) => {
                 tracing::debug!(%peer, %reason, "actor session down");
             }
             crate::session::Event::Refused(peer, reason) => {
-                tracing::warn!(%peer, %reason, "actor session refused");
+                events.tell(Note {
+                    kind: EventType::Warning,
+                    reason: "SessionRefused",
+                    object_kind: "Peer",
+                    object: peer.to_string().trim_start_matches('/').to_owned(),
+                    message: format!("its actor session was refused: {reason}"),
+                });
             }
         }
     }

@@ -51,6 +51,15 @@ pub struct PostCounters {
     pub refused: AtomicU64,
 }
 
+/// Tells of a refused message.
+struct Teller(Box<dyn Fn(&Identity, &str) + Send + Sync>);
+
+impl std::fmt::Debug for Teller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Teller")
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Post {
@@ -61,6 +70,7 @@ pub struct Post {
     directory: RwLock<BTreeMap<MemberId, Identity>>,
     in_flight: AtomicU64,
     myself: Weak<Post>,
+    on_refusal: OnceLock<Teller>,
     /// What was counted.
     pub counters: PostCounters,
 }
@@ -77,6 +87,7 @@ impl Post {
             directory: RwLock::new(BTreeMap::new()),
             in_flight: AtomicU64::new(0),
             myself: myself.clone(),
+            on_refusal: OnceLock::new(),
             counters: PostCounters::default(),
         })
     }
@@ -96,6 +107,19 @@ impl Post {
     /// Says which member leads this node's cluster: only its orders are passed to the ledger.
     pub fn set_lead(&self, lead: MemberId) {
         *self.lead.write().unwrap_or_else(PoisonError::into_inner) = Some(lead);
+    }
+
+    /// Says who is told of refused messages: sender, and what was wrong. Once.
+    pub fn on_refusal(&self, tell: impl Fn(&Identity, &str) + Send + Sync + 'static) {
+        let set = self.on_refusal.set(Teller(Box::new(tell)));
+        debug_assert!(set.is_ok(), "who is told is said once");
+    }
+
+    fn refuse(&self, from: &Identity, what: &str) {
+        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        if let Some(Teller(tell)) = self.on_refusal.get() {
+            tell(from, what);
+        }
     }
 
     /// Notes a member that has connected, so that letters to its id find it.
@@ -159,8 +183,7 @@ impl Post {
         let answers = match wire::decode::<ControlBatch>(&letter) {
             Ok(batch) => self.deliver(&from, batch.messages, true).await,
             Err(error) => {
-                tracing::warn!(peer = %from, %error, "a control letter cannot be read");
-                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                self.refuse(&from, &format!("a control letter that cannot be read: {error}"));
                 Vec::new()
             }
         };
@@ -180,8 +203,8 @@ impl Post {
         let mut piles: BTreeMap<u8, Vec<ControlMessage>> = BTreeMap::new();
         for message in messages.into_iter().take(BATCH_MAX) {
             if !self.may_send(from, &message) {
-                tracing::warn!(peer = %from, addressee = ?message.addressee(), "message refused: not the sender's to send");
-                self.counters.refused.fetch_add(1, Ordering::Relaxed);
+                let to = format!("{:?}", message.addressee()).to_lowercase();
+                self.refuse(from, &format!("a message for the {to} that is not the sender's to send"));
                 continue;
             }
             let pile = match message.addressee() {

@@ -5,7 +5,9 @@ pub(crate) mod tls;
 use std::io;
 use std::time::Duration;
 
-use codeco_hub::api::{FILE_NAME_HEADER, PanicRequest, TailQuery, TokenRequest, VersionView};
+use codeco_hub::api::{
+    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TailQuery, TokenRequest, VersionView,
+};
 use codeco_hub::fleet::{Applied, Filter, LogQuery, NewToken};
 use codeco_protocol::api::{ErrorBody, List};
 use codeco_protocol::ids::{AppName, Namespace};
@@ -95,6 +97,11 @@ impl Client {
     /// A new join token.
     pub(crate) fn create_token(&self, request: &TokenRequest) -> Result<NewToken, Failure> {
         self.json(&Method::POST, "tokens", &to_json(request), None)
+    }
+
+    /// A new API token.
+    pub(crate) fn create_api_token(&self, request: &ApiTokenRequest) -> Result<NewApiToken, Failure> {
+        self.json(&Method::POST, "api-tokens", &to_json(request), None)
     }
 
     /// Makes an actor panic.

@@ -1,12 +1,21 @@
 //! `codeco context`.
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
 use clap::Subcommand;
+use codeco_hub::process::AdminAccess;
 use serde::Serialize;
 
-use crate::contexts::{Context, Contexts};
-use crate::failure::Failure;
+use crate::client::Client;
+use crate::contexts::{Context, Contexts, save_and_use};
+use crate::failure::{ExitClass, Failure};
 use crate::render::{Cell, Column, Fields, Table, Width};
 use crate::session::{Output, Session};
+
+/// Longest file read, in bytes.
+const TEXT_LEN_MAX: u64 = 64 << 10;
 
 /// Subcommands of `context`.
 #[derive(Debug, Subcommand)]
@@ -21,6 +30,22 @@ pub(crate) enum ContextCommand {
     Use {
         /// Its name.
         name: String,
+    },
+    /// Take a hub's `admin.json`, or the like, as a context, and use it.
+    Import {
+        /// JSON file with server, ca and token; the hub writes one, admin.json, into its state at its first start.
+        file: PathBuf,
+        /// Name of the context.
+        #[arg(long, default_value = "hub")]
+        name: String,
+    },
+    /// Add a context for the same hub as the one in use, with another token, and use it.
+    Add {
+        /// Its name.
+        name: String,
+        /// File with the token, such as `codeco token create --api` prints; - is standard input.
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        token: PathBuf,
     },
     /// The context in use.
     Show {
@@ -66,6 +91,23 @@ impl ContextCommand {
                 contexts.save(&path)?;
                 Ok(writeln!(session.stdout, "context {name} is in use")?)
             }
+            Self::Import { file, name } => {
+                let text = read(&file, session)?;
+                let access: AdminAccess = serde_json::from_str(&text).map_err(|e| {
+                    let message = format!("{}: {e}", file.display());
+                    Failure::new(ExitClass::Error, "contexts", message).next(
+                        "expected is a JSON object of server, ca and token, as the hub writes in admin.json",
+                    )
+                })?;
+                let AdminAccess { server, ca, token } = access;
+                add(Context { name, server, ca, token }, session)
+            }
+            Self::Add { name, token } => {
+                let known = contexts.pick(session.context.as_deref(), &path)?;
+                let (server, ca) = (known.server.clone(), known.ca.clone());
+                let token = read(&token, session)?.trim().to_owned();
+                add(Context { name, server, ca, token }, session)
+            }
             Self::Show { output } => {
                 let shown = Shown::new(contexts.pick(session.context.as_deref(), &path)?, true);
                 if let Some(yaml) = output.yaml() {
@@ -75,6 +117,29 @@ impl ContextCommand {
                 let fields = fields.with("Role", shown.role).with("File", path.display());
                 Ok(session.stdout.write_all(fields.render().as_bytes())?)
             }
+        }
+    }
+}
+
+/// Keeps a context that can be used, and uses it.
+fn add(context: Context, session: &mut Session<'_>) -> Result<(), Failure> {
+    Client::new(&context)?;
+    let name = context.name.clone();
+    save_and_use(&session.contexts, context)?;
+    Ok(writeln!(session.stdout, "context {name} is in use")?)
+}
+
+fn read(file: &Path, session: &mut Session<'_>) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        session.stdin.take(TEXT_LEN_MAX).read_to_string(&mut text)
+    } else {
+        File::open(file).and_then(|opened| opened.take(TEXT_LEN_MAX).read_to_string(&mut text))
+    };
+    match read {
+        Ok(_) => Ok(text),
+        Err(e) => {
+            Err(Failure::new(ExitClass::Error, "contexts", format!("cannot read {}: {e}", file.display())))
         }
     }
 }

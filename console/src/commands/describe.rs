@@ -8,7 +8,7 @@ use codeco_protocol::api::{
 use codeco_protocol::units::WallTime;
 use std::fmt::Write as _;
 
-use super::{NamespaceArg, now};
+use super::{NamespaceArg, now, only};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::object::{self, Kind};
@@ -57,10 +57,7 @@ struct Ask {
 impl Ask {
     fn one<R: Row>(&self, kind: Kind, name: &str, filter: &Filter) -> Result<R, Failure> {
         let list = self.client.list::<R>(R::PATH, filter)?;
-        let found = list.items.into_iter().find(|item| item.is_called(name));
-        found.ok_or_else(|| {
-            Failure::not_found(format!("{kind}/{name}")).next(format!("codeco get {}", R::PATH))
-        })
+        only(list.items.into_iter().filter(|item| item.is_called(name)).collect(), kind, name)
     }
 
     fn app(&self, namespace: &NamespaceArg, name: &str) -> Result<String, Failure> {
@@ -123,7 +120,7 @@ impl Ask {
         let mut text = node_fields(&node, self.now).render();
         text.push_str(&conditions(&node.conditions, self.now));
         text.push_str(&self.section("Replicas", &replicas));
-        text.push_str(&self.events(Kind::Node, node.name.as_str())?);
+        text.push_str(&self.events(Kind::Node, &format!("{}/{}", node.cluster, node.name))?);
         Ok(text)
     }
 

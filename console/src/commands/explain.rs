@@ -1,14 +1,12 @@
 //! `codeco explain`.
 
 use clap::Args;
-use codeco_hub::fleet::Filter;
-use codeco_protocol::api::{DecisionLevel, DecisionView, List, NodeView};
+use codeco_protocol::api::{ClusterView, DecisionLevel, DecisionView, List, NodeView};
 
-use super::{NamespaceArg, now};
+use super::{NamespaceArg, now, one_called};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::object::{self, Kind, name_of};
-use crate::render::Row as _;
 use crate::render::explain::{render, why_not};
 use crate::session::{Output, Session};
 
@@ -86,8 +84,16 @@ fn explain_why_not(
     let (kind @ (Kind::Node | Kind::Cluster), Some(name)) = object::parse(&place_words)? else {
         return Err(Failure::usage(format!("{place:?}: expected node/NAME or cluster/NAME")));
     };
-    let level = if kind == Kind::Node { DecisionLevel::Node } else { DecisionLevel::Cluster };
-    let cluster = if kind == Kind::Node { Some(cluster_of(client, &name)?) } else { None };
+    let (level, name, cluster) = match kind {
+        Kind::Node => {
+            let node: NodeView = one_called(client, kind, &name)?;
+            (DecisionLevel::Node, format!("{}/{}", node.cluster, node.name), Some(node.cluster.to_string()))
+        }
+        _ => {
+            let cluster: ClusterView = one_called(client, kind, &name)?;
+            (DecisionLevel::Cluster, cluster.name.to_string(), None)
+        }
+    };
     for decision in list.items.iter().filter(|d| d.level == level) {
         let of_cluster = list.items.iter().find(|d| {
             d.level == DecisionLevel::Cluster && d.service == decision.service && d.index == decision.index
@@ -110,11 +116,4 @@ fn not_in_its_cluster(node: &str, cluster: &str, decision: &DecisionView) -> Opt
     }
     let why = why_not(decision, cluster)?;
     Some(format!("{node} is in cluster {cluster}, which was not chosen: {why}"))
-}
-
-fn cluster_of(client: &Client, node: &str) -> Result<String, Failure> {
-    let nodes = client.list::<NodeView>("nodes", &Filter::default())?.items;
-    let found = nodes.into_iter().find(|view| view.is_called(node));
-    let found = found.ok_or_else(|| Failure::not_found(format!("node/{node}")).next("codeco get nodes"))?;
-    Ok(found.cluster.to_string())
 }

@@ -12,7 +12,7 @@ use crate::session::Session;
 pub(crate) enum FaultCommand {
     /// Make an actor panic. Only where the member allows faults.
     Panic {
-        /// actor/NAME or actor NAME.
+        /// actor/NAME, or just its NAME.
         #[arg(num_args = 1..=2, required = true, value_name = "actor/NAME")]
         object: Vec<String>,
         /// Member in whose process it lives.
@@ -27,13 +27,19 @@ pub(crate) enum FaultCommand {
 impl FaultCommand {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         let Self::Panic { object, member, times } = self;
-        let actor = name_of(&object, Kind::Actor)?;
+        // Only actors can be meant, so their bare name will do.
+        let actor = match object.as_slice() {
+            [word] if Kind::parse(word.split('/').next().unwrap_or(word)).is_err() => word.clone(),
+            words => name_of(words, Kind::Actor)?,
+        };
         let request = PanicRequest { member, actor, times };
         session.client()?.panic_actor(&request)?;
         writeln!(
             session.stdout,
-            "actor/{} of {} panics {} time(s); see `codeco get events`",
-            request.actor, request.member, request.times
+            "actor/{} of {} panics {}; see `codeco get events`",
+            request.actor,
+            request.member,
+            if request.times == 1 { "once".to_owned() } else { format!("{} times", request.times) }
         )?;
         Ok(())
     }

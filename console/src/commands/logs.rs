@@ -13,8 +13,8 @@ use crate::session::Session;
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
-    /// app/NAME or app NAME, and then the service; -INDEX at its end is which copy, 0 if there is none.
-    #[arg(num_args = 2..=3, required = true, value_name = "app/NAME SERVICE[-INDEX]")]
+    /// APP/SERVICE-INDEX as `codeco get replicas` shows it, or app/NAME SERVICE; without -INDEX copy 0 is meant.
+    #[arg(num_args = 1..=3, required = true, value_name = "REPLICA")]
     object: Vec<String>,
     /// Which container; the first if absent.
     #[arg(short, long)]
@@ -28,17 +28,14 @@ pub(crate) struct LogsArgs {
 
 impl LogsArgs {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
-        let Some((copy, app)) = self.object.split_last() else {
-            return Err(Failure::usage("logs of which application?"));
-        };
-        let name = name_of(app, Kind::App)?;
+        let (name, copy) = replica_of(&self.object)?;
         let filter = self.namespace.filter(Some(&name))?;
         let client = session.client()?;
         let apps = client.list::<AppView>("apps", &filter)?.items;
         let app = apps.into_iter().find(|app| app.name.as_str() == name);
         let app = app.ok_or_else(|| Failure::not_found(format!("app/{name}")).next("codeco get apps"))?;
         let services: Vec<&ServiceName> = app.services.iter().map(|service| &service.name).collect();
-        let (service, index) = copy_of(copy, &services).ok_or_else(|| {
+        let (service, index) = copy_of(&copy, &services).ok_or_else(|| {
             let known: Vec<&str> = services.iter().map(|service| service.as_str()).collect();
             Failure::not_found(format!("service {copy} of app/{name}"))
                 .next(format!("its services: {}", known.join(", ")))
@@ -49,6 +46,34 @@ impl LogsArgs {
         let bytes = client.logs(&query)?;
         session.stdout.write_all(&bytes)?;
         Ok(session.stdout.flush()?)
+    }
+}
+
+/// Application and copy in any spelling: `web/edge-2`, `replica/web/edge-2`, `app/web edge-2`, `app web edge-2`.
+fn replica_of(words: &[String]) -> Result<(String, String), Failure> {
+    let in_one = match words {
+        [word] => Some(word.as_str()),
+        [kind, word] if Kind::parse(kind) == Ok(Kind::Replica) => Some(word.as_str()),
+        _ => None,
+    };
+    if let Some(word) = in_one {
+        let parts: Vec<&str> = word.split('/').collect();
+        return match parts.as_slice() {
+            [kind, app, copy] if Kind::parse(kind) == Ok(Kind::Replica) => {
+                Ok(((*app).into(), (*copy).into()))
+            }
+            [kind, _] if Kind::parse(kind) == Ok(Kind::App) => {
+                Err(Failure::usage(format!("logs of which service of {word}?"))
+                    .next(format!("codeco logs {word} SERVICE")))
+            }
+            [app, copy] => Ok(((*app).into(), (*copy).into())),
+            _ => Err(Failure::usage(format!("{word:?} is no replica"))
+                .next("write APP/SERVICE-INDEX, as `codeco get replicas` shows it")),
+        };
+    }
+    match words.split_last() {
+        Some((copy, app)) => Ok((name_of(app, Kind::App)?, copy.clone())),
+        None => Err(Failure::usage("logs of which replica?")),
     }
 }
 
@@ -65,6 +90,20 @@ fn copy_of(word: &str, services: &[&ServiceName]) -> Option<(ServiceName, u32)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replica_in_every_spelling_is_understood() {
+        for text in
+            ["web/edge-2", "replica/web/edge-2", "replica web/edge-2", "app/web edge-2", "app web edge-2"]
+        {
+            let words: Vec<String> = text.split(' ').map(ToOwned::to_owned).collect();
+            assert_eq!(replica_of(&words).unwrap(), ("web".to_owned(), "edge-2".to_owned()), "{text}");
+        }
+        for wrong in ["web", "app/web", "replica/web", "node/web edge-2", "a/b/c"] {
+            let words: Vec<String> = wrong.split(' ').map(ToOwned::to_owned).collect();
+            assert!(replica_of(&words).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn copy_is_read_from_the_end_of_the_word_unless_a_service_is_called_so() {

@@ -17,8 +17,10 @@ use codeco_protocol::api::NAMESPACE_DEFAULT;
 use codeco_protocol::identity::TrustClock;
 use codeco_protocol::units::WallTime;
 
+use crate::client::Client;
 use crate::failure::Failure;
-use crate::object::checked;
+use crate::object::{Kind, checked};
+use crate::render::Row;
 use crate::session::Session;
 
 /// Commands that talk to a hub.
@@ -36,7 +38,7 @@ pub(crate) enum Command {
     Explain(explain::ExplainArgs),
     /// What a replica has written.
     Logs(logs::LogsArgs),
-    /// Make tokens with which nodes and hubs join.
+    /// Make tokens with which nodes and hubs join, and people and programs use the API.
     #[command(subcommand)]
     Token(token::TokenCommand),
     /// Versions of this command and of the hub.
@@ -80,6 +82,23 @@ impl NamespaceArg {
     fn filter(&self, app: Option<&str>) -> Result<Filter, Failure> {
         let app = app.map(checked).transpose()?;
         Ok(Filter { namespace: Some(checked(&self.namespace)?), app, ..Filter::default() })
+    }
+}
+
+/// The object of this name, or why there is not exactly one.
+fn one_called<R: Row>(client: &Client, kind: Kind, name: &str) -> Result<R, Failure> {
+    let list = client.list::<R>(R::PATH, &Filter::default())?;
+    only(list.items.into_iter().filter(|item| item.is_called(name)).collect(), kind, name)
+}
+
+fn only<R: Row>(mut found: Vec<R>, kind: Kind, name: &str) -> Result<R, Failure> {
+    match (found.len(), found.pop()) {
+        (1, Some(only)) => Ok(only),
+        (0, _) | (_, None) => {
+            Err(Failure::not_found(format!("{kind}/{name}")).next(format!("codeco get {}", R::PATH)))
+        }
+        (count, _) => Err(Failure::usage(format!("{kind}/{name} names {count} {}", R::PATH))
+            .next(format!("write its full name: codeco get {}", R::PATH))),
     }
 }
 

@@ -25,6 +25,7 @@ const ROUTES: &[(&str, &str, &str, ApiRole)] = &[
     ("POST", "apps", APP, ApiRole::Operator),
     ("DELETE", "apps/default/web", "", ApiRole::Operator),
     ("POST", "tokens", r#"{"scope":{"node":"edge-1"},"ttlSeconds":60}"#, ApiRole::Admin),
+    ("POST", "api-tokens", r#"{"name":"new","role":"viewer"}"#, ApiRole::Admin),
     ("POST", "faults/panic", r#"{"member":"m","actor":"a","times":1}"#, ApiRole::Admin),
 ];
 
@@ -126,4 +127,28 @@ fn command_without_the_role_or_with_a_wrong_token_ends_with_4_and_says_what_is_n
     assert_eq!(ran.class, ExitClass::Refused);
     assert!(ran.stderr.contains("[unauthenticated]") && ran.stderr.contains("next: "), "{}", ran.stderr);
     assert!(fixture.fleet.calls().is_empty());
+}
+
+#[test]
+fn api_token_made_by_an_admin_works_with_its_role_and_its_name_is_taken_once() {
+    let fixture = Fixture::new();
+    let create = ["--context", "admin", "token", "create", "--api", "viewer", "--name", "grafana"];
+    let made = fixture.run(&create);
+    assert_eq!(made.class, ExitClass::Done, "{}", made.stderr);
+    assert!(made.stderr.contains("For grafana, as viewer"), "{}", made.stderr);
+    fixture.add_context("grafana", made.stdout.trim());
+    assert_eq!(fixture.run(&["get", "apps"]).class, ExitClass::Done);
+    let refused = fixture.run(&["delete", "app/web"]);
+    assert_eq!(refused.class, ExitClass::Refused);
+    assert!(refused.stderr.contains(r#"token "grafana" is of role viewer"#), "{}", refused.stderr);
+    let again = fixture.run(&create);
+    assert!(again.stderr.contains(r#"there is an API token "grafana" already"#), "{}", again.stderr);
+    for wrong in [
+        &["token", "create", "--api", "root", "--name", "a"][..],
+        &["token", "create", "--api", "viewer"],
+        &["token", "create", "--hub", "--name", "a"],
+        &["token", "create", "--api", "viewer", "--name", "a", "--hub"],
+    ] {
+        assert_eq!(fixture.run(wrong).class, ExitClass::Usage, "{wrong:?}");
+    }
 }

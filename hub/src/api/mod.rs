@@ -30,8 +30,8 @@ pub use limits::Limits;
 pub use refusals::{REFUSED_QUEUE_MAX, RefusalReason, Refusals, Refused};
 pub use reply::codes;
 pub use requests::{
-    FILE_NAME_HEADER, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest,
-    VersionView,
+    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
+    TTL_SECONDS_MIN, TailQuery, TokenRequest, VersionView,
 };
 pub use server::{ApiServer, tls_config};
 pub use tokens::{ApiTokens, ApiTokensError, Bearer, TOKENS_MAX};

@@ -90,6 +90,7 @@ pub struct Refusals {
 
 #[derive(Debug)]
 struct Reported {
+    first: Refused,
     at: Instant,
     since: u64,
 }
@@ -135,8 +136,20 @@ impl Refusals {
             }
         }
         let unreported = refused.unreported;
+        let first = Refused { unreported: 0, ..refused.clone() };
         let since = if self.queue.try_send(refused).is_ok() { 0 } else { unreported + 1 };
-        reported.insert(key, Reported { at: now, since });
+        reported.insert(key, Reported { first, at: now, since });
+    }
+
+    /// Refusals that were counted and not reported yet: each as it was first reported, and how often since. For an
+    /// event whose count grows while its text stays. They are taken: the next call tells of later ones.
+    #[must_use]
+    pub fn take_repeats(&self) -> Vec<Refused> {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let repeated = reported.values_mut().filter(|known| known.since > 0);
+        repeated
+            .map(|known| Refused { unreported: std::mem::take(&mut known.since), ..known.first.clone() })
+            .collect()
     }
 }
 
@@ -161,10 +174,13 @@ mod tests {
         }
         let seen: Vec<_> = std::iter::from_fn(|| reports.try_recv().ok()).collect();
         assert_eq!(seen.len(), 3, "{seen:?}");
+        let repeats: u64 = refusals.take_repeats().iter().map(|repeat| repeat.unreported).sum();
+        assert_eq!((repeats, refusals.take_repeats().len()), (150 - 3, 0));
+        refusals.note_at(refused(1, RefusalReason::NoToken), start + Duration::from_secs(59));
         refusals.note_at(refused(1, RefusalReason::NoToken), start + Duration::from_secs(61));
-        assert_eq!(reports.try_recv().unwrap().unreported, 49);
+        assert_eq!(reports.try_recv().unwrap().unreported, 1);
         let counts = refusals.counts();
-        assert!(counts.contains(&(RefusalReason::NoToken, 101)), "{counts:?}");
+        assert!(counts.contains(&(RefusalReason::NoToken, 102)), "{counts:?}");
         assert!(counts.contains(&(RefusalReason::BadToken, 50)), "{counts:?}");
     }
 

@@ -25,6 +25,8 @@ pub mod codes {
     pub const TOO_LARGE: &str = "too-large";
     /// The body did not arrive in time.
     pub const BODY_TIMEOUT: &str = "body-timeout";
+    /// The name of an API token is taken, or there are too many.
+    pub const TOKEN_NOT_MADE: &str = "token-not-made";
     /// The fleet did not answer in time.
     pub const TIMEOUT: &str = "timeout";
     /// A bug.

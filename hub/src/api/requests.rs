@@ -3,6 +3,8 @@
 use codeco_protocol::ids::Role;
 use serde::{Deserialize, Serialize};
 
+use super::guard::ApiRole;
+
 /// Header with the name of the applied file, for messages.
 pub const FILE_NAME_HEADER: &str = "x-codeco-file-name";
 /// Shortest life of a join token.
@@ -20,6 +22,28 @@ pub struct TokenRequest {
     pub scope: Role,
     /// How long it can be used.
     pub ttl_seconds: u64,
+}
+
+/// Asks for an API token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApiTokenRequest {
+    /// Whose it is to be; taken once.
+    pub name: String,
+    /// What it may do.
+    pub role: ApiRole,
+}
+
+/// A new API token. The hub keeps a hash only: this is the one time its text is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewApiToken {
+    /// Whose it is.
+    pub name: String,
+    /// What it may do.
+    pub role: ApiRole,
+    /// The bearer token.
+    pub token: String,
 }
 
 /// Asks an actor to panic.

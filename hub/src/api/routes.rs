@@ -17,10 +17,11 @@ use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
 use super::reply::codes;
 use super::requests::{
-    FILE_NAME_HEADER, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest,
-    VersionView,
+    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
+    TTL_SECONDS_MIN, TailQuery, TokenRequest, VersionView,
 };
 use super::server::Shared;
+use super::tokens::ApiTokensError;
 use crate::fleet::{ApiError, Applied, Filter, LogQuery, NewToken};
 
 /// Bytes of a log when nobody says how many.
@@ -60,6 +61,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/apps/{namespace}/{name}", delete(remove))
         .route("/api/v1/logs/{namespace}/{app}/{service}/{index}", get(logs))
         .route("/api/v1/tokens", post(token))
+        .route("/api/v1/api-tokens", post(api_token))
         .route("/api/v1/faults/panic", post(panic))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
@@ -132,6 +134,28 @@ async fn token(State(shared): State<Arc<Shared>>, request: Request) -> Reply<New
         return Err(ApiError::invalid(message));
     }
     Ok(Json(shared.fleet.create_token(wish.scope, wish.ttl_seconds).await?))
+}
+
+/// The tokens are the API's own: the fleet is not asked.
+async fn api_token(State(shared): State<Arc<Shared>>, request: Request) -> Reply<NewApiToken> {
+    let ApiTokenRequest { name, role } = read_json(&shared, request).await?;
+    let (tokens, wanted) = (shared.tokens.clone(), name.clone());
+    // It is written to disk before it is told.
+    let made = tokio::task::spawn_blocking(move || tokens.create(&wanted, role)).await;
+    let internal = |e: String| {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, codes::INTERNAL, e).next("no token was made")
+    };
+    let made = made.map_err(|e| internal(format!("the maker of tokens failed: {e}")))?;
+    let token = made.map_err(|error| match error {
+        ApiTokensError::Exists { .. } | ApiTokensError::TooMany => {
+            ApiError::new(StatusCode::CONFLICT, codes::TOKEN_NOT_MADE, error.to_string())
+                .next("no token was made")
+        }
+        ApiTokensError::BadName { .. } => ApiError::invalid(error.to_string()).next("no token was made"),
+        other => internal(other.to_string()),
+    })?;
+    tracing::info!(%name, %role, "API token made");
+    Ok(Json(NewApiToken { name, role, token }))
 }
 
 async fn panic(State(shared): State<Arc<Shared>>, request: Request) -> Reply<serde_json::Value> {

@@ -1,5 +1,6 @@
 //! The fleet as the API sees it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use codeco_protocol::api::{
     ReplicaView, ResolvedApp,
 };
 use codeco_protocol::identity::Registrar;
-use codeco_protocol::ids::{AppName, AppUid, MemberId, Namespace, ReplicaId, Role};
+use codeco_protocol::ids::{AppName, AppUid, Identity, MemberId, Namespace, ReplicaId, Role};
 use codeco_protocol::messages::AppContext;
 use codeco_protocol::transport::PeerConnection;
 use futures::future::join_all;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 
 use super::HomeRef;
 use super::intents::without_effect;
+use super::naming::Told;
 use super::views::{AppSnapshot, Copies, app_view, cluster_views, node_view, replica_views, snapshot};
 use crate::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 
@@ -70,18 +72,16 @@ impl HubFleet {
     }
 
     /// Asks every connected node that matches, all at once; those that do not answer are named.
-    async fn ask_nodes<T: DeserializeOwned>(
+    async fn ask_nodes<T: DeserializeOwned + Told>(
         &self,
         filter: &Filter,
         request: InspectRequest,
-    ) -> (Vec<(String, Vec<T>)>, Vec<String>) {
+    ) -> (Vec<T>, Vec<String>) {
         let mut warnings = Vec::new();
         let mut questions = Vec::new();
         for node in self.nodes_now(filter) {
             match self.member.commons.link(node.id) {
-                Some(link) => {
-                    questions.push(ask_one(link, format!("{}/{}", node.cluster, node.name), &request));
-                }
+                Some(link) => questions.push(ask_one(link, node, &request)),
                 None => warnings
                     .push(format!("node {}/{} is not connected: not included", node.cluster, node.name)),
             }
@@ -89,11 +89,27 @@ impl HubFleet {
         let mut items = Vec::new();
         for answer in join_all(questions).await {
             match answer {
-                Ok(answer) => items.push(answer),
+                Ok(list) => items.extend::<Vec<T>>(list),
                 Err(warning) => warnings.push(warning),
             }
         }
         (items, warnings)
+    }
+
+    /// How members are called by people, by the identity in their certificates: who has just joined is known to others
+    /// by that alone.
+    fn member_names(&self) -> BTreeMap<String, String> {
+        let identity = |identity: &Identity| identity.to_string().trim_start_matches('/').to_owned();
+        let own = [(identity(&self.member.commons.own), self.member.name.clone())];
+        let names = self.member.commons.with_views(|views| {
+            let named = views.iter().filter_map(|view| {
+                let name = &view.member()?.name;
+                let full = view.identity.cluster().map_or(name.clone(), |c| format!("{c}/{name}"));
+                Some((identity(&view.identity), full))
+            });
+            named.collect::<Vec<_>>()
+        });
+        own.into_iter().chain(names).collect()
     }
 
     fn find_node(&self, member: &str) -> Result<(MemberId, String), ApiError> {
@@ -187,33 +203,22 @@ impl HubFleet {
     }
 }
 
-async fn ask_one<T: DeserializeOwned>(
+async fn ask_one<T: DeserializeOwned + Told>(
     link: Arc<PeerConnection>,
-    name: String,
+    node: NodeView,
     request: &InspectRequest,
-) -> Result<(String, Vec<T>), String> {
+) -> Result<Vec<T>, String> {
+    let name = format!("{}/{}", node.cluster, node.name);
     let bytes = inspect(&link, request).await.map_err(|e| format!("node {name}: {e}: not included"))?;
-    match serde_json::from_slice(&bytes) {
-        Ok(items) => Ok((name, items)),
-        Err(e) => Err(format!("node {name}: its answer cannot be read ({e}): not included")),
-    }
-}
-
-/// All items in one list, each told by which member it is.
-fn told_by<T>(answers: Vec<(String, Vec<T>)>, tell: impl Fn(&mut T, &str)) -> Vec<T> {
-    let mut all = Vec::new();
-    for (member, items) in answers {
-        all.extend(items.into_iter().map(|mut item| {
-            tell(&mut item, &member);
-            item
-        }));
-    }
-    all
+    let mut items: Vec<T> = serde_json::from_slice(&bytes)
+        .map_err(|e| format!("node {name}: its answer cannot be read ({e}): not included"))?;
+    items.iter_mut().for_each(|item| item.told_by(&node.cluster, node.name.as_str()));
+    Ok(items)
 }
 
 /// The application as the home keeps it.
 fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
-    let pairs = |map: std::collections::BTreeMap<String, String>| map.into_iter().collect::<Vec<_>>();
+    let pairs = |map: BTreeMap<String, String>| map.into_iter().collect::<Vec<_>>();
     AppSpec {
         context: AppContext {
             uid: AppUid::random(),
@@ -340,8 +345,7 @@ impl Fleet for HubFleet {
     }
 
     async fn events(&self, filter: Filter) -> Result<List<EventView>, ApiError> {
-        let (answers, warnings) = self.ask_nodes::<EventView>(&filter, InspectRequest::Events).await;
-        let mut events = told_by(answers, |event, member| member.clone_into(&mut event.member));
+        let (mut events, warnings) = self.ask_nodes::<EventView>(&filter, InspectRequest::Events).await;
         if filter.cluster.is_none() && filter.node.is_none() {
             events.extend(self.member.events.list());
         }
@@ -350,6 +354,12 @@ impl Fleet for HubFleet {
             events.retain(|event| {
                 event.object.name == app.as_str() || event.object.name.starts_with(&of_replicas)
             });
+        }
+        let names = self.member_names();
+        for event in events.iter_mut().filter(|event| event.object.kind == "Member") {
+            if let Some(name) = names.get(event.object.name.as_str()) {
+                event.object.name.clone_from(name);
+            }
         }
         events.sort_by_key(|event| event.at);
         newest(&mut events, filter.limit, true);
@@ -366,8 +376,7 @@ impl Fleet for HubFleet {
             None => None,
         };
         let request = InspectRequest::Decisions(app.clone());
-        let (answers, warnings) = self.ask_nodes::<DecisionView>(&filter, request).await;
-        let mut decisions = told_by(answers, |_, _| {});
+        let (mut decisions, warnings) = self.ask_nodes::<DecisionView>(&filter, request).await;
         decisions.extend(self.member.decisions.list(app.as_ref()));
         decisions.sort_by_key(|decision| std::cmp::Reverse(decision.at));
         newest(&mut decisions, filter.limit, false);
@@ -375,8 +384,7 @@ impl Fleet for HubFleet {
     }
 
     async fn actors(&self, filter: Filter) -> Result<List<ActorView>, ApiError> {
-        let (answers, warnings) = self.ask_nodes::<ActorView>(&filter, InspectRequest::Actors).await;
-        let nodes = told_by(answers, |actor, member| member.clone_into(&mut actor.member));
+        let (nodes, warnings) = self.ask_nodes::<ActorView>(&filter, InspectRequest::Actors).await;
         let mut actors = Vec::new();
         if filter.cluster.is_none() && filter.node.is_none() {
             actors.extend(self.member.actor_views());

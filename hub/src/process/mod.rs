@@ -4,6 +4,7 @@ mod fleet;
 mod identity;
 mod inspector;
 mod intents;
+mod naming;
 mod options;
 mod views;
 mod watch;
@@ -124,7 +125,7 @@ pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -
         Arc::new(HubFleet { member: Arc::clone(&member), home: tree.home, registrar, faults: tree.faults });
     let (refusals, refused) = Refusals::new();
     let refusals = Arc::new(refusals);
-    tokio::spawn(note_api_refusals(refused, Arc::clone(&member)));
+    tokio::spawn(note_api_refusals(refused, Arc::clone(&refusals), Arc::clone(&member)));
     let tls = tls_config(slot).map_err(|e| HubError::Tls(e.to_string()))?;
     let server = ApiServer::new(tls, fleet, tokens, Arc::clone(&refusals), Limits::default());
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -329,16 +330,41 @@ impl HomeEffects {
     }
 }
 
-async fn note_api_refusals(mut refused: mpsc::Receiver<Refused>, member: Arc<Member>) {
-    while let Some(refusal) = refused.recv().await {
+/// Each refusal becomes an event when it is first seen; what repeats it within a minute only raises its count.
+async fn note_api_refusals(
+    mut refused: mpsc::Receiver<Refused>,
+    refusals: Arc<Refusals>,
+    member: Arc<Member>,
+) {
+    let tell = |refusal: Refused, times: u64| {
         let who = refusal.name.as_deref().map_or(String::new(), |name| format!(" as {name}"));
-        member.events.tell(Note {
+        let note = Note {
             kind: EventType::Warning,
             reason: "RequestRefused",
             object_kind: "Peer",
             object: refusal.peer.to_string(),
             message: format!("{}{who}: {}", refusal.reason.word(), refusal.route),
-        });
+        };
+        member.events.tell_times(note, times);
+    };
+    let mut look = tokio::time::interval(Duration::from_secs(1));
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            refusal = refused.recv() => match refusal {
+                Some(refusal) => {
+                    let times = refusal.unreported + 1;
+                    tell(refusal, times);
+                }
+                None => return,
+            },
+            _ = look.tick() => {
+                for repeat in refusals.take_repeats() {
+                    let times = repeat.unreported;
+                    tell(repeat, times);
+                }
+            }
+        }
     }
 }
 

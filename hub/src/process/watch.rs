@@ -33,7 +33,7 @@ impl Watcher for HubWatcher {
             (None, Some(name)) => name,
             (_, None) => member.to_string().trim_start_matches('/').to_owned(),
         };
-        let message = format!("is {liveness:?} as seen from hub {}", self.member.name).to_lowercase();
+        let message = format!("is {liveness:?} as seen from {}", self.member.name).to_lowercase();
         self.member.events.tell(Note {
             kind,
             reason: "MemberChanged",

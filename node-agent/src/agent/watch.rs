@@ -86,8 +86,12 @@ impl Watcher for AgentWatcher {
             kind,
             reason: "MemberChanged",
             object_kind: "Member",
-            object: name.unwrap_or_else(|| member.to_string().trim_start_matches('/').to_owned()),
-            message: format!("is {liveness:?} as seen from {}", self.name).to_lowercase(),
+            object: match (member.cluster(), name) {
+                (Some(cluster), Some(name)) => format!("{cluster}/{name}"),
+                (None, Some(name)) => name,
+                (_, None) => member.to_string().trim_start_matches('/').to_owned(),
+            },
+            message: format!("is {liveness:?} as seen from {}/{}", self.cluster, self.name).to_lowercase(),
         });
     }
 

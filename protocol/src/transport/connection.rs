@@ -282,16 +282,32 @@ impl PeerConnection {
                 Ok(Err(_)) => continue,
                 Err(_) => "a stream did not say its kind in time".to_owned(),
             };
-            self.refuse_stream(send, receive, &problem);
+            self.refuse_stream(send, receive, RefusalReason::UnknownStreamKind, &problem);
         }
     }
 
-    fn refuse_stream(&self, mut send: SendStream, mut receive: RecvStream, problem: &str) {
-        let reason = RefusalReason::UnknownStreamKind;
+    /// Ends a stream of the peer's that is not acceptable; counted and reported. The connection goes on.
+    pub fn refuse_stream(
+        &self,
+        mut send: SendStream,
+        mut receive: RecvStream,
+        reason: RefusalReason,
+        problem: &str,
+    ) {
         let code = CloseReason::Refused(reason).code();
         // Errors mean that the stream is over already.
         let _ = send.reset(code);
         let _ = receive.stop(code);
+        self.note_refusal(reason, problem);
+    }
+
+    /// Closes the connection because of what the peer sent; counted and reported.
+    pub fn refuse(&self, reason: RefusalReason, problem: &str) {
+        self.note_refusal(reason, problem);
+        self.inner.quic.close(CloseReason::Refused(reason).code(), problem.as_bytes());
+    }
+
+    fn note_refusal(&self, reason: RefusalReason, problem: &str) {
         self.inner.meter.refuse(self.remote_addr(), reason, format!("{}: {problem}", self.identity()));
     }
 

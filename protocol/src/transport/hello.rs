@@ -65,17 +65,10 @@ impl HelloError {
 
 /// What a message that could not be received says about its sender.
 pub(super) fn reason_of_wire(error: &WireError) -> RefusalReason {
-    match error {
-        WireError::TooLong { .. } => RefusalReason::Oversized,
+    RefusalReason::of_message(error).unwrap_or(match error {
         WireError::Deadline { .. } => RefusalReason::HandshakeTimeout,
-        WireError::Stream { .. } | WireError::Ended { .. } => RefusalReason::EndedByPeer,
-        WireError::Truncated { .. }
-        | WireError::Trailing { .. }
-        | WireError::WrongKind { .. }
-        | WireError::UnknownFlags { .. }
-        | WireError::Undecodable { .. }
-        | WireError::Unencodable { .. } => RefusalReason::Malformed,
-    }
+        _ => RefusalReason::EndedByPeer,
+    })
 }
 
 /// Says hello and waits for the answer, which proves that the peer accepted us.

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::close::CloseReason;
 use crate::identity::JoinRefusalCode;
+use crate::wire::WireError;
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
@@ -87,6 +88,21 @@ impl RefusalReason {
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
+    }
+
+    /// What a message that could not be received says about its sender; `None` if its stream just ended, or was silent.
+    #[must_use]
+    pub fn of_message(error: &WireError) -> Option<Self> {
+        match error {
+            WireError::TooLong { .. } => Some(Self::Oversized),
+            WireError::Deadline { .. } | WireError::Stream { .. } | WireError::Ended { .. } => None,
+            WireError::Truncated { .. }
+            | WireError::Trailing { .. }
+            | WireError::WrongKind { .. }
+            | WireError::UnknownFlags { .. }
+            | WireError::Undecodable { .. }
+            | WireError::Unencodable { .. } => Some(Self::Malformed),
+        }
     }
 
     /// What a failed handshake says about the peer, seen from our side.
@@ -223,8 +239,10 @@ impl Meter {
         let reason = RefusalReason::UnknownDatagram;
         let count = self.count(reason);
         if count.is_power_of_two() {
-            let detail = format!("{count} datagrams so far belong to no connection and cannot start one");
-            self.report(Refusal { peer, reason, detail });
+            // The same words each time, so that an event counts the reports instead of repeating them.
+            let detail = "datagrams that belong to no connection and cannot start one (told at every doubling; \
+                          the metrics count each)";
+            self.report(Refusal { peer, reason, detail: detail.to_owned() });
         }
     }
 
