@@ -8,14 +8,13 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
-use codeco_protocol::api::{List, load_manifests};
+use codeco_protocol::api::{List, codes, load_manifests};
 use codeco_protocol::ids::{AppName, Namespace, ServiceName};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
-use super::reply::codes;
 use super::requests::{
     FILE_NAME_HEADER, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest,
     VersionView,

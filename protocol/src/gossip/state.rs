@@ -1,5 +1,7 @@
 //! Single-writer maps: a member's facts about itself, and the views others have of them.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
