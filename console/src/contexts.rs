@@ -7,6 +7,7 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use codeco_protocol::api::codes;
 use codeco_protocol::identity::{FileError, read_private, write_private};
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +80,7 @@ impl Contexts {
         };
         serde_yaml_ng::from_slice(&content).map_err(|error| {
             let message = format!("{} is not a file of contexts: {error}", path.display());
-            Failure::new(ExitClass::Error, "contexts", message)
+            Failure::new(ExitClass::Error, codes::CONTEXTS, message)
                 .next("correct it, or move it away and start `codeco dev`, which writes a new one")
         })
     }
@@ -87,11 +88,11 @@ impl Contexts {
     /// Replaces the file.
     pub(crate) fn save(&self, path: &Path) -> Result<(), Failure> {
         let text = serde_yaml_ng::to_string(self)
-            .map_err(|error| Failure::new(ExitClass::Error, "contexts", error.to_string()))?;
+            .map_err(|error| Failure::new(ExitClass::Error, codes::CONTEXTS, error.to_string()))?;
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
                 let message = format!("cannot make the folder {}: {error}", folder.display());
-                Failure::new(ExitClass::Error, "contexts", message)
+                Failure::new(ExitClass::Error, codes::CONTEXTS, message)
             })?;
         }
         write_private(path, text.as_bytes()).map_err(|error| of_file(&error))
@@ -101,7 +102,7 @@ impl Contexts {
     pub(crate) fn pick(&self, name: Option<&str>, path: &Path) -> Result<&Context, Failure> {
         let wanted = name.or(self.current.as_deref()).ok_or_else(|| {
             let message = format!("no context is in use: {} names none", path.display());
-            Failure::new(ExitClass::Usage, "no-context", message)
+            Failure::new(ExitClass::Usage, codes::NO_CONTEXT, message)
                 .next("start a fleet with `codeco dev`, or pick a context with `codeco context use NAME`")
         })?;
         self.contexts.iter().find(|context| context.name == wanted).ok_or_else(|| {
@@ -114,7 +115,7 @@ impl Contexts {
 }
 
 fn of_file(error: &FileError) -> Failure {
-    Failure::new(ExitClass::Error, "contexts", error.to_string())
+    Failure::new(ExitClass::Error, codes::CONTEXTS, error.to_string())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use codeco_actors::process::{DaemonOptions, run_daemon};
 use codeco_hub::process::HubOptions;
 use codeco_node_agent::agent::{AgentOptions, Helpers};
 use codeco_node_agent::guard::{self, GuardOptions};
+use codeco_protocol::api::{ErrorCode, codes};
 
 use crate::failure::{ExitClass, Failure};
 use crate::session::Session;
@@ -30,46 +31,49 @@ pub(crate) struct AgentCommand {
     daemon: DaemonOptions,
 }
 
-fn failed(code: &'static str, message: String, next: &'static str) -> Failure {
+fn failed(code: ErrorCode, message: String, next: &'static str) -> Failure {
     Failure::new(ExitClass::Error, code, message).next(next)
 }
 
 impl HubCommand {
     pub(crate) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         let next = "correct the option named and start again; `codeco hub --help` lists them";
-        let layered = self.options.layered().map_err(|e| failed("invalid-config", e.to_string(), next))?;
-        let config = layered.resolve().map_err(|e| failed("invalid-config", e.to_string(), next))?;
+        let layered =
+            self.options.layered().map_err(|e| failed(codes::INVALID_CONFIG, e.to_string(), next))?;
+        let config = layered.resolve().map_err(|e| failed(codes::INVALID_CONFIG, e.to_string(), next))?;
         if self.options.print_config {
             return print_config(&layered, session);
         }
         run_daemon(&self.daemon, |stop| async move {
             codeco_hub::process::run(config, stop).await.map_err(|e| e.to_string())
         })
-        .map_err(|e| failed("hub-failed", e, "nothing runs; correct the cause and start the hub again"))
+        .map_err(|e| failed(codes::HUB_FAILED, e, "nothing runs; correct the cause and start the hub again"))
     }
 }
 
 impl AgentCommand {
     pub(crate) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         let next = "correct the option named and start again; `codeco agent --help` lists them";
-        let layered = self.options.layered().map_err(|e| failed("invalid-config", e.to_string(), next))?;
-        let config = layered.resolve().map_err(|e| failed("invalid-config", e.to_string(), next))?;
+        let layered =
+            self.options.layered().map_err(|e| failed(codes::INVALID_CONFIG, e.to_string(), next))?;
+        let config = layered.resolve().map_err(|e| failed(codes::INVALID_CONFIG, e.to_string(), next))?;
         if self.options.print_config {
             return print_config(&layered, session);
         }
-        let helpers = helpers().map_err(|e| failed("agent-failed", e, "start codeco by its full path"))?;
+        let helpers =
+            helpers().map_err(|e| failed(codes::AGENT_FAILED, e, "start codeco by its full path"))?;
         run_daemon(&self.daemon, |stop| async move {
             codeco_node_agent::agent::run(config, helpers, stop).await.map_err(|e| e.to_string())
         })
         .map_err(|e| {
-            failed("agent-failed", e, "nothing new runs; correct the cause and start the agent again")
+            failed(codes::AGENT_FAILED, e, "nothing new runs; correct the cause and start the agent again")
         })
     }
 }
 
 fn print_config<T: serde::Serialize>(options: &T, session: &mut Session<'_>) -> Result<(), Failure> {
     let text = toml::to_string_pretty(options)
-        .map_err(|e| failed("invalid-config", e.to_string(), "this is a bug; please report it"))?;
+        .map_err(|e| failed(codes::INVALID_CONFIG, e.to_string(), "this is a bug; please report it"))?;
     Ok(session.stdout.write_all(text.as_bytes())?)
 }
 

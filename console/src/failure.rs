@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 
-use codeco_protocol::api::{ErrorBody, ManifestError};
+use codeco_protocol::api::{ErrorBody, ErrorCode, ManifestError, codes};
 
 /// Exit codes. Stable: scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,22 +36,22 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(class: ExitClass, code: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(class: ExitClass, code: ErrorCode, message: impl Into<String>) -> Self {
         let (object, next, details) = (None, None, Vec::new());
         Self {
             class,
-            body: ErrorBody { code: code.to_owned(), message: message.into(), object, next, details },
+            body: ErrorBody { code: code.word().to_owned(), message: message.into(), object, next, details },
         }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new(ExitClass::Usage, "usage", message)
+        Self::new(ExitClass::Usage, codes::USAGE, message)
     }
 
     /// `object` such as `app/web` is not there.
     pub(crate) fn not_found(object: impl Into<String>) -> Self {
         let object = object.into();
-        let mut failure = Self::new(ExitClass::NotFound, "not-found", format!("{object} was not found"));
+        let mut failure = Self::new(ExitClass::NotFound, codes::NOT_FOUND, format!("{object} was not found"));
         failure.body.object = Some(object);
         failure
     }
@@ -60,7 +60,7 @@ impl Failure {
         let count = details.len();
         let plural = if count == 1 { "" } else { "s" };
         let message = format!("{count} error{plural}, nothing was applied");
-        let mut failure = Self::new(ExitClass::InvalidManifest, "invalid-manifest", message)
+        let mut failure = Self::new(ExitClass::InvalidManifest, codes::INVALID_MANIFEST, message)
             .next("correct the fields named and apply again");
         failure.body.details = details;
         failure
@@ -83,7 +83,7 @@ impl Failure {
             401 | 403 => ExitClass::Refused,
             404 => ExitClass::NotFound,
             408 | 504 => ExitClass::Timeout,
-            422 if body.code == "invalid-manifest" => ExitClass::InvalidManifest,
+            422 if body.code == codes::INVALID_MANIFEST.word() => ExitClass::InvalidManifest,
             503 => ExitClass::Unreachable,
             _ => ExitClass::Error,
         };
@@ -111,9 +111,9 @@ impl Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe {
-            Self::new(ExitClass::Done, "closed", "the output was closed")
+            Self::new(ExitClass::Done, codes::CLOSED, "the output was closed")
         } else {
-            Self::new(ExitClass::Error, "output", format!("cannot write the output: {error}"))
+            Self::new(ExitClass::Error, codes::OUTPUT, format!("cannot write the output: {error}"))
         }
     }
 }

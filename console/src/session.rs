@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use codeco_protocol::api::codes;
 use serde::Serialize;
 
 use crate::client::Client;
@@ -48,7 +49,7 @@ impl Session<'_> {
         } else {
             serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|e| e.to_string())
         };
-        let text = text.map_err(|e| Failure::new(ExitClass::Error, "output", e))?;
+        let text = text.map_err(|e| Failure::new(ExitClass::Error, codes::OUTPUT, e))?;
         Ok(self.stdout.write_all(text.as_bytes())?)
     }
 }

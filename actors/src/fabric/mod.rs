@@ -3,7 +3,7 @@
 //! [`Commons`] holds what many actors read: views of other members, who is alive, the connections themselves, and
 //! this member's own facts. The `links` actor keeps the connections: it dials whom it should, accepts whom it may,
 //! and has the membership core judge who is alive. Each connection has a handful of small tasks of its own
-//! ([`mod@link`]): gossip out, gossip in, probes, streams, its end.
+//! (`link.rs`): gossip out, gossip in, probes, streams, its end.
 
 mod commons;
 mod inspect;

@@ -8,6 +8,8 @@
 //! [`Strategy::OneForAll`] and [`Strategy::RestForOne`] the children that would have restarted with it are given
 //! up too, because they cannot run without it; all others stay up.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::VecDeque;
 
 use codeco_protocol::units::{BootTime, Micros};

@@ -3,6 +3,8 @@
 //! Before a Commit has left, an attempt can be abandoned: nobody can ever commit it but this lead. After, no other
 //! node may be asked until the node says `Closed` or its lease has been waited out: silence is not absence.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use codeco_protocol::ids::{Incarnation, NodeId};
 use codeco_protocol::token::Token;
 

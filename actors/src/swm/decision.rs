@@ -1,5 +1,7 @@
 //! Evidence: what was decided about a replica, among whom, and why. Data, so that it can be explained and replayed.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use codeco_protocol::ids::{AppName, Namespace, ReplicaId};
 use codeco_protocol::messages::Profile;
 use codeco_protocol::token::Token;

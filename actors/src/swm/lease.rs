@@ -4,6 +4,8 @@
 //! `L·(1+drift)+margin` from the last answer the lead gave it (Gray and Cheriton, «Leases», SOSP 1989, with the
 //! clock-rate bound made explicit).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::VecDeque;
 
 use codeco_protocol::units::{BootTime, Micros};

@@ -1,5 +1,7 @@
 //! The home's rule for one mandate: when the replica may be given to another cluster.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use codeco_protocol::token::Term;
 
 /// Where a home stands with one mandate. A mandate is exclusive from the first offer to its return.

@@ -51,8 +51,10 @@ pub struct PostCounters {
     pub refused: AtomicU64,
 }
 
-/// Tells of a refused message.
-struct Teller(Box<dyn Fn(&Identity, &str) + Send + Sync>);
+/// Told of each refused message: its sender, and why.
+type Tell = dyn Fn(&Identity, &str) + Send + Sync;
+
+struct Teller(Box<Tell>);
 
 impl std::fmt::Debug for Teller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -4,6 +4,8 @@
 //! 1 is «as the average candidate». Unknown inputs never count as zero; they take the worst value known among the
 //! candidates, and the part says so.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::BTreeMap;
 
 use codeco_protocol::ids::NodeId;

@@ -7,6 +7,8 @@
 //! *done*; `Closed` («I do not run it and never will», remembered); `Stale` («your term is old, step down»,
 //! which proves nothing about the replica).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use codeco_protocol::messages::HeldPhase;
 use codeco_protocol::token::{Term, Token};
 

@@ -1,5 +1,7 @@
 //! What a lead owes before it decides: every enrolled member has reported to its term, or has been waited out.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::BTreeSet;
 
 use codeco_protocol::ids::NodeId;

@@ -9,7 +9,7 @@ use codeco_hub::api::{
     ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TailQuery, TokenRequest, VersionView,
 };
 use codeco_hub::fleet::{Applied, Filter, LogQuery, NewToken};
-use codeco_protocol::api::{ErrorBody, List};
+use codeco_protocol::api::{ErrorBody, List, codes};
 use codeco_protocol::ids::{AppName, Namespace};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,7 +46,7 @@ impl Client {
 
     pub(crate) fn with_call_max(context: &Context, call_max: Duration) -> Result<Self, Failure> {
         let broken = |what: String| {
-            Failure::new(ExitClass::Error, "contexts", what)
+            Failure::new(ExitClass::Error, codes::CONTEXTS, what)
                 .about(format!("context/{}", context.name))
                 .next("write the context again: `codeco dev` does for its own")
         };
@@ -165,7 +165,7 @@ impl Client {
     fn strange(&self, what: &str) -> Failure {
         Failure::new(
             ExitClass::Error,
-            "strange-answer",
+            codes::STRANGE_ANSWER,
             format!("{} at {}: {what}", self.whose(), self.server),
         )
         .next("compare the versions of both sides: `codeco version`")
@@ -179,22 +179,22 @@ impl Client {
         let (whose, server) = (self.whose(), &self.server);
         if let Some(tls) = tls_error(error) {
             let message = format!("whoever answers at {server} is not {whose}: {tls}");
-            return Failure::new(ExitClass::Unreachable, "wrong-server", message).next(
+            return Failure::new(ExitClass::Unreachable, codes::WRONG_SERVER, message).next(
                 "nothing was sent. Is another fleet running there? `codeco context list` shows your contexts",
             );
         }
         let (class, code, message) = match error {
             ureq::Error::Timeout(_) => {
-                (ExitClass::Timeout, "timeout", format!("{whose} at {server} did not answer in time"))
+                (ExitClass::Timeout, codes::TIMEOUT, format!("{whose} at {server} did not answer in time"))
             }
             ureq::Error::BodyExceedsLimit(max) => (
                 ExitClass::Error,
-                "answer-too-large",
+                codes::ANSWER_TOO_LARGE,
                 format!("the answer of {server} is larger than {max} bytes"),
             ),
             other => {
                 let message = format!("cannot reach {whose} at {server}: {}", plain(other));
-                (ExitClass::Unreachable, "unreachable", message)
+                (ExitClass::Unreachable, codes::UNREACHABLE, message)
             }
         };
         Failure::new(class, code, message).next(

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use codeco_protocol::api::{CodecoApp, load_manifests};
+use codeco_protocol::api::{CodecoApp, codes, load_manifests};
 
 use crate::client::MANIFEST_BYTES_MAX;
 use crate::failure::{ExitClass, Failure};
@@ -93,7 +93,7 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     files.sort();
     if files.is_empty() {
         let message = format!("{name} holds no .yaml, .yml or .json file");
-        return Err(Failure::new(ExitClass::NotFound, "not-found", message).about(name));
+        return Err(Failure::new(ExitClass::NotFound, codes::NOT_FOUND, message).about(name));
     }
     Ok(files)
 }
@@ -101,8 +101,9 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, Failure> {
 fn read_text(name: &str, from: &mut (impl Read + ?Sized)) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     from.take(MANIFEST_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|e| unreadable(name, &e))?;
-    let invalid =
-        |message: String| Failure::new(ExitClass::InvalidManifest, "invalid-manifest", message).about(name);
+    let invalid = |message: String| {
+        Failure::new(ExitClass::InvalidManifest, codes::INVALID_MANIFEST, message).about(name)
+    };
     if bytes.len() > MANIFEST_BYTES_MAX {
         return Err(invalid(format!("{name} is larger than {MANIFEST_BYTES_MAX} bytes"))
             .next("put fewer applications into one file"));
@@ -116,5 +117,5 @@ fn unreadable(name: &str, error: &std::io::Error) -> Failure {
         std::io::ErrorKind::NotFound => ExitClass::NotFound,
         _ => ExitClass::Error,
     };
-    Failure::new(class, "unreadable-file", format!("cannot read {name}: {error}")).about(name)
+    Failure::new(class, codes::UNREADABLE_FILE, format!("cannot read {name}: {error}")).about(name)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use codeco_hub::process::AdminAccess;
+use codeco_protocol::api::codes;
 use serde::Serialize;
 
 use crate::client::Client;
@@ -95,7 +96,7 @@ impl ContextCommand {
                 let text = read(&file, session)?;
                 let access: AdminAccess = serde_json::from_str(&text).map_err(|e| {
                     let message = format!("{}: {e}", file.display());
-                    Failure::new(ExitClass::Error, "contexts", message).next(
+                    Failure::new(ExitClass::Error, codes::CONTEXTS, message).next(
                         "expected is a JSON object of server, ca and token, as the hub writes in admin.json",
                     )
                 })?;
@@ -138,9 +139,11 @@ fn read(file: &Path, session: &mut Session<'_>) -> Result<String, Failure> {
     };
     match read {
         Ok(_) => Ok(text),
-        Err(e) => {
-            Err(Failure::new(ExitClass::Error, "contexts", format!("cannot read {}: {e}", file.display())))
-        }
+        Err(e) => Err(Failure::new(
+            ExitClass::Error,
+            codes::CONTEXTS,
+            format!("cannot read {}: {e}", file.display()),
+        )),
     }
 }
 

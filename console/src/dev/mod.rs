@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use codeco_hub::fleet::Filter;
-use codeco_protocol::api::{AppView, NodeView, ReplicaView};
+use codeco_protocol::api::{AppView, NodeView, ReplicaView, codes};
 
 use crate::client::Client;
 use crate::contexts::{self, Context};
@@ -64,7 +64,7 @@ pub(crate) struct DevCommand {
 }
 
 fn failed(error: &LocalError) -> Failure {
-    Failure::new(ExitClass::Error, "dev-failed", error.to_string())
+    Failure::new(ExitClass::Error, codes::DEV_FAILED, error.to_string())
         .next("correct the cause and start again; what was started has been stopped")
 }
 
@@ -269,10 +269,12 @@ fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     match armed.recv() {
         Ok(None) => Ok(flag),
         Ok(Some(error)) => {
-            Err(Failure::new(ExitClass::Error, "signals", format!("cannot handle signals: {error}")))
+            Err(Failure::new(ExitClass::Error, codes::SIGNALS, format!("cannot handle signals: {error}")))
         }
-        Err(_) => {
-            Err(Failure::new(ExitClass::Error, "signals", "cannot handle signals: the thread for it ended"))
-        }
+        Err(_) => Err(Failure::new(
+            ExitClass::Error,
+            codes::SIGNALS,
+            "cannot handle signals: the thread for it ended",
+        )),
     }
 }

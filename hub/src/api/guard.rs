@@ -9,11 +9,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use codeco_protocol::api::codes;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::refusals::{RefusalReason, Refused};
-use super::reply::codes;
 use super::server::Shared;
 use super::tokens::Bearer;
 use crate::fleet::ApiError;

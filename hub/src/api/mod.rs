@@ -28,7 +28,6 @@ mod tokens;
 pub use guard::{ApiRole, needed_role};
 pub use limits::Limits;
 pub use refusals::{REFUSED_QUEUE_MAX, RefusalReason, Refusals, Refused};
-pub use reply::codes;
 pub use requests::{
     ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
     TTL_SECONDS_MIN, TailQuery, TokenRequest, VersionView,

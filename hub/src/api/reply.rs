@@ -3,42 +3,16 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use codeco_protocol::api::{ErrorBody, ManifestError};
+use codeco_protocol::api::{ErrorBody, ErrorCode, ManifestError, codes};
 
 use crate::fleet::ApiError;
-
-/// Codes the server itself answers with. They are stable; the fleet has more of its own.
-pub mod codes {
-    /// No token, or one that this hub does not know.
-    pub const UNAUTHENTICATED: &str = "unauthenticated";
-    /// The token's role may not do this.
-    pub const FORBIDDEN: &str = "forbidden";
-    /// No such path.
-    pub const NO_SUCH_ROUTE: &str = "no-such-route";
-    /// The path takes other methods.
-    pub const METHOD_NOT_ALLOWED: &str = "method-not-allowed";
-    /// A name in the path is none, or a query has an unknown or wrong field.
-    pub const INVALID_REQUEST: &str = "invalid-request";
-    /// The manifest is wrong; `details` says where.
-    pub const INVALID_MANIFEST: &str = "invalid-manifest";
-    /// The body is too large.
-    pub const TOO_LARGE: &str = "too-large";
-    /// The body did not arrive in time.
-    pub const BODY_TIMEOUT: &str = "body-timeout";
-    /// The name of an API token is taken, or there are too many.
-    pub const TOKEN_NOT_MADE: &str = "token-not-made";
-    /// The fleet did not answer in time.
-    pub const TIMEOUT: &str = "timeout";
-    /// A bug.
-    pub const INTERNAL: &str = "internal";
-}
 
 impl ApiError {
     /// An error of the API server itself.
     #[must_use]
-    pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, code: ErrorCode, message: impl Into<String>) -> Self {
         let body = ErrorBody {
-            code: code.to_owned(),
+            code: code.word().to_owned(),
             message: message.into(),
             object: None,
             next: None,

@@ -8,14 +8,13 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
-use codeco_protocol::api::{List, load_manifests};
+use codeco_protocol::api::{List, codes, load_manifests};
 use codeco_protocol::ids::{AppName, Namespace, ServiceName};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
-use super::reply::codes;
 use super::requests::{
     ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
     TTL_SECONDS_MIN, TailQuery, TokenRequest, VersionView,
@@ -148,7 +147,7 @@ async fn api_token(State(shared): State<Arc<Shared>>, request: Request) -> Reply
     let made = made.map_err(|e| internal(format!("the maker of tokens failed: {e}")))?;
     let token = made.map_err(|error| match error {
         ApiTokensError::Exists { .. } | ApiTokensError::TooMany => {
-            ApiError::new(StatusCode::CONFLICT, codes::TOKEN_NOT_MADE, error.to_string())
+            ApiError::new(StatusCode::CONFLICT, codes::API_TOKEN_NOT_MADE, error.to_string())
                 .next("no token was made")
         }
         ApiTokensError::BadName { .. } => ApiError::invalid(error.to_string()).next("no token was made"),

@@ -12,8 +12,8 @@ use codeco_actors::process::{Faults, Member};
 use codeco_actors::swm::actor::ask;
 use codeco_actors::swm::home::{AppSpec, ApplyError, ServiceSpec};
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, EventView, List, NodeView,
-    ReplicaView, ResolvedApp,
+    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode, EventView, List,
+    NodeView, ReplicaView, ResolvedApp, codes,
 };
 use codeco_protocol::identity::Registrar;
 use codeco_protocol::ids::{AppName, AppUid, Identity, MemberId, Namespace, ReplicaId, Role};
@@ -40,8 +40,9 @@ pub(super) struct HubFleet {
     pub(super) faults: Faults,
 }
 
-fn error(status: u16, code: &str, object: Option<String>, message: String, next: &str) -> ApiError {
-    let body = ErrorBody { code: code.into(), message, object, next: Some(next.into()), details: Vec::new() };
+fn error(status: u16, code: ErrorCode, object: Option<String>, message: String, next: &str) -> ApiError {
+    let body =
+        ErrorBody { code: code.word().into(), message, object, next: Some(next.into()), details: Vec::new() };
     ApiError { status, body }
 }
 
@@ -51,7 +52,7 @@ impl HubFleet {
             let next = "wait a moment; `codeco get events` says why the hub's home does not answer";
             error(
                 503,
-                "home-unavailable",
+                codes::HOME_UNAVAILABLE,
                 None,
                 format!("the hub cannot read its applications now: {e}"),
                 next,
@@ -124,14 +125,14 @@ impl HubFleet {
             [node] => Ok((node.id, format!("{}/{}", node.cluster, node.name))),
             [] => Err(error(
                 404,
-                "member-not-found",
+                codes::MEMBER_NOT_FOUND,
                 Some(member.into()),
                 format!("member {member} is not known here"),
                 "`codeco get nodes` lists the members; write a node as CLUSTER/NAME",
             )),
             _ => Err(error(
                 422,
-                "member-ambiguous",
+                codes::MEMBER_AMBIGUOUS,
                 Some(member.into()),
                 format!("{} clusters have a node called {member}", found.len()),
                 "write it as CLUSTER/NAME",
@@ -144,7 +145,7 @@ impl HubFleet {
             let message = details.first().map_or_else(String::new, ToString::to_string);
             let object = Some(format!("app/{}", app.metadata.name));
             let next = Some("correct the fields named and apply again; nothing was changed".into());
-            let code = "invalid-manifest".into();
+            let code = codes::INVALID_MANIFEST.word().into();
             ApiError { status: 422, body: ErrorBody { code, message, object, next, details } }
         })?;
         let (namespace, name) = (resolved.namespace.clone(), resolved.name.clone());
@@ -157,7 +158,7 @@ impl HubFleet {
                 let object = Some(format!("app/{name}"));
                 error(
                     503,
-                    "home-unavailable",
+                    codes::HOME_UNAVAILABLE,
                     object,
                     format!("it is not known whether {name} was taken: {e}"),
                     next,
@@ -165,8 +166,8 @@ impl HubFleet {
             })?;
         let applied = applied.map_err(|e| {
             let code = match e {
-                ApplyError::Deleting { .. } => "app-deleting",
-                ApplyError::Full => "hub-full",
+                ApplyError::Deleting { .. } => codes::APP_DELETING,
+                ApplyError::Full => codes::HUB_FULL,
             };
             error(409, code, Some(format!("app/{name}")), e.to_string(), "nothing was changed")
         })?;
@@ -289,7 +290,7 @@ impl Fleet for HubFleet {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(e)) => Err(error(
                 404,
-                "app-not-found",
+                codes::APP_NOT_FOUND,
                 Some(object),
                 e.to_string(),
                 "`codeco get apps -A` lists what is known",
@@ -298,7 +299,7 @@ impl Fleet for HubFleet {
                 let message = format!("it is not known whether the deletion of {object} was taken: {e}");
                 Err(error(
                     503,
-                    "home-unavailable",
+                    codes::HOME_UNAVAILABLE,
                     Some(object),
                     message,
                     "delete again: doing so twice changes nothing",
@@ -370,7 +371,7 @@ impl Fleet for HubFleet {
         let app = match &filter.app {
             Some(name) => {
                 let default = Namespace::new("default")
-                    .map_err(|e| error(500, "bug", None, e.to_string(), "report this"))?;
+                    .map_err(|e| error(500, codes::INTERNAL, None, e.to_string(), "report this"))?;
                 Some((filter.namespace.clone().unwrap_or(default), name.clone()))
             }
             None => None,
@@ -400,7 +401,7 @@ impl Fleet for HubFleet {
         let not_found = |what: String| {
             error(
                 404,
-                "replica-not-found",
+                codes::REPLICA_NOT_FOUND,
                 Some(object.clone()),
                 what,
                 "`codeco get replicas` lists what runs where",
@@ -415,7 +416,7 @@ impl Fleet for HubFleet {
         let (id, name) = self.find_node(&format!("{cluster}/{node}"))?;
         let unreachable = |why: String| {
             let next = "the log is on that node; ask again when `codeco get nodes` shows it Ready";
-            error(503, "node-unreachable", Some(object.clone()), format!("node {name}: {why}"), next)
+            error(503, codes::NODE_UNREACHABLE, Some(object.clone()), format!("node {name}: {why}"), next)
         };
         let link = self.member.commons.link(id).ok_or_else(|| unreachable("is not connected".into()))?;
         let request =
@@ -430,13 +431,19 @@ impl Fleet for HubFleet {
     async fn create_token(&self, scope: Role, ttl_seconds: u64) -> Result<NewToken, ApiError> {
         if ttl_seconds == 0 || ttl_seconds > TOKEN_LIFE_MAX {
             let message = format!("ttlSeconds: found {ttl_seconds}, expected 1 to {TOKEN_LIFE_MAX}");
-            return Err(error(422, "invalid-ttl", None, message, "choose a shorter life; no token was made"));
+            return Err(error(
+                422,
+                codes::INVALID_TTL,
+                None,
+                message,
+                "choose a shorter life; no token was made",
+            ));
         }
         let registrar = self.registrar.clone();
         let made = tokio::task::spawn_blocking(move || {
             registrar.create_token(scope, Duration::from_secs(ttl_seconds))
         });
-        let failed = |e: String| error(503, "token-not-made", None, e, "no token was made; try again");
+        let failed = |e: String| error(503, codes::TOKEN_NOT_MADE, None, e, "no token was made; try again");
         let token = made.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
         let hubs = self.member.commons.address().map(|address| address.to_string()).into_iter().collect();
         Ok(NewToken { token: token.to_text(), expires_at: token.expires.0, hubs })
@@ -444,7 +451,7 @@ impl Fleet for HubFleet {
 
     async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError> {
         let refused = |why: String| {
-            error(409, "fault-refused", Some(format!("actor/{actor}")), why, "nothing was done")
+            error(409, codes::FAULT_REFUSED, Some(format!("actor/{actor}")), why, "nothing was done")
         };
         if member == self.member.name {
             return self.faults.panic(&actor, times).map_err(refused);

@@ -4,6 +4,7 @@
 //! A manifest goes text → [`load_manifests`] → [`CodecoApp`] → [`CodecoApp::resolve`] → [`ResolvedApp`].
 
 mod classes;
+pub mod codes;
 mod error;
 mod load;
 mod locate;
@@ -22,6 +23,7 @@ pub use classes::{
     Choice, ComplianceClass, FailureTolerance, OnReconnect, Partition, Profile, QosClass, Restart,
     SecurityClass, ServiceClass,
 };
+pub use codes::ErrorCode;
 pub use error::ManifestError;
 pub use load::{FILE_BYTES_MAX, FILE_DOCUMENTS_MAX, FILE_ERRORS_MAX, load_manifests};
 pub use manifest::{

@@ -3,6 +3,8 @@
 //! A member silent for the window is suspect, and dead after a further grace. A member that hears nobody at all blames
 //! itself: it says «I am cut off» and holds its verdicts back.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::BTreeMap;
 
 use super::{Liveness, Membership, MembershipInput, MembershipOutput, Probe};

@@ -1,5 +1,7 @@
 //! Single-writer maps: a member's facts about itself, and the views others have of them.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::collections::BTreeMap;
 
 use bincode::{Decode, Encode};
@@ -49,7 +51,7 @@ impl OwnState {
         Self { incarnation, version: 0, facts: BTreeMap::new(), removals: BTreeMap::new(), forgotten: 0 }
     }
 
-    /// Sets a fact. Returns whether it is news. Past [`FACTS_MAX`] new keys are refused.
+    /// Sets a fact. Returns whether it is news. Past 8,192 keys, new ones are refused.
     pub fn set(&mut self, key: &str, fact: Fact) -> bool {
         let known = self.facts.get(key);
         if known.is_some_and(|(_, old)| *old == fact)

@@ -2,6 +2,8 @@
 //!
 //! Contract for the shell: as with the ledger and the lead (journal before anything that follows).
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod apply;
 mod bidding;
 mod mandates;

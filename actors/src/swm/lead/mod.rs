@@ -4,6 +4,8 @@
 //! have every [`LeadOutput::Journal`] on disk before any later output leaves. Recover with [`Lead::recover`], then
 //! [`LeadInput::TakeOffice`]: a lead that restarts is a new lead, with a new term.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod members;
 mod offers;
 mod placing;

@@ -5,6 +5,8 @@
 //! After a restart, [`Ledger::recover`] from the records, then feed [`LedgerInput::Listed`] with what the runtime
 //! still runs before anything else.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod orders;
 mod record;
 mod recover;
