@@ -40,12 +40,12 @@ pub struct LedgerBook {
     pub held: BTreeMap<String, (Token, HeldPhase)>,
 }
 
-/// The home's journal: replicas of applications that are not being deleted.
+/// The home's journal: the replicas that are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct HomeBook {
     /// Replica, the home's epoch, and its mandate with the cluster that has it.
     pub replicas: BTreeMap<String, (Epoch, Option<(MandateId, String)>)>,
-    /// Mandates of applications that are being deleted.
+    /// Mandates that are wanted back.
     pub leaving: usize,
 }
 
@@ -168,8 +168,9 @@ fn home(records: &[HomeRecord]) -> HomeBook {
         for ((service, index), entry) in &app.replicas {
             let replica = ReplicaId { app: uid, service: service.clone(), index: *index };
             let mandate = entry.mandate.as_ref();
-            if app.deleting || mandate.is_some_and(|mandate| mandate.recalling) {
-                book.leaving += 1;
+            if !app.wants(service, *index) || mandate.is_some_and(|mandate| mandate.recalling) {
+                // The number of its last mandate stays behind, so that it is never given again.
+                book.leaving += usize::from(mandate.is_some());
                 continue;
             }
             let mandate = mandate.map(|mandate| (mandate.id, mandate.cluster.to_string()));

@@ -119,7 +119,7 @@ impl Fleet {
     /// [`Trouble::Command`].
     pub fn begin(&self, arguments: &[&str]) -> Result<Child, Trouble> {
         let mut command = self.command(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn().map_err(|e| Trouble::Command { command: arguments.join(" "), said: e.to_string() })
     }
 
