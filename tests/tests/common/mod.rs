@@ -185,7 +185,11 @@ impl Stage {
 
     /// Where each replica runs under which token, by name.
     pub(crate) fn tokens(&self) -> BTreeMap<String, String> {
-        let replicas = self.list(&["get", "replicas", "-A"]);
+        let mut replicas = self.list(&["get", "replicas", "-A"]);
+        // Copies that have been replaced elsewhere are listed for as long as their node still speaks of them.
+        let further =
+            |r: &Value| r["message"].as_str().is_some_and(|message| message.contains("a further copy"));
+        replicas.retain(|replica| !further(replica));
         let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
         let named = replicas.iter().map(|r| {
             let name = format!("{}/{}-{}", word(&r["app"]), word(&r["service"]), r["index"]);
