@@ -66,7 +66,7 @@ fn fleet_under_attack_refuses_each_attacker_with_the_reason_once_and_nothing_els
     siege.oversized_messages_are_not_read();
     siege.garbage_is_dropped();
     siege.api_serves_nobody_without_the_role();
-    siege.join_tokens_work_once_and_in_time(expiring);
+    siege.join_tokens_work_once_and_in_time(&expiring);
     drop(impostors);
 }
 
@@ -284,7 +284,7 @@ impl Siege {
         self.join_token("edge-1", "10s")
     }
 
-    fn join_tokens_work_once_and_in_time(&self, expiring: JoinToken) {
+    fn join_tokens_work_once_and_in_time(&self, expiring: &JoinToken) {
         let wish = format!("spiffe://{}/cluster/edge-1/node/{}", self.ca.trust_domain(), MemberId::random());
         let to = self.stage.udp("hub");
         let join = |token: &JoinToken| self.runtime.block_on(attacker::join(&self.ca, to, token, &wish));
