@@ -6,6 +6,7 @@
 
 mod actor_call;
 mod bars;
+mod failover;
 mod machine;
 mod report;
 
@@ -42,9 +43,17 @@ enum Bench {
     /// One process of `actor-call`; started by it.
     #[command(hide = true)]
     ActorCallProcess(actor_call::ProcessOptions),
+    /// A node is killed with SIGKILL: how long until its lead knows, and until its work runs elsewhere.
+    Failover(failover::Options),
 }
 
+/// The word after which this program is the command `codeco`: the fleets it measures are made of itself.
+const CODECO: &str = "codeco";
+
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == CODECO) {
+        return codeco_console::main_after(&[CODECO]);
+    }
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(Some(report)) => match report.print(arguments.output) {
@@ -76,5 +85,6 @@ fn run(arguments: &Arguments) -> Result<Option<Report>, Box<dyn std::error::Erro
             actor_call::run_process(options)?;
             Ok(None)
         }
+        Bench::Failover(options) => Ok(Some(failover::run(options, arguments.seed, bars)?)),
     }
 }

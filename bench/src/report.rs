@@ -123,6 +123,20 @@ impl Report {
         self.rows.push(row);
     }
 
+    /// Adds a figure of ours compared with one that is not measured: published, or set by the configuration.
+    pub(crate) fn against(&mut self, ours: &Samples, name: &str, value: f64) {
+        let mut row = self.row(ours);
+        let ratio = row.median / value;
+        if let Some(bar) = self.bars.find(self.bench, ours.case, ours.metric, name) {
+            row.bar = Some(bar.ratio_max);
+            row.stretch = bar.stretch;
+            row.pass = Some(ratio <= bar.ratio_max);
+        }
+        row.reference = Some(Reference { name: name.to_owned(), value, same_run: false });
+        row.ratio = Some(ratio);
+        self.rows.push(row);
+    }
+
     /// Whether every bar holds and none was left out.
     #[must_use]
     pub(crate) fn passes(&self) -> bool {
@@ -256,6 +270,17 @@ mod tests {
         report.compare(&samples("ours", &[11.0]), &samples("theirs", &[10.0]));
         assert!(!report.passes());
         assert!(report.print(Output::Table).unwrap().contains("FAIL"));
+    }
+
+    #[test]
+    fn figure_against_a_published_one_says_so_and_is_held_to_its_bar() {
+        let mut report = report(1.0);
+        report.against(&samples("ours", &[1.0, 5.0, 2.0]), "theirs", 4.0);
+        let row = &report.rows[0];
+        assert_eq!((row.ratio, row.pass), (Some(0.5), Some(true)));
+        assert!(row.reference.as_ref().is_some_and(|reference| !reference.same_run));
+        report.against(&samples("ours", &[5.0]), "theirs", 4.0);
+        assert!(!report.passes());
     }
 
     #[test]

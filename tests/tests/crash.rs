@@ -189,6 +189,22 @@ fn agent_killed_for_good_has_its_work_run_again_elsewhere() {
     assert_eq!(fleet.stop().unwrap(), Vec::<String>::new());
 }
 
+#[test]
+fn fleet_stopped_while_an_agent_is_dead_leaves_nothing_behind() {
+    let mut fleet = Fleet::start(CODECO, Shape { clusters: 1, nodes: 2, lease_ms: 2_000 }).unwrap();
+    let file = fleet.write_manifest("alpha", &app("alpha", 2, 6)).unwrap();
+    fleet.codeco(&["apply", "-f", &file]).unwrap();
+    let books = fleet.settle(&[("alpha".to_owned(), 8)]).unwrap();
+    let victim = fleet.local.agents().iter().position(|agent| {
+        let name = format!("{}-{}", agent.cluster, agent.name);
+        books.ledgers.get(&name).is_some_and(|book| book.held.keys().any(|replica| !replica.contains(FENCED)))
+    });
+    fleet.local.kill(victim);
+    let guards = fleet.guards();
+    assert_eq!(guards.len(), 2, "the guard outlives its agent, with what may run without one");
+    assert_eq!(fleet.stop().unwrap(), Vec::<String>::new());
+}
+
 /// The checks above are worth something only if they see what is wrong.
 #[test]
 fn accounts_with_a_stray_process_or_a_forged_journal_do_not_balance() {

@@ -20,6 +20,7 @@ use codeco_hub::api::TokenRequest;
 use codeco_hub::process::ADMIN_FILE;
 pub use codeco_hub::process::AdminAccess;
 pub use codeco_node_agent::agent::RuntimeKind;
+use codeco_node_agent::runtime::process::end_guard;
 
 use crate::client::Client;
 use crate::contexts::Context;
@@ -426,7 +427,30 @@ impl LocalFleet {
         died
     }
 
-    /// Stops agents, then the hub, each in order; what does not end in time is killed. Returns the names of those.
+    /// Ends the guards whose agents were not there to do it: one that has died leaves its guard, which keeps what may
+    /// run without an agent.
+    fn end_guards(&self, killed: &mut Vec<String>) {
+        if self.options.runtime != RuntimeKind::Process {
+            return;
+        }
+        // A thread of its own, because the caller may be inside an asynchronous runtime, where none can be entered.
+        let left = std::thread::scope(|scope| {
+            let ending = scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+                let folders = self.agents.iter().map(|agent| (agent, agent.state.join("guard")));
+                let left = folders.filter(|(_, folder)| {
+                    let ended = end_guard(folder, STOP_DEADLINE);
+                    runtime.block_on(ended).is_err()
+                });
+                Some(left.map(|(agent, _)| format!("guard of {}", agent.full_name())).collect::<Vec<_>>())
+            });
+            ending.join().ok().flatten()
+        });
+        killed.extend(left.unwrap_or_else(|| vec!["guards".into()]));
+    }
+
+    /// Stops agents, then the hub, each in order; what does not end in time is killed. Returns the names of
+    /// those, and of guards that are still stopping their replicas.
     pub fn stop(&mut self) -> Vec<String> {
         let mut killed = Vec::new();
         let mut agents: Vec<(String, Process)> = self
@@ -435,6 +459,7 @@ impl LocalFleet {
             .filter_map(|agent| Some((agent.full_name(), agent.process.take()?)))
             .collect();
         end(&mut agents, &mut killed);
+        self.end_guards(&mut killed);
         let mut hub: Vec<(String, Process)> =
             self.hub.take().into_iter().map(|hub| ("hub".to_owned(), hub)).collect();
         end(&mut hub, &mut killed);

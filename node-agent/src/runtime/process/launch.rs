@@ -113,22 +113,35 @@ impl Guard {
 pub(super) async fn connect(options: &ProcessOptions) -> Result<Guard, ConnectError> {
     let begun = Instant::now();
     loop {
-        let reason = match try_connect(&options.state_folder).await {
+        if let Some(guard) = find(&options.state_folder).await? {
+            return Ok(guard);
+        }
+        start(options).await?;
+        if begun.elapsed() > CONNECT_TIME_MAX {
+            let reason = "it was started and is gone again".into();
+            return Err(ConnectError::Timeout { folder: options.state_folder.clone(), reason });
+        }
+        sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Connects to the guard of the folder; `None` if there is none.
+pub(super) async fn find(folder: &Path) -> Result<Option<Guard>, ConnectError> {
+    let begun = Instant::now();
+    loop {
+        let reason = match try_connect(folder).await {
             Ok(stream) => match timeout(HELLO_TIME_MAX, say_hello(stream)).await {
-                Ok(Ok(guard)) => return Ok(guard),
+                Ok(Ok(guard)) => return Ok(Some(guard)),
                 Ok(Err(HelloError::Wrong(found))) => return Err(ConnectError::Hello { found }),
                 // It ended in this moment, or a newer agent took its place in the queue.
                 Ok(Err(HelloError::Closed(error))) => format!("it closed the connection: {error}"),
                 Err(_) => "it does not say welcome; is its process stopped?".into(),
             },
-            Err(error) if is_absent(&error) => {
-                start(options).await?;
-                "it was started and is gone again".into()
-            }
+            Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => format!("its socket cannot be connected to: {error}"),
         };
         if begun.elapsed() > CONNECT_TIME_MAX {
-            return Err(ConnectError::Timeout { folder: options.state_folder.clone(), reason });
+            return Err(ConnectError::Timeout { folder: folder.to_owned(), reason });
         }
         sleep(RETRY_PAUSE).await;
     }

@@ -1,5 +1,6 @@
 //! The process runtime: runs containers' commands as plain processes, by way of the [`guard`](crate::guard).
 
+mod farewell;
 mod launch;
 mod link;
 mod reconcile;
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::guard::logs;
 use crate::guard::messages::{Answer, RequestBody};
+pub use farewell::end_guard;
 pub use launch::ConnectError;
 use link::{Command, Link, Response};
 
