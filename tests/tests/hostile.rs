@@ -305,6 +305,6 @@ impl Siege {
             let left = Duration::from_millis(expiring.expires.0).saturating_sub(now);
             if left.is_zero() { Ok(()) } else { Err(format!("{left:?} left")) }
         });
-        refused(&expiring, "token_expired");
+        refused(expiring, "token_expired");
     }
 }
