@@ -76,10 +76,19 @@ fn actor_that_panics_for_ever_is_given_up_on_and_its_process_says_that_it_is_not
     assert_eq!(actor(&stage, "edge-1/node-2", "ledger")["state"], "Running");
 
     // One without which a node can promise nothing: its work moves.
+    let on_node = |place: &String| place.starts_with("edge-2/node-2 ");
+    assert!(before.values().any(on_node), "something runs there: {before:#?}");
     given_up(&stage, "edge-2/node-2", "ledger");
+    until("what the node said last to be shown as the past", || {
+        let rows = stage.list(&["get", "replicas"]);
+        let there = |row: &&Value| row["cluster"] == "edge-2" && row["node"] == "node-2";
+        let present: Vec<&Value> =
+            rows.iter().filter(there).filter(|row| row["ready"] == true || row["stale"] != true).collect();
+        if present.is_empty() { Ok(()) } else { Err(format!("{present:#?}")) }
+    });
     until("replicas to leave edge-2/node-2", || {
         let tokens = stage.replicas_ready();
-        let stayed = tokens.values().filter(|place| place.starts_with("edge-2/node-2 ")).count();
+        let stayed = tokens.values().filter(|place| on_node(place)).count();
         if stayed == 0 && tokens.len() == before.len() { Ok(()) } else { Err(format!("{tokens:#?}")) }
     });
 

@@ -38,6 +38,8 @@ struct Copy {
     cluster: ClusterName,
     node: Option<NodeName>,
     liveness: Liveness,
+    /// Why the node, though it is heard, cannot know how its replicas are.
+    blind: Option<String>,
     age_ms: u64,
 }
 
@@ -51,12 +53,14 @@ impl Copies {
             for view in views.iter() {
                 let Some(cluster) = view.identity.cluster() else { continue };
                 let liveness = commons.liveness(view.identity.id).unwrap_or(Liveness::Dead);
+                let blind = view.member().and_then(|member| blind(member.not_ready.as_deref()?));
                 for fact in view.replicas() {
                     copies.entry(fact.replica.clone()).or_default().push(Copy {
                         fact: fact.clone(),
                         cluster: cluster.clone(),
                         node: view.member().and_then(|member| NodeName::new(member.name.clone()).ok()),
                         liveness,
+                        blind: blind.clone(),
                         age_ms: view.age(now).0 / 1_000,
                     });
                 }
@@ -100,6 +104,14 @@ pub(super) fn replica_views(snapshot: &AppSnapshot, copies: &Copies) -> Vec<Repl
         }
     }
     rows
+}
+
+/// Whether a node that is not ready for these reasons has lost what keeps account of its replicas: what it last said of
+/// them is then the past, however fresh its heartbeat.
+fn blind(not_ready: &str) -> Option<String> {
+    let lost = ["/ledger is given up on", "/workloads is given up on"];
+    let of_account = |reason: &&str| lost.iter().any(|end| reason.ends_with(end));
+    not_ready.split("; ").find(of_account).map(ToOwned::to_owned)
 }
 
 fn join(first: &str, second: &str) -> String {
@@ -174,14 +186,15 @@ fn copy_row(snapshot: &AppSnapshot, service: &ServiceName, index: u32, copy: &Co
     row.restarts = state.restarts;
     row.pid = state.pid;
     row.age_ms = copy.age_ms;
-    row.stale = copy.age_ms > STALE_MS;
+    row.stale = copy.age_ms > STALE_MS || copy.blind.is_some();
     if copy.fact.since != WallTime(0) {
         row.since = copy.fact.since;
     }
     row.message = state.message.clone().unwrap_or_default();
-    let silent = matches!(copy.liveness, Liveness::Dead | Liveness::Left) || row.stale;
+    let silent = matches!(copy.liveness, Liveness::Dead | Liveness::Left) || copy.age_ms > STALE_MS;
     row.phase = match (state.held, state.run) {
         _ if silent => ReplicaPhase::Lost,
+        _ if copy.blind.is_some() => ReplicaPhase::Unknown,
         (HeldPhase::Stopping, _) => ReplicaPhase::Stopping,
         (HeldPhase::Reserved, _) => ReplicaPhase::Reserving,
         (HeldPhase::Committed, RunPhase::Waiting | RunPhase::Starting) => ReplicaPhase::Starting,
@@ -190,6 +203,9 @@ fn copy_row(snapshot: &AppSnapshot, service: &ServiceName, index: u32, copy: &Co
         (HeldPhase::Committed, RunPhase::Failed) => ReplicaPhase::Failed,
     };
     row.ready = row.phase == ReplicaPhase::Running;
+    if let (false, Some(why)) = (silent, &copy.blind) {
+        row.message = join(&format!("its node cannot tell how it is: {why}"), &row.message);
+    }
     if silent {
         let node = copy.node.as_ref().map_or_else(|| "its node".to_owned(), |node| format!("node {node}"));
         row.message = join(&format!("{node} has not been heard for {} s", copy.age_ms / 1_000), &row.message);
