@@ -9,6 +9,8 @@
 //!   exactly one [`Supervisor::handle_gone`]. The shell MUST kill what the main process leaves behind.
 //! - An [`Action::Signal`] MUST reach everything the container has started.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod replica;
 #[cfg(test)]
 mod tests;
