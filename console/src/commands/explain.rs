@@ -1,7 +1,7 @@
 //! `codeco explain`.
 
 use clap::Args;
-use codeco_protocol::api::{ClusterView, DecisionLevel, DecisionView, List, NodeView};
+use codeco_protocol::api::{DecisionLevel, DecisionView, List, NodeView};
 
 use super::{NamespaceArg, now, one_called};
 use crate::client::Client;
@@ -89,10 +89,8 @@ fn explain_why_not(
             let node: NodeView = one_called(client, kind, &name)?;
             (DecisionLevel::Node, format!("{}/{}", node.cluster, node.name), Some(node.cluster.to_string()))
         }
-        _ => {
-            let cluster: ClusterView = one_called(client, kind, &name)?;
-            (DecisionLevel::Cluster, cluster.name.to_string(), None)
-        }
+        // Decisions may tell of clusters that are not there any more.
+        _ => (DecisionLevel::Cluster, name, None),
     };
     for decision in list.items.iter().filter(|d| d.level == level) {
         let of_cluster = list.items.iter().find(|d| {

@@ -66,7 +66,7 @@ fn replica_of(words: &[String]) -> Result<(String, String), Failure> {
                 Err(Failure::usage(format!("logs of which service of {word}?"))
                     .next(format!("codeco logs {word} SERVICE")))
             }
-            [app, copy] => Ok(((*app).into(), (*copy).into())),
+            [app, copy] if Kind::parse(app).is_err() => Ok(((*app).into(), (*copy).into())),
             _ => Err(Failure::usage(format!("{word:?} is no replica"))
                 .next("write APP/SERVICE-INDEX, as `codeco get replicas` shows it")),
         };

@@ -45,6 +45,10 @@ pub(crate) struct CreateArgs {
 impl TokenCommand {
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         let Self::Create(args) = self;
+        if args.name.is_some() && args.api.is_none() {
+            return Err(Failure::usage("--name names an API token, and none is asked for")
+                .next("with --cluster or --hub leave it out; for the API add --api ROLE"));
+        }
         if let (Some(role), Some(name)) = (args.api, args.name) {
             let made = session.client()?.create_api_token(&ApiTokenRequest { name, role })?;
             if let Some(yaml) = args.output.yaml() {

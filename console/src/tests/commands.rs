@@ -124,7 +124,10 @@ fn explain_shows_the_newest_decisions_cluster_first_and_all_when_asked() {
 fn explain_why_not_names_the_filter_or_the_parts_that_lost() {
     let fixture = Fixture::new();
     let node = ok(&fixture, &["explain", "--why-not", "node/edge-1-a", "app/media"]).stdout;
-    assert!(node.contains("edge-1-a lost to edge-1-b") && node.contains("- load: 0.5 share"), "{node}");
+    assert!(
+        node.contains("edge-1/edge-1-a lost to edge-1/edge-1-b") && node.contains("- load: 0.5 share"),
+        "{node}"
+    );
     let cluster = ok(&fixture, &["explain", "app/media", "--why-not", "cluster/edge-2"]).stdout;
     assert!(cluster.contains("its bid was silent"), "{cluster}");
     let chosen = ok(&fixture, &["explain", "app/media", "--why-not", "node/edge-1-b"]).stdout;

@@ -5,8 +5,8 @@ use std::sync::{Mutex, mpsc};
 use async_trait::async_trait;
 use codeco_hub::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use codeco_protocol::api::{
-    ActorView, AppView, Bid, BidAnswer, Candidate, ClusterView, CodecoApp, DecisionView, ErrorBody,
-    EventView, FilterCount, InputAge, List, NodeView, ReplicaView, ScorePart,
+    ActorView, AppView, Bid, BidAnswer, Candidate, ClusterView, CodecoApp, DecisionLevel, DecisionView,
+    ErrorBody, EventView, FilterCount, InputAge, List, NodeView, ReplicaView, ScorePart,
 };
 use codeco_protocol::ids::{AppName, Namespace, Role};
 use codeco_protocol::units::WallTime;
@@ -228,6 +228,13 @@ impl Fleet for FakeFleet {
         let mut old = node_decision();
         (old.at, old.reason) = (WallTime(ago(500)), "an older one".to_owned());
         let mut list = List::new("Decision", vec![node_decision(), cluster_decision(), old]);
+        // As a hub answers: nodes by cluster and name.
+        for decision in list.items.iter_mut().filter(|d| d.level == DecisionLevel::Node) {
+            let candidates = decision.candidates.iter_mut().map(|candidate| &mut candidate.name);
+            for name in candidates.chain(&mut decision.chosen).chain(&mut decision.runner_up) {
+                *name = format!("edge-1/{name}");
+            }
+        }
         list.items.retain(|decision| filter.app.as_ref().is_none_or(|app| *app == decision.app));
         Ok(list)
     }
