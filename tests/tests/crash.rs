@@ -171,7 +171,8 @@ fn agent_killed_for_good_has_its_work_run_again_elsewhere() {
     let again = again.unwrap();
     let lost = fleet.until("the node is declared lost", |fleet| {
         let events: Vec<EventView> = fleet.get("events").map_err(|e| e.to_string())?;
-        let lost = events.iter().find(|event| event.reason == "NodeLost" && event.object.name == name);
+        let lost =
+            events.iter().find(|event| event.reason == "NodeLost" && event.object.name.ends_with(&name));
         lost.map(|event| Duration::from_millis(event.at.0)).ok_or(format!("{events:#?}"))
     });
     println!(
