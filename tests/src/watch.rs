@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,24 +31,35 @@ pub struct Watched {
 #[derive(Debug)]
 pub struct Watch {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Watched>>,
+    watched: Arc<Mutex<Watched>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Watch {
     /// Watches the fleet in `state`.
     #[must_use]
     pub fn start(state: &Path) -> Self {
-        let (stop, state) = (Arc::new(AtomicBool::new(false)), state.to_owned());
-        let told = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || watch(&state, &told));
-        Self { stop, thread: Some(thread) }
+        let (stop, watched) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::default()));
+        let (told, seen, state) = (Arc::clone(&stop), Arc::clone(&watched), state.to_owned());
+        let thread = std::thread::spawn(move || watch(&state, &told, &seen));
+        Self { stop, watched, thread: Some(thread) }
+    }
+
+    /// What was seen up to now.
+    #[must_use]
+    pub fn so_far(&self) -> Watched {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the watch.
     #[must_use]
     pub fn end(mut self) -> Watched {
         self.stop.store(true, Ordering::Release);
-        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or_default()
+        if let Some(thread) = self.thread.take() {
+            // What it saw before it failed is still told.
+            let _ = thread.join();
+        }
+        self.so_far()
     }
 }
 
@@ -58,25 +69,31 @@ impl Drop for Watch {
     }
 }
 
-fn watch(state: &Path, stop: &AtomicBool) -> Watched {
-    let mut watched = Watched::default();
+fn watch(state: &Path, stop: &AtomicBool, watched: &Mutex<Watched>) {
     let mut marks = BTreeSet::new();
+    let mut look: u64 = 0;
     while !stop.load(Ordering::Acquire) {
-        if watched.looks.is_multiple_of(LOOKS_PER_LISTING) {
+        if look.is_multiple_of(LOOKS_PER_LISTING) {
             marks = guard_marks(state);
         }
-        watched.looks += 1;
+        look += 1;
         let mut by_replica: BTreeMap<String, Vec<WorkloadProcess>> = BTreeMap::new();
+        let mut seen = 0;
         for process in workloads(|mark| marks.contains(mark)) {
             if is_fenced(&process.replica) {
-                watched.seen += 1;
+                seen += 1;
                 by_replica.entry(process.replica.clone()).or_default().push(process);
             }
         }
-        watched.doubles.extend(by_replica.values().filter_map(|processes| double(processes)));
+        let doubles: Vec<String> = by_replica.values().filter_map(|processes| double(processes)).collect();
+        {
+            let mut watched = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            watched.looks = look;
+            watched.seen += seen;
+            watched.doubles.extend(doubles);
+        }
         std::thread::sleep(PAUSE);
     }
-    watched
 }
 
 /// Two processes under different tokens or guards that are both still there after both have been found: then there

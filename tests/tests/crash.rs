@@ -23,6 +23,7 @@ fn seed() -> u64 {
 /// A fleet that is being treated badly.
 struct Rough {
     fleet: Fleet,
+    watch: Watch,
     random: fastrand::Rng,
     /// Applications that must be there at the end, with the numbers of their replicas.
     wanted: BTreeMap<&'static str, (u32, u32)>,
@@ -56,6 +57,7 @@ impl Rough {
         if let Some((size, order)) = order {
             self.note(name, size, &order.wait_with_output().unwrap());
         }
+        assert_eq!(self.watch.so_far().doubles, BTreeSet::new());
         let (books, found) = audit(self.fleet.state())?;
         Trouble::unless_empty(found)?;
         if let Some(earlier) = &self.books {
@@ -116,7 +118,8 @@ fn agents_killed_fifty_times_while_placing_lose_and_double_no_promise() {
     let fleet = Fleet::start(CODECO, Shape { clusters: 2, nodes: 3, lease_ms: 2_000 }).unwrap();
     let watch = Watch::start(fleet.state());
     let random = fastrand::Rng::with_seed(seed);
-    let mut rough = Rough { fleet, random, wanted: BTreeMap::new(), down: BTreeMap::new(), books: None };
+    let mut rough =
+        Rough { fleet, watch, random, wanted: BTreeMap::new(), down: BTreeMap::new(), books: None };
     let began = Instant::now();
     for kill in 1..=KILLS {
         rough.kill_while_placing().unwrap();
@@ -132,7 +135,7 @@ fn agents_killed_fifty_times_while_placing_lose_and_double_no_promise() {
             );
         }
     }
-    let watched = watch.end();
+    let watched = rough.watch.so_far();
     println!("{} looks at the process table saw {} fenced processes", watched.looks, watched.seen);
     assert!(watched.seen > 0, "a watch that sees nothing proves nothing");
     assert_eq!(watched.doubles, BTreeSet::new());
