@@ -1,5 +1,6 @@
 //! The event log: a digest of all of it, and its last lines.
 
+use std::io::Write as _;
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
 
@@ -29,7 +30,8 @@ impl EventLog {
         let _ = write!(line, "{:>4}.{:06} {text}", now / 1_000_000, now % 1_000_000);
         self.digest = fold(self.digest, line.as_bytes());
         if self.trace {
-            println!("{line}");
+            // A reader that has seen enough closes the pipe; the run goes on for its result.
+            let _ = writeln!(std::io::stdout(), "{line}");
         }
         self.tail.push_back(line);
         self.lines += 1;
