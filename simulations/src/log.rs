@@ -1,8 +1,8 @@
 //! The event log: a digest of all of it, and its last lines.
 
-use std::io::Write as _;
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
+use std::io::Write as _;
 
 use codeco_protocol::messages::ControlMessage;
 
