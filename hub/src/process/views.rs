@@ -99,6 +99,11 @@ pub(super) fn replica_views(snapshot: &AppSnapshot, copies: &Copies) -> Vec<Repl
         rows.push(main_row(snapshot, service, *index, replica, main));
         for copy in list.iter().filter(|copy| main.is_none_or(|main| main.fact.token != copy.fact.token)) {
             let mut row = copy_row(snapshot, service, *index, copy);
+            if copy.liveness != Liveness::Alive && row.ready {
+                // It ran when its node was last heard; another one runs now, and this one must not pass for a second.
+                row.ready = false;
+                row.phase = ReplicaPhase::Unknown;
+            }
             row.message = join("a further copy of this replica", &row.message);
             rows.push(row);
         }
