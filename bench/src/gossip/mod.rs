@@ -136,7 +136,7 @@ fn measure(
     progress(side, nodes, &format!("{} kills noticed", options.kills));
     if stressed {
         figures.under_loss = {
-            let _loss = Broken::by(&["numgen random mod 10 == 0 drop".to_owned()])?;
+            let _loss = Broken::by(&["numgen random mod 10 == 0".to_owned()])?;
             quiet(side, options.stress_seconds)?
         };
         std::thread::sleep(SETTLE);

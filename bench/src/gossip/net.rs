@@ -54,15 +54,21 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), Error> {
     Err(format!("{program} {}: {}", arguments.join(" "), said.trim()).into())
 }
 
-/// Drops packets until this is dropped.
+/// Mark of a packet that is to be lost.
+const LOST: u32 = 7;
+
+/// Loses packets until this is dropped.
 pub(super) struct Broken;
 
 impl Broken {
-    /// `rules` see every packet as it leaves a process.
+    /// `rules` match packets as they leave a process. Each is then lost on its way: a sender whose packet is dropped at
+    /// once gets an error, which is no loss as a network has it.
     pub(super) fn by(rules: &[String]) -> Result<Self, Error> {
+        let marks: Vec<String> = rules.iter().map(|rule| format!("{rule} meta mark set {LOST}")).collect();
         let table = format!(
-            "table inet bench {{\n chain out {{\n  type filter hook output priority 0;\n  {}\n }}\n}}\n",
-            rules.join("\n  ")
+            "table inet bench {{\n chain out {{\n  type filter hook output priority 0;\n  {}\n }}\n chain in \
+             {{\n  type filter hook input priority 0;\n  meta mark {LOST} drop\n }}\n}}\n",
+            marks.join("\n  ")
         );
         let mut nft =
             Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

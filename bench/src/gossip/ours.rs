@@ -27,6 +27,9 @@ impl Ours {
     pub(super) fn new(nodes: usize, profile: &str) -> Result<Self, Error> {
         let folder = tempfile::TempDir::with_prefix("codeco-bench-")?;
         let state = folder.path().join("state");
+        // The default needs no flag.
+        let agent_args =
+            if profile == "lan" { Vec::new() } else { ["--profile", profile].map(OsString::from).into() };
         let options = LocalOptions {
             program: vec![std::env::current_exe()?.into(), CODECO.into()],
             state: state.clone(),
@@ -34,7 +37,7 @@ impl Ours {
             nodes: u32::try_from(nodes)?,
             runtime: RuntimeKind::Simulated,
             faults: false,
-            agent_args: ["--profile", profile].map(OsString::from).into(),
+            agent_args,
             hub_args: Vec::new(),
         };
         let mut fleet = LocalFleet::prepare(options)?;
@@ -135,8 +138,8 @@ impl Side for Ours {
         first.push(self.fleet.hub_udp().port().to_string());
         let (first, second) = (first.join(", "), ports(&agents[agents.len() / 2..]).join(", "));
         vec![
-            format!("udp sport {{ {first} }} udp dport {{ {second} }} drop"),
-            format!("udp sport {{ {second} }} udp dport {{ {first} }} drop"),
+            format!("udp sport {{ {first} }} udp dport {{ {second} }}"),
+            format!("udp sport {{ {second} }} udp dport {{ {first} }}"),
         ]
     }
 }

@@ -1,12 +1,13 @@
 //! Agents of Debian's `serf`, as its package configures them.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use super::{Error, Event, Side, What};
+use super::{DEADLINE, Error, Event, PAUSE, Side, What};
 
 /// Agents of the second half of a partition run as this user, by which the firewall tells them apart.
 const OTHER_USER: u32 = 65_534;
@@ -31,6 +32,18 @@ impl Serf {
 /// Two ports for each agent, below those of outgoing connections.
 fn gossip_port(at: usize) -> usize {
     FIRST_PORT + 2 * at
+}
+
+/// The others give up when there is nobody to join.
+fn await_listening(port: usize) -> Result<(), Error> {
+    let deadline = Instant::now() + DEADLINE;
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, u16::try_from(port)?)).is_err() {
+        if Instant::now() > deadline {
+            return Err("serf does not listen".into());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// `EventMemberFailed: m7 127.0.0.1`, and the member.
@@ -82,6 +95,9 @@ impl Side for Serf {
             }
         });
         self.agents[at] = Some(child);
+        if at == 0 {
+            await_listening(gossip_port(0))?;
+        }
         Ok(())
     }
 
@@ -110,8 +126,8 @@ impl Side for Serf {
             .into_iter()
             .flat_map(|kind| {
                 [
-                    format!("meta skuid {OTHER_USER} {kind} dport {{ {first} }} drop"),
-                    format!("meta skuid != {OTHER_USER} {kind} dport {{ {second} }} drop"),
+                    format!("meta skuid {OTHER_USER} {kind} dport {{ {first} }}"),
+                    format!("meta skuid != {OTHER_USER} {kind} dport {{ {second} }}"),
                 ]
             })
             .collect()
