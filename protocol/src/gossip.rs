@@ -1,21 +1,19 @@
 //! Membership and state exchange.
 //!
-//! Two pure cores behind two small interfaces. [`Membership`] says who is alive; [`FullMesh`] is the one for small
-//! clusters, where every pair keeps a connection. [`OwnState`] and [`Views`] spread facts: every member is the single
+//! Two pure cores. [`Ring`] says who is alive, and whom to be connected to. [`OwnState`] and [`Views`] spread facts: every member is the single
 //! writer of its own map, all others hold views of it that may be stale and say how stale.
 
 mod facts;
-mod full_mesh;
 mod message;
+mod ring;
 mod state;
 
 pub use facts::{ClusterFact, Fact, MemberFact, ReplicaFact, ReplicaState};
-pub use full_mesh::{FullMesh, FullMeshConfig};
-pub use message::{GossipMessage, Hint, Probe};
-pub use state::{Delta, OwnState, StateError, View, Views};
+pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};
+pub use ring::{MEMBERS_MAX, Ring, RingConfig};
+pub use state::{Delta, Mark, OwnState, StateError, View, Views};
 
 use crate::ids::{Identity, MemberId};
-use crate::units::BootTime;
 
 /// What is believed of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,18 +28,33 @@ pub enum Liveness {
     Left,
 }
 
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Parting {
+    /// It broke.
+    Lost,
+    /// One of both ends has no use for it any more.
+    Unneeded,
+    /// The member said good-bye.
+    Left,
+}
+
 /// What a membership is told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MembershipInput {
+    /// Somebody has told of a member.
+    Known(Identity),
     /// A connection to a member is up.
     Connected(Identity),
-    /// It is gone; `orderly` if the member said good-bye.
+    /// It is gone.
     Disconnected {
         /// The member.
         member: MemberId,
-        /// Whether it said good-bye.
-        orderly: bool,
+        /// How it ended.
+        parting: Parting,
     },
+    /// A member that was to be dialled could not be reached.
+    DialFailed(MemberId),
     /// A probe arrived over the member's connection.
     Probe {
         /// The member.
@@ -49,6 +62,15 @@ pub enum MembershipInput {
         /// The probe.
         probe: Probe,
     },
+    /// A rumor arrived over the member's connection.
+    Rumor {
+        /// The member.
+        from: MemberId,
+        /// The rumor.
+        rumor: Rumor,
+    },
+    /// A member is to be forgotten.
+    Forget(MemberId),
     /// Time has passed.
     Tick,
 }
@@ -56,13 +78,24 @@ pub enum MembershipInput {
 /// What a membership wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MembershipOutput {
-    /// Send a probe over the member's connection.
+    /// Send a probe over the member's connection, as a datagram.
     Send {
         /// The member.
         to: MemberId,
         /// The probe.
         probe: Probe,
     },
+    /// Tell a member something, reliably and in order.
+    Tell {
+        /// The member.
+        to: MemberId,
+        /// What.
+        rumor: Rumor,
+    },
+    /// Connect to a member, and say how it ended.
+    Dial(Identity),
+    /// The connection to a member is not needed any more.
+    Drop(MemberId),
     /// A member is believed to be otherwise than before.
     Changed {
         /// The member.
@@ -72,19 +105,4 @@ pub enum MembershipOutput {
     },
     /// This member hears nobody (`true`), or somebody again.
     CutOff(bool),
-}
-
-/// Who is alive, as far as can be told from here.
-pub trait Membership {
-    /// Feeds one input; outputs are appended to `out`.
-    fn handle(&mut self, now: BootTime, input: MembershipInput, out: &mut Vec<MembershipOutput>);
-
-    /// What is believed of every member known.
-    fn members(&self) -> Vec<(Identity, Liveness)>;
-
-    /// Whether this member hears nobody although it should.
-    fn is_cut_off(&self) -> bool;
-
-    /// When [`MembershipInput::Tick`] is due next.
-    fn next_tick(&self, now: BootTime) -> BootTime;
 }

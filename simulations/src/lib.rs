@@ -16,6 +16,7 @@ mod hosts;
 mod invariant;
 mod liveness;
 mod log;
+pub mod membership;
 mod network;
 mod oracle;
 mod queue;

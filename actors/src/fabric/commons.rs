@@ -4,21 +4,36 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use codeco_protocol::gossip::{Delta, Fact, Hint, Liveness, OwnState, StateError, View, Views};
+use codeco_protocol::gossip::{
+    Delta, Fact, Hint, LIST_MAX, Liveness, Mark, OwnState, Rumor, StateError, View, Views,
+};
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::transport::{PeerConnection, Transport};
 use codeco_protocol::units::BootTime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::inspect::Inspector;
 use crate::session::Sessions;
 use crate::swm::post::Post;
+
+/// Something to be told over a gossip stream.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    /// Who lives and who does not.
+    Rumor(Rumor),
+    /// How far the other end knows maps: from there it is told what it lacks.
+    PeerHas(Vec<(MemberId, Mark)>),
+    /// How far we know a map: the other end is to go on from there.
+    Ask(MemberId, Mark),
+}
 
 /// A connection to a member.
 #[derive(Debug, Clone)]
 pub struct Linked {
     /// The connection.
     pub connection: Arc<PeerConnection>,
+    /// What is to be told over its gossip stream.
+    pub(super) outbox: mpsc::Sender<Outgoing>,
     /// Its tasks, ended when this is dropped by everybody.
     pub tasks: Arc<tokio_util::task::AbortOnDropHandle<()>>,
 }
@@ -38,6 +53,8 @@ pub struct Commons {
     state: Mutex<OwnState>,
     version: watch::Sender<u64>,
     views: RwLock<Views>,
+    /// Grows with every change of a view of our own cluster.
+    relayed: watch::Sender<u64>,
     roster: watch::Sender<u64>,
     liveness: RwLock<BTreeMap<MemberId, (Identity, Liveness)>>,
     links: RwLock<BTreeMap<MemberId, Linked>>,
@@ -62,10 +79,16 @@ impl Commons {
             state: Mutex::new(OwnState::new(incarnation)),
             version: watch::Sender::new(0),
             views: RwLock::new(Views::default()),
+            relayed: watch::Sender::new(0),
             roster: watch::Sender::new(0),
             liveness: RwLock::new(BTreeMap::new()),
             links: RwLock::new(BTreeMap::new()),
         })
+    }
+
+    /// Life of this member's own map.
+    pub(super) fn incarnation(&self) -> u64 {
+        self.state().mark().incarnation
     }
 
     fn state(&self) -> MutexGuard<'_, OwnState> {
@@ -94,7 +117,7 @@ impl Commons {
         self.state().delta(from)
     }
 
-    /// Takes what `owner` says of itself.
+    /// Takes what is said of `owner`, by itself or by another member of its cluster.
     ///
     /// # Errors
     /// [`StateError`]; nothing has changed then.
@@ -102,11 +125,65 @@ impl Commons {
         let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
         let address = |views: &Views| views.get(owner.id).and_then(|view| view.member()?.address);
         let before = address(&views);
+        let mark = |views: &Views| views.get(owner.id).map(View::mark);
+        let known = mark(&views);
         views.apply(now, owner, delta)?;
+        if mark(&views) != known && owner.cluster().is_some() && owner.cluster() == self.own.cluster() {
+            self.relayed.send_modify(|version| *version += 1);
+        }
         if before != address(&views) {
             self.roster.send_modify(|version| *version += 1);
         }
         Ok(())
+    }
+
+    /// Members known to live: what is known of them is fresh.
+    pub(super) fn refresh(&self, now: BootTime, members: impl Iterator<Item = MemberId>) {
+        let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
+        for member in members {
+            views.refresh(now, member);
+        }
+    }
+
+    /// Forgets a member: its view, and what was believed of it.
+    pub(super) fn forget(&self, member: MemberId) {
+        self.views.write().unwrap_or_else(PoisonError::into_inner).forget(member);
+        self.liveness.write().unwrap_or_else(PoisonError::into_inner).remove(&member);
+    }
+
+    /// Follows changes of the views of our own cluster.
+    #[must_use]
+    pub(super) fn follow_relayed(&self) -> watch::Receiver<u64> {
+        self.relayed.subscribe()
+    }
+
+    /// How far the maps of our cluster are known here, our own included.
+    #[must_use]
+    pub(super) fn marks(&self) -> Vec<(MemberId, Mark)> {
+        let own = (self.own.id, self.state().mark());
+        let ours = |view: &&View| view.identity.cluster() == self.own.cluster();
+        self.with_views(|views| {
+            let others = views.iter().filter(ours).map(|view| (view.identity.id, view.mark()));
+            std::iter::once(own).chain(others).take(LIST_MAX).collect()
+        })
+    }
+
+    /// What a peer that knows maps as far as `known` lacks of those passed on to it, one piece of each.
+    #[must_use]
+    pub(super) fn lacking(&self, peer: MemberId, known: &BTreeMap<MemberId, Mark>) -> Vec<(Identity, Delta)> {
+        self.with_views(|views| {
+            let ours = views.iter().filter(|view| view.identity.cluster() == self.own.cluster());
+            ours.filter(|view| view.identity.id != peer)
+                .filter_map(|view| {
+                    let (have, known) =
+                        (view.mark(), known.get(&view.identity.id).copied().unwrap_or_default());
+                    let from = if known.incarnation == have.incarnation { known.version } else { 0 };
+                    let lacks = known.incarnation < have.incarnation
+                        || (known.incarnation == have.incarnation && known.version < have.version);
+                    lacks.then(|| (view.identity.clone(), view.delta(from)))
+                })
+                .collect()
+        })
     }
 
     /// Follows changes of where members can be dialled.

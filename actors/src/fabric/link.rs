@@ -1,30 +1,39 @@
 //! The tasks of one connection.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codeco_protocol::gossip::{GossipMessage, Probe};
+use codeco_protocol::gossip::{Delta, GossipMessage, Mark, Probe, Rumor, StateError};
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::transport::{
     ConnectionEnd, PeerConnection, RecvStream, RefusalReason, SendStream, StreamKind,
 };
 use codeco_protocol::wire;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::commons::Commons;
+use super::commons::{Commons, Outgoing};
 use super::inspect::{InspectReply, InspectRequest};
 use super::links::LinksMessage;
 use crate::clock::boot_now;
 use crate::session::Binding;
 use crate::supervision::ChildRef;
 
-/// Time between heartbeats on a gossip stream that has nothing else to say.
-const HEARTBEAT: Duration = Duration::from_millis(1_000);
+/// Time between signs of life on a gossip stream that has nothing else to say. Whether its member lives is told by
+/// probes; this only tells a stream that hangs from one that is quiet.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+/// A stream that is silent for this long hangs.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Messages waiting for a gossip stream at most. More are dropped: views that differ are exchanged.
+pub(super) const OUTBOX_MAX: usize = 16_384;
+/// Rumors in one message.
+const RUMORS_PER_FRAME: usize = 256;
 /// Pause between two deltas, so that many small changes travel as one.
 const COALESCE: Duration = Duration::from_millis(20);
 /// Heartbeats between two lists of address hints.
-const HINTS_EVERY: u32 = 15;
-/// How long a gossip frame may take, and how long a silent stream is believed in.
+const HINTS_EVERY: u32 = 3;
+/// How long a gossip frame may take.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 /// Streams of one peer served at a time.
 const STREAMS_MAX: usize = 64;
@@ -44,11 +53,13 @@ pub(super) async fn run(
     connection: Arc<PeerConnection>,
     role: SessionRole,
     links: ChildRef<LinksMessage>,
+    outbox: mpsc::Sender<Outgoing>,
+    waiting: mpsc::Receiver<Outgoing>,
 ) {
     let mut tasks = JoinSet::new();
-    tasks.spawn(spread(Arc::clone(&commons), Arc::clone(&connection)));
+    tasks.spawn(spread(Arc::clone(&commons), Arc::clone(&connection), waiting));
     tasks.spawn(probes(Arc::clone(&connection), links.clone()));
-    tasks.spawn(streams(Arc::clone(&commons), Arc::clone(&connection), links.clone()));
+    tasks.spawn(streams(Arc::clone(&commons), Arc::clone(&connection), links.clone(), outbox));
     if role == SessionRole::Open {
         tasks.spawn(open_session(Arc::clone(&commons), Arc::clone(&connection)));
     }
@@ -66,21 +77,34 @@ async fn tell(links: &ChildRef<LinksMessage>, message: LinksMessage) {
     }
 }
 
-/// Spreads our own facts to this peer: all of them first, then what changes.
-async fn spread(commons: Arc<Commons>, connection: Arc<PeerConnection>) {
+/// Tells this peer our own facts, and, if it is of our cluster, those of the others that it lacks: all of them first,
+/// then what changes.
+async fn spread(
+    commons: Arc<Commons>,
+    connection: Arc<PeerConnection>,
+    mut waiting: mpsc::Receiver<Outgoing>,
+) {
     let peer = connection.identity().clone();
+    let relays = peer.cluster().is_some() && peer.cluster() == commons.own.cluster();
     let mut version = commons.follow();
+    let mut relayed = commons.follow_relayed();
     let mut roster = commons.follow_roster();
     let mut hinted = Vec::new();
     let Ok((mut send, _recv)) = connection.open_bi(StreamKind::Gossip).await else { return };
     let mut sent = 0;
+    // Until the peer has said how far it knows the others, nothing is passed on.
+    let mut known: Option<BTreeMap<MemberId, Mark>> = None;
+    if relays && write(&mut send, &GossipMessage::Have(commons.marks())).await.is_err() {
+        return;
+    }
     let mut beat = 0_u32;
     loop {
         let target = *version.borrow_and_update();
+        relayed.mark_unchanged();
         loop {
             let delta = commons.delta(sent);
             let to = delta.to;
-            if wire::write_frame(&mut send, &GossipMessage::State(delta), FRAME_DEADLINE).await.is_err() {
+            if write(&mut send, &GossipMessage::State(delta)).await.is_err() {
                 return;
             }
             sent = to;
@@ -88,26 +112,109 @@ async fn spread(commons: Arc<Commons>, connection: Arc<PeerConnection>) {
                 break;
             }
         }
+        if let Some(known) = known.as_mut()
+            && pass_on(&commons, &peer, known, &mut send).await.is_err()
+        {
+            return;
+        }
         // Told when they change, and now and then again: a hint that was lost on a full mailbox comes back.
         roster.mark_unchanged();
         let hints = commons.hints_for(&peer);
         if !hints.is_empty() && (hints != hinted || beat.is_multiple_of(HINTS_EVERY)) {
-            let message = GossipMessage::Hints(hints.clone());
-            if wire::write_frame(&mut send, &message, FRAME_DEADLINE).await.is_err() {
+            if write(&mut send, &GossipMessage::Hints(hints.clone())).await.is_err() {
                 return;
             }
             hinted = hints;
         }
-        tokio::select! {
-            changed = version.changed() => {
-                if changed.is_err() {
-                    return;
+        let silence = tokio::time::sleep(HEARTBEAT);
+        tokio::pin!(silence);
+        // Rumors do not wait for facts; facts wait a moment for more of them.
+        loop {
+            tokio::select! {
+                changed = version.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(COALESCE).await;
+                    break;
                 }
-                tokio::time::sleep(COALESCE).await;
+                // The senders live as long as the commons, so these never fail.
+                _ = relayed.changed(), if known.is_some() => {
+                    tokio::time::sleep(COALESCE).await;
+                    break;
+                }
+                _ = roster.changed() => {
+                    tokio::time::sleep(COALESCE).await;
+                    break;
+                }
+                outgoing = waiting.recv() => {
+                    let Some(outgoing) = outgoing else { return };
+                    match tell_waiting(outgoing, &mut waiting, &mut known, &mut send).await {
+                        Ok(true) => break,
+                        Ok(false) => {}
+                        Err(()) => return,
+                    }
+                }
+                () = &mut silence => {
+                    beat = beat.wrapping_add(1);
+                    break;
+                }
             }
-            // The sender lives as long as the commons, so this never fails.
-            _ = roster.changed() => {}
-            () = tokio::time::sleep(HEARTBEAT) => beat = beat.wrapping_add(1),
+        }
+    }
+}
+
+/// A stream that cannot be written to has ended; its connection tells why.
+async fn write(send: &mut SendStream, message: &GossipMessage) -> Result<(), ()> {
+    wire::write_frame(send, message, FRAME_DEADLINE).await.map_err(drop)
+}
+
+/// Sends what waits; `true` if the peer has said how far it knows others.
+async fn tell_waiting(
+    first: Outgoing,
+    waiting: &mut mpsc::Receiver<Outgoing>,
+    known: &mut Option<BTreeMap<MemberId, Mark>>,
+    send: &mut SendStream,
+) -> Result<bool, ()> {
+    let (mut rumors, mut asks, mut again) = (Vec::new(), Vec::new(), false);
+    let mut next = Some(first);
+    while let Some(outgoing) = next {
+        match outgoing {
+            Outgoing::Rumor(rumor) => rumors.push(rumor),
+            Outgoing::Ask(member, mark) => asks.push((member, mark)),
+            Outgoing::PeerHas(marks) => {
+                // All that it has, or the one map in which it is less far than was thought.
+                known.get_or_insert_default().extend(marks);
+                again = true;
+            }
+        }
+        next = if rumors.len() < RUMORS_PER_FRAME { waiting.try_recv().ok() } else { None };
+    }
+    if !rumors.is_empty() {
+        write(send, &GossipMessage::Rumors(rumors)).await?;
+    }
+    if !asks.is_empty() {
+        write(send, &GossipMessage::Have(asks)).await?;
+    }
+    Ok(again)
+}
+
+/// Passes on what the peer lacks of the maps of others.
+async fn pass_on(
+    commons: &Commons,
+    peer: &Identity,
+    known: &mut BTreeMap<MemberId, Mark>,
+    send: &mut SendStream,
+) -> Result<(), ()> {
+    loop {
+        let lacking = commons.lacking(peer.id, known);
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        for (owner, delta) in lacking {
+            let mark = Mark { incarnation: delta.incarnation, version: delta.to };
+            known.insert(owner.id, mark);
+            write(send, &GossipMessage::Relay { owner, delta }).await?;
         }
     }
 }
@@ -124,7 +231,12 @@ async fn probes(connection: Arc<PeerConnection>, links: ChildRef<LinksMessage>) 
 }
 
 /// Serves the streams this peer opens.
-async fn streams(commons: Arc<Commons>, connection: Arc<PeerConnection>, links: ChildRef<LinksMessage>) {
+async fn streams(
+    commons: Arc<Commons>,
+    connection: Arc<PeerConnection>,
+    links: ChildRef<LinksMessage>,
+    outbox: mpsc::Sender<Outgoing>,
+) {
     let mut served = JoinSet::new();
     loop {
         let (kind, send, recv) = match connection.accept_bi().await {
@@ -141,9 +253,10 @@ async fn streams(commons: Arc<Commons>, connection: Arc<PeerConnection>, links: 
             continue;
         }
         let (commons, connection, links) = (Arc::clone(&commons), Arc::clone(&connection), links.clone());
+        let outbox = outbox.clone();
         served.spawn(async move {
             match kind {
-                StreamKind::Gossip => hear(commons, connection, recv, links).await,
+                StreamKind::Gossip => hear(commons, connection, recv, links, outbox).await,
                 StreamKind::ActorSession => join_session(&commons, &connection, send, recv, true).await,
                 StreamKind::Introspection => answer(&commons, &connection, send, recv).await,
                 StreamKind::Control | StreamKind::ChannelTunnel | StreamKind::Join => {
@@ -155,26 +268,19 @@ async fn streams(commons: Arc<Commons>, connection: Arc<PeerConnection>, links: 
     }
 }
 
-/// Hears what this peer says of itself.
+/// Hears what this peer says of itself, and what it passes on.
 async fn hear(
     commons: Arc<Commons>,
     connection: Arc<PeerConnection>,
     mut recv: RecvStream,
     links: ChildRef<LinksMessage>,
+    outbox: mpsc::Sender<Outgoing>,
 ) {
     let peer = connection.identity();
+    let of_ours = |other: &Identity| other.cluster().is_some() && other.cluster() == commons.own.cluster();
     loop {
-        match wire::read_frame::<GossipMessage>(&mut recv, FRAME_DEADLINE).await {
-            Ok(GossipMessage::State(delta)) => {
-                if let Err(error) = commons.learn(boot_now(), peer, delta) {
-                    connection.refuse(RefusalReason::Malformed, &format!("gossip: {error}"));
-                    return;
-                }
-            }
-            Ok(GossipMessage::Hints(hints)) => {
-                // Hints come again; those lost on a full mailbox are no loss.
-                drop(links.try_send(LinksMessage::Hints { from: peer.clone(), hints }));
-            }
+        let message = match wire::read_frame::<GossipMessage>(&mut recv, SILENCE_MAX).await {
+            Ok(message) => message,
             Err(error) => {
                 // Without its gossip a connection is of no use: the peer may dial again, and start afresh.
                 match RefusalReason::of_message(&error) {
@@ -183,6 +289,55 @@ async fn hear(
                 }
                 return;
             }
+        };
+        match message {
+            GossipMessage::State(delta) => match commons.learn(boot_now(), peer, delta) {
+                // Of an earlier life: the member has been heard through others since.
+                Ok(()) | Err(StateError::Old { .. }) => {}
+                Err(error) => {
+                    connection.refuse(RefusalReason::Malformed, &format!("gossip: {error}"));
+                    return;
+                }
+            },
+            GossipMessage::Relay { owner, delta } if of_ours(peer) && of_ours(&owner) => {
+                if owner != commons.own {
+                    // One that does not fit is asked for again with the next change of that map.
+                    drop(outbox.try_send(hear_relayed(&commons, &owner, delta)));
+                }
+            }
+            GossipMessage::Have(marks) if of_ours(peer) => {
+                if outbox.try_send(Outgoing::PeerHas(marks)).is_err() {
+                    return;
+                }
+            }
+            GossipMessage::Rumors(rumors) if of_ours(peer) => {
+                let from = peer.id;
+                for rumor in rumors {
+                    // Views that differ are exchanged: what is lost on a full mailbox comes again.
+                    drop(links.try_send(LinksMessage::Rumor { from, rumor }));
+                }
+            }
+            GossipMessage::Hints(hints) => {
+                // Hints come again; those lost on a full mailbox are no loss.
+                drop(links.try_send(LinksMessage::Hints { from: peer.clone(), hints }));
+            }
+            GossipMessage::Relay { .. } | GossipMessage::Have(_) | GossipMessage::Rumors(_) => {
+                let problem = "gossip: what only members of one cluster tell each other";
+                connection.refuse(RefusalReason::Malformed, problem);
+                return;
+            }
+        }
+    }
+}
+
+/// Takes facts of `owner` from another member. Either it is as far as we are now, or it is told where we are.
+fn hear_relayed(commons: &Commons, owner: &Identity, delta: Delta) -> Outgoing {
+    let theirs = Mark { incarnation: delta.incarnation, version: delta.to };
+    match commons.learn(boot_now(), owner, delta) {
+        Ok(()) => Outgoing::PeerHas(vec![(owner.id, theirs)]),
+        Err(_) => {
+            let ours = commons.view(owner.id).map(|view| view.mark()).unwrap_or_default();
+            Outgoing::Ask(owner.id, ours)
         }
     }
 }
@@ -232,6 +387,15 @@ async fn answer(commons: &Commons, connection: &PeerConnection, mut send: SendSt
     // A finished stream is all the asker waits for; if it has gone, so be it.
     let _ = send.finish();
     let _ = send.stopped().await;
+}
+
+/// Leaves a rumor for the gossip stream; one that does not fit is made up for when views are exchanged.
+pub(super) fn tell_rumor(commons: &Commons, to: MemberId, rumor: Rumor) {
+    if let Some(linked) = commons.links().get(&to)
+        && linked.outbox.try_send(Outgoing::Rumor(rumor)).is_err()
+    {
+        tracing::debug!(?to, "rumor not told");
+    }
 }
 
 /// Sends a probe; a lost one is like one lost on the way.

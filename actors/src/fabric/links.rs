@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use codeco_protocol::gossip::{
-    FullMesh, FullMeshConfig, Hint, Liveness, Membership, MembershipInput, MembershipOutput, Probe,
+    Hint, Liveness, MembershipInput, MembershipOutput, Parting, Probe, Ring, RingConfig, Rumor,
 };
 use codeco_protocol::identity::Expected;
 use codeco_protocol::ids::{Identity, MemberId};
@@ -15,6 +15,7 @@ use codeco_protocol::transport::{
 };
 use codeco_protocol::units::{BootTime, Micros};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::commons::{Commons, Linked};
@@ -25,6 +26,10 @@ use crate::supervision::{ChildRef, ChildSlot, ChildSpec, Policy, StartError};
 
 /// Messages waiting for the actor at most.
 const MAILBOX_MAX: u64 = 8_192;
+/// Connections within the cluster from which on addresses kept from earlier are not dialled.
+const CONTACTS: usize = 4;
+/// Between two looks at who lives.
+const REFRESH: Micros = Micros::from_millis(500);
 /// Members dialled at most.
 const TARGETS_MAX: usize = 1_024;
 
@@ -49,6 +54,8 @@ pub struct LinksConfig {
     pub peers: Vec<SocketAddr>,
     /// The rest of the process.
     pub watcher: Arc<dyn Watcher>,
+    /// How members of our cluster observe each other.
+    pub membership: RingConfig,
     /// Seed of the back-off's jitter.
     pub seed: u64,
 }
@@ -76,6 +83,17 @@ pub enum LinksMessage {
         /// The probe.
         probe: Probe,
     },
+    /// A rumor arrived.
+    Rumor {
+        /// From whom.
+        from: MemberId,
+        /// The rumor.
+        rumor: Rumor,
+    },
+    /// A member that the membership wanted could not be reached.
+    Unreached(MemberId),
+    /// A member is to be forgotten.
+    Forget(MemberId),
     /// A member says where others can be dialled.
     Hints {
         /// Which member.
@@ -98,6 +116,8 @@ struct Target {
     backoff: Backoff,
     next: BootTime,
     dialling: bool,
+    /// Whether it is dialled whatever other connections there are.
+    kept: bool,
 }
 
 struct LinksActor {
@@ -107,7 +127,10 @@ struct LinksActor {
 }
 
 struct LinksState {
-    membership: FullMesh,
+    membership: Ring,
+    /// Where members of our cluster can be dialled.
+    addresses: BTreeMap<MemberId, (Identity, SocketAddr)>,
+    next_refresh: BootTime,
     targets: BTreeMap<SocketAddr, Target>,
     rng: fastrand::Rng,
     session_with: Option<MemberId>,
@@ -159,7 +182,8 @@ impl Actor for LinksActor {
                 targets.entry(*peer).or_insert_with(|| Target::new(Expected::NodeOf(cluster.clone()), now));
             }
         }
-        let mut membership = FullMesh::new(FullMeshConfig::default());
+        let (own, incarnation) = (self.commons.own.clone(), self.commons.incarnation());
+        let mut membership = Ring::new(self.config.membership, own, incarnation, self.config.seed, now);
         // After a restart of this actor the connections are still there.
         for linked in self.commons.links().values() {
             let identity = linked.connection.identity().clone();
@@ -170,7 +194,15 @@ impl Actor for LinksActor {
             AbortOnDropHandle::new(tokio::spawn(tick(self.myself.clone()))),
         ];
         let rng = fastrand::Rng::with_seed(self.config.seed);
-        Ok(LinksState { membership, targets, rng, session_with: None, tasks })
+        Ok(LinksState {
+            membership,
+            addresses: BTreeMap::new(),
+            next_refresh: now,
+            targets,
+            rng,
+            session_with: None,
+            tasks,
+        })
     }
 
     async fn handle(
@@ -187,9 +219,18 @@ impl Actor for LinksActor {
             LinksMessage::Probe { from, probe } => {
                 self.judge(now, MembershipInput::Probe { from, probe }, state);
             }
+            LinksMessage::Rumor { from, rumor } => {
+                self.judge(now, MembershipInput::Rumor { from, rumor }, state);
+            }
+            LinksMessage::Unreached(member) => self.judge(now, MembershipInput::DialFailed(member), state),
+            LinksMessage::Forget(member) => {
+                self.judge(now, MembershipInput::Forget(member), state);
+                self.commons.forget(member);
+            }
             LinksMessage::Hints { from, hints } => self.hints(now, &from, hints, state),
             LinksMessage::Tick => {
                 self.judge(now, MembershipInput::Tick, state);
+                self.refresh(now, state);
                 self.dial_due(now, state);
                 self.follow_lead(state);
             }
@@ -235,9 +276,11 @@ impl LinksActor {
         }
         self.commons.post.introduce(&identity);
         let role = self.session_role(&identity);
-        let task = link::run(Arc::clone(&self.commons), Arc::clone(&connection), role, self.myself.clone());
+        let (outbox, waiting) = mpsc::channel(link::OUTBOX_MAX);
+        let (commons, myself) = (Arc::clone(&self.commons), self.myself.clone());
+        let task = link::run(commons, Arc::clone(&connection), role, myself, outbox.clone(), waiting);
         let tasks = Arc::new(AbortOnDropHandle::new(tokio::spawn(task)));
-        let linked = Linked { connection: Arc::clone(&connection), tasks };
+        let linked = Linked { connection: Arc::clone(&connection), outbox, tasks };
         if let Some(old) = self.commons.set_link(identity.id, Some(linked)) {
             old.connection.close(CloseReason::Duplicate);
         }
@@ -292,48 +335,87 @@ impl LinksActor {
         }
         self.commons.set_link(member, None);
         tracing::info!(?member, %end, "disconnected");
-        let orderly =
-            matches!(end, ConnectionEnd::ByPeer { reason: CloseReason::Shutdown | CloseReason::Removed, .. });
-        self.judge(now, MembershipInput::Disconnected { member, orderly }, state);
+        let parting = match end {
+            ConnectionEnd::ByPeer { reason: CloseReason::Shutdown | CloseReason::Removed, .. } => {
+                Parting::Left
+            }
+            ConnectionEnd::ByUs
+            | ConnectionEnd::ByPeer { reason: CloseReason::Unneeded | CloseReason::Duplicate, .. } => {
+                Parting::Unneeded
+            }
+            _ => Parting::Lost,
+        };
+        self.judge(now, MembershipInput::Disconnected { member, parting }, state);
         for target in state.targets.values_mut().filter(|target| target.who == Some(member)) {
             target.next = now;
         }
     }
 
-    /// Members of our own cluster that others know of. The lower id dials.
+    /// Members of our own cluster that others know of.
     fn hints(&self, now: BootTime, from: &Identity, hints: Vec<Hint>, state: &mut LinksState) {
         let own = &self.commons.own;
-        let trusted = from.is_hub() || from.cluster() == own.cluster();
-        let mut known = false;
-        for hint in hints.into_iter().take(TARGETS_MAX) {
-            let wanted =
-                trusted && hint.identity.cluster().is_some() && hint.identity.cluster() == own.cluster();
-            if !wanted || hint.identity.id <= own.id || state.targets.len() >= TARGETS_MAX {
+        if !from.is_hub() && from.cluster() != own.cluster() {
+            return;
+        }
+        let mut moved = false;
+        for Hint { identity, address } in hints.into_iter().take(TARGETS_MAX) {
+            let ours = identity.cluster().is_some() && identity.cluster() == own.cluster();
+            let room = state.addresses.len() < TARGETS_MAX || state.addresses.contains_key(&identity.id);
+            if !ours || identity == *own || !room {
                 continue;
             }
-            let expected = Expected::Id(hint.identity.clone());
-            // A member that has moved is dialled where it is now.
-            state.targets.retain(|address, target| target.expected != expected || *address == hint.address);
-            state.targets.entry(hint.address).or_insert_with(|| {
-                known = true;
-                Target::new(expected, now)
-            });
+            let known = state.addresses.insert(identity.id, (identity.clone(), address));
+            moved |= known.is_none_or(|(_, before)| before != address);
+            self.judge(now, MembershipInput::Known(identity), state);
         }
-        if known {
-            let peers = state.targets.iter().filter(|(_, target)| target.expected != Expected::Hub);
-            self.config.watcher.peers_known(peers.map(|(address, _)| *address).collect());
-            self.dial_due(now, state);
+        if moved {
+            let peers = state.addresses.values().map(|(_, address)| *address);
+            self.config.watcher.peers_known(peers.collect());
         }
     }
 
+    /// What is known of those who live is fresh; and the lead is kept in reach, whoever our neighbours are.
+    fn refresh(&self, now: BootTime, state: &mut LinksState) {
+        if state.next_refresh > now {
+            return;
+        }
+        state.next_refresh = now + REFRESH;
+        if !state.membership.is_cut_off() {
+            let members = state.membership.members();
+            let alive = members.iter().filter(|(_, liveness)| *liveness == Liveness::Alive);
+            self.commons.refresh(now, alive.map(|(identity, _)| identity.id));
+        }
+        self.keep_lead(now, state);
+    }
+
+    fn keep_lead(&self, now: BootTime, state: &mut LinksState) {
+        let Some(lead) = self.config.watcher.lead().filter(|lead| *lead != self.commons.own.id) else {
+            return;
+        };
+        let Some((identity, address)) = state.addresses.get(&lead).cloned() else { return };
+        let wanted = Expected::Id(identity);
+        // Only the lead is kept by name; a former one, or one that has moved, is left to the membership.
+        state.targets.retain(|at, target| {
+            !matches!(target.expected, Expected::Id(_)) || (target.expected == wanted && *at == address)
+        });
+        state.targets.entry(address).or_insert_with(|| Target::new(wanted, now)).kept = true;
+    }
+
     fn dial_due(&self, now: BootTime, state: &mut LinksState) {
+        let links = self.commons.links();
+        let cluster = self.commons.own.cluster();
+        let mut contacts = links.values().filter(|l| l.connection.identity().cluster() == cluster).count()
+            + state.targets.values().filter(|t| t.dialling && !t.is_kept()).count();
         for (address, target) in &mut state.targets {
-            let connected = target.who.is_some_and(|who| self.commons.link(who).is_some())
-                || matches!(&target.expected, Expected::Id(id) if self.commons.link(id.id).is_some());
-            if connected || target.dialling || target.next > now {
+            let connected = target.who.is_some_and(|who| links.contains_key(&who))
+                || matches!(&target.expected, Expected::Id(id) if links.contains_key(&id.id));
+            // Addresses of our cluster that may be outdated are of use until the membership has found its way.
+            let spare = !target.is_kept() && contacts >= CONTACTS;
+            if connected || target.dialling || target.next > now || spare {
                 continue;
             }
             target.dialling = true;
+            contacts += usize::from(!target.is_kept());
             let (commons, myself) = (Arc::clone(&self.commons), self.myself.clone());
             let (address, expected) = (*address, target.expected.clone());
             tokio::spawn(async move {
@@ -349,12 +431,48 @@ impl LinksActor {
         }
     }
 
+    /// Dials a member for the membership core, and tells it if that fails.
+    fn dial(&self, identity: &Identity, state: &LinksState) {
+        let member = identity.id;
+        let address = state.addresses.get(&member).map(|(_, address)| *address);
+        let (commons, myself) = (Arc::clone(&self.commons), self.myself.clone());
+        let expected = Expected::Id(identity.clone());
+        tokio::spawn(async move {
+            let connected = match address {
+                Some(address) => commons.transport.connect(address, expected).await.ok(),
+                // Somebody may yet say where it is.
+                None => None,
+            };
+            let message = match connected {
+                Some(connection) => LinksMessage::Up(Box::new(connection)),
+                None => LinksMessage::Unreached(member),
+            };
+            if let Some(running) = myself.running().await {
+                let _ = running.send(message);
+            }
+        });
+    }
+
+    /// The membership has no use for a connection; sessions may.
+    fn let_go(&self, member: MemberId) {
+        let lead = self.config.watcher.lead();
+        if lead == Some(member) || lead == Some(self.commons.own.id) {
+            return;
+        }
+        if let Some(connection) = self.commons.link(member) {
+            connection.close(CloseReason::Unneeded);
+        }
+    }
+
     fn judge(&self, now: BootTime, input: MembershipInput, state: &mut LinksState) {
         let mut out = Vec::new();
         state.membership.handle(now, input, &mut out);
         for output in out {
             match output {
                 MembershipOutput::Send { to, probe } => link::send_probe(&self.commons, to, probe),
+                MembershipOutput::Tell { to, rumor } => link::tell_rumor(&self.commons, to, rumor),
+                MembershipOutput::Dial(member) => self.dial(&member, state),
+                MembershipOutput::Drop(member) => self.let_go(member),
                 MembershipOutput::Changed { member, liveness } => {
                     tracing::info!(peer = %member, ?liveness, "member");
                     self.commons.set_liveness(member.clone(), liveness);
@@ -367,9 +485,14 @@ impl LinksActor {
 }
 
 impl Target {
+    /// Hubs, and the lead.
+    fn is_kept(&self) -> bool {
+        self.kept || self.expected == Expected::Hub
+    }
+
     fn new(expected: Expected, now: BootTime) -> Self {
         let bounds = BackoffBounds { first: Duration::from_millis(100), max: Duration::from_secs(5) };
-        Self { expected, who: None, backoff: Backoff::new(bounds), next: now, dialling: false }
+        Self { expected, who: None, backoff: Backoff::new(bounds), next: now, dialling: false, kept: false }
     }
 }
 
@@ -382,7 +505,7 @@ async fn accept(commons: Arc<Commons>, myself: ChildRef<LinksMessage>) {
 }
 
 async fn tick(myself: ChildRef<LinksMessage>) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    let mut ticks = tokio::time::interval(Duration::from_millis(75));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;

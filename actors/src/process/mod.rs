@@ -8,6 +8,7 @@ mod health;
 mod member;
 mod metrics;
 mod periodic;
+mod profile;
 mod readiness;
 
 pub use config::{ConfigError, load_file, resolve_options};
@@ -18,4 +19,5 @@ pub use health::serve_health;
 pub use member::{Member, MemberConfig, MemberError, note_supervision};
 pub use metrics::{Metric, MetricKind, Samples, render};
 pub use periodic::{PeriodicMessage, periodic_child};
+pub use profile::MembershipProfile;
 pub use readiness::Readiness;

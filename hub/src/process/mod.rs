@@ -192,7 +192,8 @@ fn plant(
         seed,
     };
     let watcher: Arc<dyn Watcher> = Arc::new(watch::HubWatcher { member: Arc::clone(member) });
-    let links_config = LinksConfig { hubs: Vec::new(), peers: Vec::new(), watcher, seed };
+    let links_config =
+        LinksConfig { hubs: Vec::new(), peers: Vec::new(), watcher, membership: config.membership, seed };
     let (links, links_ref) = links_child(Arc::clone(&member.commons), links_config, policy);
 
     let effects = Arc::new(HomeEffects { member: Arc::clone(member) });

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use codeco_actors::process::{ConfigError, load_file, resolve_options};
+use codeco_actors::process::{ConfigError, MembershipProfile, load_file, resolve_options};
+use codeco_protocol::gossip::RingConfig;
 use codeco_protocol::identity::TrustDomain;
 use codeco_protocol::ids::HubName;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,10 @@ pub struct HubOptions {
     /// How long certificates live, in hours [default: 24].
     #[arg(long, env = "CODECO_CERTIFICATE_HOURS")]
     pub certificate_hours: Option<u64>,
+    /// How members observe each other: `lan` notices a loss fast, `metered` sends few bytes; the same on all members of
+    /// a cluster [default: lan].
+    #[arg(long, env = "CODECO_PROFILE")]
+    pub profile: Option<MembershipProfile>,
     /// Allow faults to be injected.
     #[arg(long, env = "CODECO_FAULTS")]
     pub faults: bool,
@@ -70,6 +75,8 @@ pub struct HubConfig {
     pub trust_domain: TrustDomain,
     /// Life of certificates.
     pub certificate_life: Duration,
+    /// How members observe each other.
+    pub membership: RingConfig,
     /// Whether faults may be injected.
     pub faults: bool,
 }
@@ -112,6 +119,7 @@ impl HubOptions {
             http: self.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7301))),
             trust_domain,
             certificate_life: Duration::from_secs(hours * 3_600),
+            membership: self.profile.unwrap_or_default().config(),
             faults: self.faults,
         })
     }

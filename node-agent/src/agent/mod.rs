@@ -209,6 +209,7 @@ fn plant(
         hubs: config.hubs.clone(),
         peers: watcher.remembered_peers(&config.peers),
         watcher: Arc::clone(&watcher) as Arc<dyn Watcher>,
+        membership: config.membership,
         seed,
     };
     let (links, links_ref) = links_child(Arc::clone(&member.commons), links_config, policy);

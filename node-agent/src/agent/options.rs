@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use codeco_actors::process::{ConfigError, load_file, resolve_options};
+use codeco_actors::process::{ConfigError, MembershipProfile, load_file, resolve_options};
 use codeco_actors::swm::lease::LeaseConfig;
 use codeco_protocol::api::Quantity as _;
+use codeco_protocol::gossip::RingConfig;
 use codeco_protocol::identity::JoinToken;
 use codeco_protocol::ids::NodeName;
 use codeco_protocol::resources::Resources;
@@ -85,6 +86,10 @@ pub struct AgentOptions {
     /// Stop all replicas when the agent is stopped in order, instead of leaving them to the guard.
     #[arg(long, env = "CODECO_STOP_WORKLOADS_ON_EXIT")]
     pub stop_workloads_on_exit: bool,
+    /// How members observe each other: `lan` notices a loss fast, `metered` sends few bytes; the same on all members of
+    /// a cluster [default: lan].
+    #[arg(long, env = "CODECO_PROFILE")]
+    pub profile: Option<MembershipProfile>,
     /// Allow faults to be injected.
     #[arg(long, env = "CODECO_FAULTS")]
     pub faults: bool,
@@ -123,6 +128,8 @@ pub struct AgentConfig {
     pub lease: LeaseConfig,
     /// Whether to stop replicas with the agent.
     pub stop_workloads_on_exit: bool,
+    /// How members observe each other.
+    pub membership: RingConfig,
     /// Whether faults may be injected.
     pub faults: bool,
 }
@@ -177,6 +184,7 @@ impl AgentOptions {
             power: self.power_watts.as_deref().map(power).transpose()?,
             lease: LeaseConfig { duration, drift_ppm: 10_000, margin },
             stop_workloads_on_exit: self.stop_workloads_on_exit,
+            membership: self.profile.unwrap_or_default().config(),
             faults: self.faults,
         })
     }

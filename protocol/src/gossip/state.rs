@@ -30,77 +30,40 @@ pub struct Delta {
     pub from: u64,
     /// The version it has afterwards.
     pub to: u64,
-    /// Facts set, or removed (`None`).
-    pub facts: Vec<(String, Option<Fact>)>,
+    /// Facts set, or removed (`None`), with the version in which that was.
+    pub facts: Vec<(String, u64, Option<Fact>)>,
 }
 
-/// A member's own map.
-#[derive(Debug, Clone)]
-pub struct OwnState {
-    incarnation: u64,
-    version: u64,
+/// How far somebody knows a member's map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
+pub struct Mark {
+    /// Life of the map.
+    pub incarnation: u64,
+    /// Version of it.
+    pub version: u64,
+}
+
+/// Facts, each with the version in which it was set.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Map {
+    mark: Mark,
     facts: BTreeMap<String, (u64, Fact)>,
     removals: BTreeMap<u64, String>,
     forgotten: u64,
 }
 
-impl OwnState {
-    /// An empty map. `incarnation` must be higher than in any earlier life of this member.
-    #[must_use]
-    pub fn new(incarnation: u64) -> Self {
-        Self { incarnation, version: 0, facts: BTreeMap::new(), removals: BTreeMap::new(), forgotten: 0 }
-    }
-
-    /// Sets a fact. Returns whether it is news. Past 8,192 keys, new ones are refused.
-    pub fn set(&mut self, key: &str, fact: Fact) -> bool {
-        let known = self.facts.get(key);
-        if known.is_some_and(|(_, old)| *old == fact)
-            || (known.is_none() && self.facts.len() >= FACTS_MAX)
-            || key.len() > KEY_LEN_MAX
-        {
-            return false;
-        }
-        self.version += 1;
-        self.facts.insert(key.to_owned(), (self.version, fact));
-        true
-    }
-
-    /// Removes a fact. Returns whether there was one.
-    pub fn remove(&mut self, key: &str) -> bool {
-        if self.facts.remove(key).is_none() {
-            return false;
-        }
-        self.version += 1;
-        self.removals.insert(self.version, key.to_owned());
+impl Map {
+    fn remember_removal(&mut self, version: u64, key: String) {
+        self.removals.insert(version, key);
         if self.removals.len() > REMOVALS_MAX
             && let Some((version, _)) = self.removals.pop_first()
         {
             self.forgotten = version;
         }
-        true
     }
 
-    /// Removes every fact whose key starts with `prefix` and is not in `keep`.
-    pub fn retain(&mut self, prefix: &str, keep: &dyn Fn(&str) -> bool) -> bool {
-        let gone: Vec<String> =
-            self.facts.keys().filter(|key| key.starts_with(prefix) && !keep(key)).cloned().collect();
-        for key in &gone {
-            self.remove(key);
-        }
-        !gone.is_empty()
-    }
-
-    /// The present version.
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.version
-    }
-
-    /// What a receiver at version `from` of this map lacks, in pieces: apply them one after the other until
-    /// [`Delta::to`] is [`OwnState::version`].
-    #[must_use]
-    pub fn delta(&self, from: u64) -> Delta {
-        let from = if from < self.forgotten || from > self.version { 0 } else { from };
+    fn delta(&self, from: u64) -> Delta {
+        let from = if from < self.forgotten || from > self.mark.version { 0 } else { from };
         let mut changes: BTreeMap<u64, (String, Option<Fact>)> = self
             .facts
             .iter()
@@ -114,14 +77,105 @@ impl OwnState {
         }
         let complete = changes.len() <= FACTS_PER_DELTA;
         let cut: Vec<_> = changes.into_iter().take(FACTS_PER_DELTA).collect();
-        let to =
-            if complete { self.version } else { cut.last().map_or(self.version, |(version, _)| *version) };
-        Delta {
-            incarnation: self.incarnation,
-            from,
-            to,
-            facts: cut.into_iter().map(|(_, change)| change).collect(),
+        let last = cut.last().map(|(version, _)| *version);
+        let to = if complete { self.mark.version } else { last.unwrap_or(self.mark.version) };
+        let facts = cut.into_iter().map(|(version, (key, fact))| (key, version, fact)).collect();
+        Delta { incarnation: self.mark.incarnation, from, to, facts }
+    }
+
+    /// Applies what `delta` adds. One that brings nothing new changes nothing.
+    fn apply(&mut self, delta: Delta) {
+        if delta.incarnation != self.mark.incarnation || (delta.from == 0 && delta.to > self.mark.version) {
+            *self = Self { mark: Mark { incarnation: delta.incarnation, version: 0 }, ..Self::default() };
+            // What was removed before is not known: nobody further behind can be told by this map.
+            self.forgotten = if delta.from == 0 { 0 } else { delta.from };
         }
+        if delta.to <= self.mark.version && !delta.facts.is_empty() {
+            return;
+        }
+        for (key, version, fact) in delta.facts {
+            if self.facts.get(&key).is_some_and(|(known, _)| *known >= version) {
+                continue;
+            }
+            match fact {
+                Some(fact) if self.facts.len() < FACTS_MAX || self.facts.contains_key(&key) => {
+                    self.facts.insert(key, (version, fact));
+                }
+                Some(_) => {}
+                None => {
+                    self.facts.remove(&key);
+                    self.remember_removal(version, key);
+                }
+            }
+        }
+        self.mark.version = self.mark.version.max(delta.to);
+    }
+}
+
+/// A member's own map.
+#[derive(Debug, Clone)]
+pub struct OwnState {
+    map: Map,
+}
+
+impl OwnState {
+    /// An empty map. `incarnation` must be higher than in any earlier life of this member.
+    #[must_use]
+    pub fn new(incarnation: u64) -> Self {
+        Self { map: Map { mark: Mark { incarnation, version: 0 }, ..Map::default() } }
+    }
+
+    /// Sets a fact. Returns whether it is news. Past 8,192 keys, new ones are refused.
+    pub fn set(&mut self, key: &str, fact: Fact) -> bool {
+        let known = self.map.facts.get(key);
+        if known.is_some_and(|(_, old)| *old == fact)
+            || (known.is_none() && self.map.facts.len() >= FACTS_MAX)
+            || key.len() > KEY_LEN_MAX
+        {
+            return false;
+        }
+        self.map.mark.version += 1;
+        self.map.facts.insert(key.to_owned(), (self.map.mark.version, fact));
+        true
+    }
+
+    /// Removes a fact. Returns whether there was one.
+    pub fn remove(&mut self, key: &str) -> bool {
+        if self.map.facts.remove(key).is_none() {
+            return false;
+        }
+        self.map.mark.version += 1;
+        self.map.remember_removal(self.map.mark.version, key.to_owned());
+        true
+    }
+
+    /// Removes every fact whose key starts with `prefix` and is not in `keep`.
+    pub fn retain(&mut self, prefix: &str, keep: &dyn Fn(&str) -> bool) -> bool {
+        let keys = self.map.facts.keys();
+        let gone: Vec<String> = keys.filter(|key| key.starts_with(prefix) && !keep(key)).cloned().collect();
+        for key in &gone {
+            self.remove(key);
+        }
+        !gone.is_empty()
+    }
+
+    /// The present version.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.map.mark.version
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.map.mark
+    }
+
+    /// What a receiver at version `from` of this map lacks, in pieces: apply them one after the other until
+    /// [`Delta::to`] is [`OwnState::version`].
+    #[must_use]
+    pub fn delta(&self, from: u64) -> Delta {
+        self.map.delta(from)
     }
 }
 
@@ -159,15 +213,35 @@ pub enum StateError {
 pub struct View {
     /// Who.
     pub identity: Identity,
-    /// Its facts.
-    pub facts: BTreeMap<String, Fact>,
-    /// When its latest heartbeat came: the facts are as fresh as this.
+    /// When it was last known to live: the facts are as fresh as this.
     pub fresh_at: BootTime,
-    incarnation: u64,
-    version: u64,
+    map: Map,
 }
 
 impl View {
+    /// Its facts, by key.
+    pub fn facts(&self) -> impl Iterator<Item = (&str, &Fact)> {
+        self.map.facts.iter().map(|(key, (_, fact))| (key.as_str(), fact))
+    }
+
+    /// One of its facts.
+    #[must_use]
+    pub fn fact(&self, key: &str) -> Option<&Fact> {
+        self.map.facts.get(key).map(|(_, fact)| fact)
+    }
+
+    /// How far its map is known.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.map.mark
+    }
+
+    /// What a receiver at version `from` lacks of it.
+    #[must_use]
+    pub fn delta(&self, from: u64) -> Delta {
+        self.map.delta(from)
+    }
+
     /// Age of what is known.
     #[must_use]
     pub fn age(&self, now: BootTime) -> Micros {
@@ -177,7 +251,7 @@ impl View {
     /// The member about itself.
     #[must_use]
     pub fn member(&self) -> Option<&super::MemberFact> {
-        match self.facts.get("member") {
+        match self.fact("member") {
             Some(Fact::Member(fact)) => Some(fact),
             _ => None,
         }
@@ -186,7 +260,7 @@ impl View {
     /// Its cluster, if it is the lead.
     #[must_use]
     pub fn cluster(&self) -> Option<&super::ClusterFact> {
-        match self.facts.get("cluster") {
+        match self.fact("cluster") {
             Some(Fact::Cluster(fact)) => Some(fact),
             _ => None,
         }
@@ -194,7 +268,7 @@ impl View {
 
     /// The replicas it holds.
     pub fn replicas(&self) -> impl Iterator<Item = &super::ReplicaFact> {
-        self.facts.values().filter_map(|fact| match fact {
+        self.facts().filter_map(|(_, fact)| match fact {
             Fact::Replica(replica) => Some(&**replica),
             _ => None,
         })
@@ -208,7 +282,7 @@ pub struct Views {
 }
 
 impl Views {
-    /// Applies a delta that came from `owner` itself, over its own authenticated connection.
+    /// Applies a delta of `owner`'s map, from whomever it came.
     ///
     /// # Errors
     /// [`StateError`]; the view is as it was.
@@ -218,42 +292,38 @@ impl Views {
         if known.is_none() && self.views.len() >= VIEWS_MAX {
             return Err(StateError::TooMuch { member, what: "members" });
         }
-        if delta.facts.len() > FACTS_PER_DELTA || delta.facts.iter().any(|(key, _)| key.len() > KEY_LEN_MAX) {
+        if delta.facts.len() > FACTS_PER_DELTA || delta.facts.iter().any(|(key, ..)| key.len() > KEY_LEN_MAX)
+        {
             return Err(StateError::TooMuch { member, what: "facts in one delta" });
         }
-        if known.is_some_and(|view| delta.incarnation < view.incarnation) {
+        let have = known.map(View::mark).unwrap_or_default();
+        if delta.incarnation < have.incarnation {
             return Err(StateError::Old { member });
         }
-        let same_life = known.is_some_and(|view| view.incarnation == delta.incarnation);
-        let have = known.filter(|_| same_life).map_or(0, |view| view.version);
+        let have = if delta.incarnation == have.incarnation { have.version } else { 0 };
         if delta.from > have {
             return Err(StateError::Gap { member, from: delta.from, have });
         }
         let view = self.views.entry(member).or_insert_with(|| View {
             identity: owner.clone(),
-            facts: BTreeMap::new(),
             fresh_at: now,
-            incarnation: delta.incarnation,
-            version: 0,
+            map: Map::default(),
         });
-        if delta.from == 0 {
-            view.facts.clear();
-        }
-        for (key, fact) in delta.facts {
-            match fact {
-                Some(fact) if view.facts.len() < FACTS_MAX => {
-                    view.facts.insert(key, fact);
-                }
-                Some(_) => {}
-                None => {
-                    view.facts.remove(&key);
-                }
-            }
-        }
-        view.incarnation = delta.incarnation;
-        view.version = delta.to;
+        view.map.apply(delta);
         view.fresh_at = now;
         Ok(())
+    }
+
+    /// A member is known to live: what is known of it is fresh.
+    pub fn refresh(&mut self, now: BootTime, member: MemberId) {
+        if let Some(view) = self.views.get_mut(&member) {
+            view.fresh_at = now;
+        }
+    }
+
+    /// Forgets a member.
+    pub fn forget(&mut self, member: MemberId) {
+        self.views.remove(&member);
     }
 
     /// All views.
@@ -326,7 +396,10 @@ mod tests {
         catch_up(&own, &mut by_deltas, have);
         let mut whole = Views::default();
         catch_up(&own, &mut whole, 0);
-        let facts = |views: &Views| views.get(MemberId(1)).unwrap().facts.clone();
+        let facts = |views: &Views| {
+            let view = views.get(MemberId(1)).unwrap().clone();
+            view.facts().map(|(key, fact)| (key.to_owned(), fact.clone())).collect::<BTreeMap<_, _>>()
+        };
         assert_eq!(facts(&by_deltas), facts(&whole));
     }
 
@@ -342,5 +415,46 @@ mod tests {
         let old = Delta { incarnation: 1, from: 0, to: 1, facts: vec![] };
         assert!(matches!(views.apply(BootTime(2), &owner(), old), Err(StateError::Old { .. })));
         assert_eq!(views, before);
+    }
+
+    /// Three receivers that pass on what they hear, in any order and with repeats, end up equal.
+    #[test]
+    fn state_passed_on_in_any_order_ends_up_the_same() {
+        for seed in 0..50 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut own = OwnState::new(1);
+            let mut views = [Views::default(), Views::default(), Views::default()];
+            for step in 0..400_u32 {
+                let key = format!("k{}", rng.u32(..20));
+                if rng.bool() {
+                    own.set(&key, fact(step));
+                } else {
+                    own.remove(&key);
+                }
+                let to = rng.usize(..3);
+                let have = views[to].get(MemberId(1)).map(|v| v.mark().version).unwrap_or_default();
+                let from = have.saturating_sub(rng.u64(..3));
+                let source = rng.usize(..4);
+                let delta = match source {
+                    3 => own.delta(from),
+                    other => match views[other].get(MemberId(1)) {
+                        Some(view) => view.delta(from),
+                        None => continue,
+                    },
+                };
+                // A gap or an old word is refused, and changes nothing.
+                let _ = views[to].apply(BootTime(1), &owner(), delta);
+            }
+            for view in &mut views {
+                let have = view.get(MemberId(1)).map(|v| v.mark().version).unwrap_or_default();
+                catch_up(&own, view, have);
+            }
+            let facts = |views: &Views| {
+                let view = views.get(MemberId(1)).unwrap().clone();
+                view.facts().map(|(key, fact)| (key.to_owned(), fact.clone())).collect::<BTreeMap<_, _>>()
+            };
+            assert_eq!(facts(&views[0]), facts(&views[1]), "seed {seed}");
+            assert_eq!(facts(&views[0]), facts(&views[2]), "seed {seed}");
+        }
     }
 }

@@ -1,0 +1,206 @@
+use super::*;
+use crate::gossip::{Parting, Probe};
+use crate::ids::{ClusterName, Role};
+
+fn member(id: u128) -> Identity {
+    Identity { role: Role::Node(ClusterName::new("c").unwrap()), id: MemberId(id) }
+}
+
+fn hub() -> Identity {
+    Identity { role: Role::Hub, id: MemberId(99) }
+}
+
+const fn ms(millis: u64) -> BootTime {
+    BootTime(millis * 1_000)
+}
+
+fn life(started: u64, refutations: u32) -> Life {
+    Life { started, refutations }
+}
+
+/// Member 1, connected to those named, all alive in life 1.
+fn ring_of(others: &[u128]) -> Ring {
+    let mut ring = Ring::new(RingConfig::lan(), member(1), 1, 7, ms(0));
+    for other in others {
+        feed(&mut ring, 0, MembershipInput::Connected(member(*other)));
+        alive(&mut ring, 0, *other, life(1, 0));
+    }
+    ring
+}
+
+fn feed(ring: &mut Ring, at: u64, input: MembershipInput) -> Vec<MembershipOutput> {
+    let mut out = Vec::new();
+    ring.handle(ms(at), input, &mut out);
+    out
+}
+
+fn alive(ring: &mut Ring, at: u64, other: u128, life: Life) -> Vec<MembershipOutput> {
+    let rumor = Rumor::Alive { member: member(other), life };
+    feed(ring, at, MembershipInput::Rumor { from: MemberId(other), rumor })
+}
+
+/// Ticks every 50 ms; those in `answering` answer every ping.
+fn run(ring: &mut Ring, from: u64, to: u64, answering: &[u128]) -> Vec<MembershipOutput> {
+    let mut all = Vec::new();
+    for at in (from..to).step_by(50) {
+        let out = feed(ring, at, MembershipInput::Tick);
+        for output in &out {
+            if let MembershipOutput::Send { to, probe: Probe::Ping { sequence, view, .. } } = output
+                && answering.contains(&to.0)
+            {
+                let probe = Probe::Pong { sequence: *sequence, view: *view };
+                all.extend(feed(ring, at, MembershipInput::Probe { from: *to, probe }));
+            }
+        }
+        all.extend(out);
+    }
+    all
+}
+
+fn changes(out: &[MembershipOutput]) -> Vec<(u128, Liveness)> {
+    out.iter()
+        .filter_map(|o| match o {
+            MembershipOutput::Changed { member, liveness } => Some((member.id.0, *liveness)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn vote(observer: u128, target: u128, life: Life, number: u64) -> Rumor {
+    Rumor::Vote { observer: MemberId(observer), target: MemberId(target), life, stands: true, number }
+}
+
+#[test]
+fn membership_takes_two_votes_for_a_death_and_one_where_there_are_only_two_members() {
+    let mut ring = ring_of(&[2, 3, 4]);
+    let out = run(&mut ring, 0, 6_000, &[2, 3]);
+    assert_eq!(changes(&out), [(4, Liveness::Suspect)], "one vote of three observers");
+    let rumor = vote(2, 4, life(1, 0), 1);
+    feed(&mut ring, 6_000, MembershipInput::Rumor { from: MemberId(2), rumor });
+    let out = run(&mut ring, 6_050, 8_000, &[2, 3]);
+    assert_eq!(changes(&out), [(4, Liveness::Dead)]);
+
+    let mut pair = ring_of(&[2]);
+    feed(&mut pair, 0, MembershipInput::Connected(hub()));
+    let out = run(&mut pair, 0, 6_000, &[99]);
+    assert_eq!(changes(&out), [(2, Liveness::Suspect), (2, Liveness::Dead)]);
+}
+
+#[test]
+fn membership_believes_one_that_contradicts_and_accuses_it_again_only_later() {
+    let mut ring = ring_of(&[2, 3, 4]);
+    run(&mut ring, 0, 3_000, &[2, 3]);
+    let rumor = Rumor::Alive { member: member(4), life: life(1, 1) };
+    let out = feed(&mut ring, 3_000, MembershipInput::Rumor { from: MemberId(2), rumor });
+    assert_eq!(changes(&out), [(4, Liveness::Alive)]);
+    let out = run(&mut ring, 3_050, 12_000, &[2, 3]);
+    assert!(changes(&out).is_empty(), "{:?}", changes(&out));
+    let out = run(&mut ring, 12_000, 16_000, &[2, 3]);
+    assert_eq!(changes(&out), [(4, Liveness::Suspect)]);
+}
+
+#[test]
+fn membership_accused_of_its_own_death_contradicts_with_a_later_life() {
+    let mut ring = ring_of(&[2, 3]);
+    let rumor = vote(2, 1, life(1, 0), 1);
+    let out = feed(&mut ring, 100, MembershipInput::Rumor { from: MemberId(2), rumor: rumor.clone() });
+    let told = |out: &[MembershipOutput]| {
+        out.iter().any(|o| {
+            matches!(o, MembershipOutput::Tell { rumor: Rumor::Alive { member: m, life: l }, .. }
+                if *m == member(1) && *l == life(1, 1))
+        })
+    };
+    assert!(told(&out), "{out:?}");
+    let out = feed(&mut ring, 200, MembershipInput::Rumor { from: MemberId(3), rumor });
+    assert!(out.is_empty(), "that was about an earlier life: {out:?}");
+}
+
+#[test]
+fn membership_whose_clock_went_back_goes_on_from_its_later_life() {
+    let mut ring = ring_of(&[2]);
+    let rumor = Rumor::Alive { member: member(1), life: life(9, 3) };
+    feed(&mut ring, 100, MembershipInput::Rumor { from: MemberId(2), rumor });
+    assert_eq!(ring.life, life(9, 4));
+    let out = alive(&mut ring, 200, 2, life(0, 5));
+    let told_back = MembershipOutput::Tell {
+        to: MemberId(2),
+        rumor: Rumor::Alive { member: member(2), life: life(1, 0) },
+    };
+    assert!(out.contains(&told_back), "{out:?}");
+}
+
+#[test]
+fn membership_that_hears_nobody_blames_itself_and_looks_for_others() {
+    let mut ring = ring_of(&[2, 3, 4]);
+    run(&mut ring, 0, 1_000, &[2, 3, 4]);
+    for other in 2..=4 {
+        let parting = Parting::Lost;
+        feed(&mut ring, 1_000, MembershipInput::Disconnected { member: MemberId(other), parting });
+    }
+    let out = run(&mut ring, 1_000, 5_000, &[]);
+    assert!(ring.is_cut_off());
+    assert!(changes(&out).is_empty(), "{:?}", changes(&out));
+    assert!(out.iter().any(|o| matches!(o, MembershipOutput::Dial(_))));
+    let out = feed(&mut ring, 5_000, MembershipInput::Connected(member(3)));
+    assert!(out.contains(&MembershipOutput::CutOff(false)));
+}
+
+#[test]
+fn membership_that_was_held_up_gives_everybody_their_window_anew() {
+    let mut ring = ring_of(&[2, 3, 4]);
+    run(&mut ring, 0, 2_000, &[2, 3, 4]);
+    // Pings are out, and nothing is read for 30 s.
+    let out = run(&mut ring, 32_000, 32_100, &[]);
+    assert!(changes(&out).is_empty() && !ring.is_cut_off(), "{out:?}");
+    let out = run(&mut ring, 32_100, 36_000, &[2, 3, 4]);
+    assert!(changes(&out).is_empty(), "{out:?}");
+}
+
+#[test]
+fn membership_of_one_that_said_good_bye_is_left_not_dead_and_everybody_is_told() {
+    let mut ring = ring_of(&[2, 3]);
+    let bye = MembershipInput::Disconnected { member: MemberId(2), parting: Parting::Left };
+    let mut out = feed(&mut ring, 0, bye);
+    let told = MembershipOutput::Tell {
+        to: MemberId(3),
+        rumor: Rumor::Left { member: MemberId(2), life: life(1, 0) },
+    };
+    assert!(out.contains(&told));
+    out.extend(run(&mut ring, 0, 6_000, &[3]));
+    assert_eq!(changes(&out), [(2, Liveness::Left)]);
+}
+
+#[test]
+fn membership_ping_of_one_that_does_not_hear_us_is_no_sign_of_life() {
+    let mut ring = ring_of(&[2, 3]);
+    let mut all = Vec::new();
+    for at in (0..4_000).step_by(100) {
+        let probe = Probe::Ping { sequence: 1, heard_you: false, view: 0 };
+        all.extend(feed(&mut ring, at, MembershipInput::Probe { from: MemberId(2), probe }));
+        all.extend(run(&mut ring, at, at + 100, &[3]));
+    }
+    assert!(changes(&all).contains(&(2, Liveness::Suspect)), "{:?}", changes(&all));
+}
+
+#[test]
+fn membership_rumors_of_strangers_and_old_votes_are_not_passed_on() {
+    let mut ring = ring_of(&[2, 3, 4]);
+    let rumor = vote(2, 4, life(1, 0), 5);
+    let from = MemberId(2);
+    let out = feed(&mut ring, 100, MembershipInput::Rumor { from, rumor: rumor.clone() });
+    assert!(out.iter().any(|o| matches!(o, MembershipOutput::Tell { .. })));
+    let again = feed(&mut ring, 200, MembershipInput::Rumor { from: MemberId(3), rumor });
+    assert!(again.is_empty(), "{again:?}");
+    let older = feed(&mut ring, 300, MembershipInput::Rumor { from, rumor: vote(2, 4, life(1, 0), 4) });
+    assert!(older.is_empty(), "{older:?}");
+    let stranger = MembershipInput::Rumor { from: MemberId(77), rumor: vote(77, 4, life(1, 0), 1) };
+    assert!(feed(&mut ring, 400, stranger).is_empty());
+}
+
+#[test]
+fn membership_forgets_whom_it_is_told_to() {
+    let mut ring = ring_of(&[2, 3]);
+    feed(&mut ring, 100, MembershipInput::Forget(MemberId(2)));
+    assert_eq!(ring.liveness(MemberId(2)), None);
+    assert_eq!(ring.members().len(), 1);
+}

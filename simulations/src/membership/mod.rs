@@ -1,0 +1,11 @@
+//! Whole clusters of the membership core in one thread and virtual time, over a network that delays, loses and cuts.
+//!
+//! Modelled: one-way delays, loss of datagrams, reliable messages that loss delays, connections that notice a silent
+//! peer after QUIC's idle time-out, dials that time out, processes that are killed, restarted or held up. Not modelled:
+//! congestion, handshake cost, processor time.
+
+mod scenarios;
+mod world;
+
+pub use scenarios::{Effort, Row, run};
+pub use world::World;
