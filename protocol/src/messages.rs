@@ -80,6 +80,8 @@ pub struct NodeFacts {
     pub cordoned: bool,
     /// Measured round trips to other members; a member that is not listed is unknown, not near.
     pub round_trips: Vec<(MemberId, Micros)>,
+    /// Whether what it holds is to move elsewhere. A node that is drained is cordoned too.
+    pub draining: bool,
 }
 
 /// Why a token is closed: the node does not run it and never will.
@@ -141,6 +143,30 @@ pub struct AppContext {
     pub profile: Profile,
     /// Traffic between its services.
     pub channels: Vec<ChannelSpec>,
+}
+
+/// What a lead may do with a copy that is older than the offer, or whose node is being drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Default)]
+pub enum Replace {
+    /// Nothing: it only says what it has.
+    #[default]
+    Keep,
+    /// Replace it, but stop a copy that serves only once another one is ready.
+    Overlap,
+    /// Replace it; where there is no room for two, stop the old copy first.
+    StopFirst,
+}
+
+/// Whether the node of a copy is being drained, and where else the copy could go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Default)]
+pub enum Leaving {
+    /// It stays.
+    #[default]
+    No,
+    /// Another node of the cluster would take it.
+    Inside,
+    /// No other node of the cluster would.
+    Away,
 }
 
 /// A cluster's answer for one replica of a bid.
@@ -299,6 +325,10 @@ pub enum ControlMessage {
         node_selector: Vec<(String, String)>,
         /// The application.
         context: AppContext,
+        /// What the lead may do with the copy it has.
+        replace: Replace,
+        /// The copy meant by that, as the home last heard of it; about another one nothing is said.
+        replaces: Option<Token>,
     },
     /// Lead → home: a node has promised it.
     Accepted {
@@ -314,6 +344,10 @@ pub enum ControlMessage {
         node: NodeName,
         /// Under which token.
         token: Token,
+        /// What the node says of it.
+        run: RunPhase,
+        /// Whether its node is being drained.
+        leaving: Leaving,
     },
     /// Lead → home: every attempt is closed, the mandate is yours again.
     Declined {

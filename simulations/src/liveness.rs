@@ -34,7 +34,9 @@ impl World {
                 for index in 0..service.replicas {
                     let replica = ReplicaId { app: uid, service: service.name.clone(), index };
                     let copies = running.remove(&replica).unwrap_or_default();
-                    if let Some(what) = self.unsettled_replica(app, service, &replica, &copies) {
+                    if let Some(what) = self.unsettled_replica(app, service, &replica, &copies)
+                        && !self.waits_for_budget(service, &replica, &copies)
+                    {
                         return Some(format!("{replica}: {what}"));
                     }
                 }
@@ -63,6 +65,23 @@ impl World {
             }
         }
         running
+    }
+
+    /// Whether a copy of an older generation serves, and may not be changed because others of its service are away:
+    /// why those are away is looked at for each of them.
+    fn waits_for_budget(
+        &self,
+        service: &ServiceSpec,
+        replica: &ReplicaId,
+        copies: &[(usize, Token, u64, State)],
+    ) -> bool {
+        let running = self.running();
+        let away = (0..service.replicas).filter(|index| *index != replica.index).filter(|index| {
+            let other = ReplicaId { index: *index, ..replica.clone() };
+            running.get(&other).is_none_or(Vec::is_empty)
+        });
+        let away = u32::try_from(away.count()).unwrap_or(u32::MAX);
+        matches!(copies, [(.., State::Ready)]) && away >= service.max_unavailable
     }
 
     fn unsettled_replica(

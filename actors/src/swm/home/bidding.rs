@@ -33,7 +33,7 @@ impl Home {
         let due: Vec<AppUid> = self
             .apps
             .iter()
-            .filter(|(_, app)| !app.deleting && app.bidding.is_none() && app.due(now).next().is_some())
+            .filter(|(_, app)| !app.deleting && app.bidding.is_none() && self.due(app, now).next().is_some())
             .map(|(uid, _)| *uid)
             .collect();
         for uid in due {
@@ -46,8 +46,9 @@ impl Home {
         let bidders = self.sample_bidders(request);
         let (bid_wait, bidders_none) = (self.config.bid_wait, bidders.is_empty());
         let known = self.clusters.len();
+        let Some(app) = self.apps.get(&uid) else { return };
+        let wanted: Vec<(ServiceName, u32)> = self.due(app, now).cloned().collect();
         let Some(app) = self.apps.get_mut(&uid) else { return };
-        let wanted: Vec<(ServiceName, u32)> = app.due(now).cloned().collect();
         if bidders_none {
             for key in &wanted {
                 if let Some(replica) = app.replicas.get_mut(key) {
@@ -75,11 +76,27 @@ impl Home {
         }
     }
 
+    /// Replicas that want a cluster now, or another one.
+    fn due<'a>(&'a self, app: &'a App, now: BootTime) -> impl Iterator<Item = &'a (ServiceName, u32)> {
+        app.replicas
+            .iter()
+            .filter(move |(key, replica)| {
+                replica.next_try <= now
+                    && app.wants(&key.0, key.1)
+                    && (replica.mandate.is_none() || self.wants_to_migrate(app, key))
+            })
+            .map(|(key, _)| key)
+    }
+
     /// Up to `bidders_max` reachable clusters, drawn without replacement with weights by free share.
     fn sample_bidders(&self, request: u64) -> Vec<ClusterFacts> {
         let mut rng =
             fastrand::Rng::with_seed(self.config.seed ^ request.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let mut pool: Vec<&ClusterFacts> = self.clusters.values().filter(|facts| facts.reachable).collect();
+        let mut pool: Vec<&ClusterFacts> = self
+            .clusters
+            .values()
+            .filter(|facts| facts.reachable && !self.drained.contains(&facts.name))
+            .collect();
         let mut drawn = Vec::new();
         while drawn.len() < self.config.bidders_max && !pool.is_empty() {
             let weights: Vec<f64> = pool.iter().map(|facts| 0.05 + facts.free_share()).collect();
@@ -132,7 +149,10 @@ impl Home {
         out: &mut Vec<HomeOutput>,
     ) {
         let Some(app) = self.apps.get(&uid) else { return };
-        if !app.wants(&key.0, key.1) || app.replicas.get(key).is_none_or(|r| r.mandate.is_some()) {
+        let Some(holder) = app.replicas.get(key).map(|r| r.mandate.as_ref().map(|held| held.id)) else {
+            return;
+        };
+        if !app.wants(&key.0, key.1) || (holder.is_some() && !self.wants_to_migrate(app, key)) {
             return;
         }
         let Some((demand, service)) = app.demand(uid, key) else { return };
@@ -155,6 +175,12 @@ impl Home {
         };
         entry.waiting = None;
         out.push(HomeOutput::Decided(Box::new(decision)));
+        if let Some(mandate) = holder {
+            // Somebody else would take it: the mandate is asked back, and given away once it has come.
+            entry.next_try = now;
+            self.record(HomeRecord::Recalling { replica: demand.replica, mandate }, out);
+            return;
+        }
         let mandate = MandateId(entry.next_mandate.max(1));
         self.record(HomeRecord::Mandated { replica: demand.replica, mandate, cluster }, out);
     }
@@ -179,7 +205,12 @@ impl Home {
                 let pause = declined.and_then(|d| d.get(&facts.name)).filter(|(until, _)| *until > now);
                 let missing =
                     service.cluster_selector.iter().find(|(key, value)| facts.labels.get(key) != Some(value));
+                let holds = app.replicas.get(key).and_then(|r| r.mandate.as_ref());
                 let barred = match (facts.reachable, missing, pause, line) {
+                    _ if self.drained.contains(&facts.name) => Some("cluster is being drained".to_owned()),
+                    _ if holds.is_some_and(|held| held.cluster == facts.name) => {
+                        Some("it is to leave its node here, and no other node would do".to_owned())
+                    }
                     (false, ..) => Some("its lead cannot be reached".to_owned()),
                     (_, Some((key, value)), ..) => Some(format!("cluster label {key}={value} is missing")),
                     (_, _, Some((_, why)), _) => Some(format!("declined a moment ago: {why}")),
@@ -245,16 +276,6 @@ impl ClusterFacts {
 }
 
 impl App {
-    /// Replicas that want a cluster now.
-    fn due(&self, now: BootTime) -> impl Iterator<Item = &(ServiceName, u32)> {
-        self.replicas
-            .iter()
-            .filter(move |((service, index), replica)| {
-                replica.mandate.is_none() && replica.next_try <= now && self.wants(service, *index)
-            })
-            .map(|(key, _)| key)
-    }
-
     fn demand(&self, uid: AppUid, key: &(ServiceName, u32)) -> Option<(Demand, &ServiceSpec)> {
         let service = self.spec.services.iter().find(|s| s.name == key.0)?;
         let replica = ReplicaId { app: uid, service: key.0.clone(), index: key.1 };

@@ -1,5 +1,5 @@
 use codeco_protocol::ids::NodeId;
-use codeco_protocol::messages::{BidLine, ControlMessage as M, Profile};
+use codeco_protocol::messages::{BidLine, ControlMessage as M, Leaving, Profile, RunPhase};
 use codeco_protocol::token::Attempt;
 use codeco_protocol::units::{Bytes, MilliCpu};
 use codeco_protocol::workload::{PartitionPolicy, RestartPolicy};
@@ -43,6 +43,7 @@ fn app(replicas: u32, cpu: u64) -> AppSpec {
             spec,
             node_selector: vec![],
             cluster_selector: vec![],
+            max_unavailable: 1,
         }],
         manifest_json: String::new(),
     }
@@ -145,7 +146,19 @@ impl Play {
         let (term, mandate) = (term(self.terms[&lead], lead), MandateId(1));
         let token = Token { term, mandate, attempt: Attempt(1), ..Token::default() };
         let node = NodeName::new("n").unwrap();
-        self.hear(lead, M::Accepted { term, mandate, replica: replica(index), generation, node, token })
+        self.hear(
+            lead,
+            M::Accepted {
+                term,
+                mandate,
+                replica: replica(index),
+                generation,
+                node,
+                token,
+                run: RunPhase::Ready,
+                leaving: Leaving::No,
+            },
+        )
     }
 
     fn returned(&mut self, lead: MemberId, index: u32) -> Vec<(MemberId, M)> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use codeco_protocol::ids::{NodeId, ReplicaId};
-use codeco_protocol::messages::{AppContext, ClosedReason, ControlMessage, RunPhase};
+use codeco_protocol::messages::{AppContext, ClosedReason, ControlMessage, Replace, RunPhase};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Attempt, Token};
 use codeco_protocol::units::{BootTime, Micros};
@@ -15,7 +15,7 @@ use crate::swm::decision::{Decision, Level};
 use crate::swm::score::{self, Ranking, Site};
 
 /// Time before a replica that fits nowhere is tried again.
-const RETRY: Micros = Micros::from_secs(1);
+pub(super) const RETRY: Micros = Micros::from_secs(1);
 
 impl Lead {
     /// Opens an attempt for every mandate that has none and is due.
@@ -54,6 +54,7 @@ impl Lead {
         m.stage.reserve(Placement { token, node, incarnation });
         m.placed_generation = m.spec.generation;
         m.run = RunPhase::Waiting;
+        m.replace = Replace::Keep;
         m.give_up = now_ttl;
         let order = ControlMessage::Reserve {
             incarnation,
@@ -72,6 +73,9 @@ impl Lead {
         ranking: Ranking,
         out: &mut Vec<LeadOutput>,
     ) {
+        if self.keep_outgoing(now, replica, out) {
+            return;
+        }
         let reason = ranking.reasons();
         let keeps_copies = self.leaves_autonomous_copies(replica);
         let (hand_back_after, told) =
@@ -147,7 +151,10 @@ impl Lead {
                     partners: self.partners(*node, member, context, replica, &placed),
                     bid: None,
                     age: member.heard.map_or(Micros(u64::MAX), |heard| now.since(heard)),
-                    barred: self.barred(now, *node, member, refused),
+                    barred: self.barred(now, *node, member, refused).or_else(|| {
+                        let replaced = self.serves_until_replaced(replica, *node);
+                        replaced.then(|| "node runs the copy that is to be replaced".to_owned())
+                    }),
                 }
             })
             .collect()
@@ -264,7 +271,7 @@ impl Lead {
         m.cause = "placed";
         if !again {
             out.push(LeadOutput::Note(LeadNote::Placed(replica.clone(), name, token)));
-            self.tell_home(replica, out);
+            self.tell_home(now, replica, out);
         }
         self.close_if_unwanted(now, replica, out);
     }

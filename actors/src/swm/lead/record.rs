@@ -116,7 +116,10 @@ impl Lead {
             }
             LeadRecord::Settled { node, replica } => {
                 if let Some(list) = self.owed.get_mut(node) {
-                    list.remove(replica);
+                    let settled = list.remove(replica);
+                    if let Some(mandate) = self.mandates.get_mut(replica) {
+                        mandate.outgoing = mandate.outgoing.filter(|o| Some(o.placement.token) != settled);
+                    }
                     if list.is_empty() {
                         self.owed.remove(node);
                     }
@@ -231,6 +234,9 @@ impl Mandate {
             give_up: now,
             idle_since: None,
             told_unplaceable: false,
+            replace: Default::default(),
+            outgoing: None,
+            told: None,
         }
     }
 }

@@ -47,6 +47,7 @@ fn facts(node: NodeId, free: u64) -> NodeFacts {
         power: None,
         cordoned: false,
         round_trips: vec![],
+        draining: false,
     }
 }
 
@@ -132,6 +133,8 @@ impl Play {
                 spec: spec(generation, partition),
                 node_selector: vec![],
                 context,
+                replace: Replace::StopFirst,
+                replaces: self.stage().placement().map(|p| p.token),
             },
         )
     }
@@ -341,8 +344,17 @@ fn lead_offered_for_another_term_says_which_is_its_own() {
         channels: vec![],
     };
     let (spec, mandate) = (spec(1, PartitionPolicy::Fence), MandateId(1));
-    let offer =
-        M::Offer { term, epoch: EPOCH, mandate, replica: replica(), spec, node_selector: vec![], context };
+    let offer = M::Offer {
+        term,
+        epoch: EPOCH,
+        mandate,
+        replica: replica(),
+        spec,
+        node_selector: vec![],
+        context,
+        replace: Replace::Keep,
+        replaces: None,
+    };
     let sent = play.hear(HOME, offer);
     assert!(matches!(sent[..], [(HOME, M::LeadIs { term: t, .. })] if t == play.lead.term()), "{sent:?}");
 }
