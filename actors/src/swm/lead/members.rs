@@ -218,6 +218,7 @@ impl Lead {
         let known = mandate.stage.placement().is_some_and(|p| p.token == token);
         if same && mandate.stage.adopt(Placement { token, node, incarnation }) && !known {
             mandate.placed_generation = copy.spec.generation;
+            mandate.placed_resources = copy.spec.resources.clone();
             mandate.run = run;
             mandate.idle_since = None;
             if phase == HeldPhase::Stopping {
@@ -406,7 +407,7 @@ impl Lead {
             .collect();
         for mandate in self.mandates.values_mut() {
             // Now a debt like any other: it may be taken back when the node returns.
-            mandate.outgoing = mandate.outgoing.filter(|outgoing| outgoing.placement.node != node);
+            mandate.outgoing = mandate.outgoing.take().filter(|outgoing| outgoing.placement.node != node);
         }
         for (replica, token, may_run) in copies {
             if may_run {

@@ -178,6 +178,8 @@ pub struct Mandate {
     pub run: RunPhase,
     /// Generation that the node in `stage` was given.
     pub placed_generation: u64,
+    /// What that takes.
+    placed_resources: Resources,
     accepted: bool,
     refused: BTreeSet<NodeId>,
     cause: &'static str,

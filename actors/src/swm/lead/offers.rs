@@ -139,6 +139,8 @@ impl Lead {
                 run: m.run,
                 leaving: self.leaving_of(now, replica),
             },
+            // Whether it is still there is being asked.
+            (Stage::Committing(p), Some(told)) if told.token == p.token => told,
             (_, Some(told)) => Told { run: RunPhase::Waiting, leaving: Leaving::No, ..told },
             (_, None) => return,
         };

@@ -53,6 +53,7 @@ impl Lead {
         let Some(m) = self.mandates.get_mut(replica) else { return };
         m.stage.reserve(Placement { token, node, incarnation });
         m.placed_generation = m.spec.generation;
+        m.placed_resources = m.spec.resources.clone();
         m.run = RunPhase::Waiting;
         m.replace = Replace::Keep;
         m.give_up = now_ttl;

@@ -118,7 +118,8 @@ impl Lead {
                 if let Some(list) = self.owed.get_mut(node) {
                     let settled = list.remove(replica);
                     if let Some(mandate) = self.mandates.get_mut(replica) {
-                        mandate.outgoing = mandate.outgoing.filter(|o| Some(o.placement.token) != settled);
+                        mandate.outgoing =
+                            mandate.outgoing.take().filter(|o| Some(o.placement.token) != settled);
                     }
                     if list.is_empty() {
                         self.owed.remove(node);
@@ -226,6 +227,7 @@ impl Mandate {
             recalled: false,
             run: RunPhase::Waiting,
             placed_generation: 0,
+            placed_resources: Default::default(),
             accepted: false,
             refused: std::collections::BTreeSet::new(),
             cause: super::NEW,

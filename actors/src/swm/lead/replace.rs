@@ -9,6 +9,7 @@
 
 use codeco_protocol::ids::{NodeId, NodeName, ReplicaId};
 use codeco_protocol::messages::{ControlMessage, Leaving, Replace, RunPhase};
+use codeco_protocol::resources::Resources;
 use codeco_protocol::token::Token;
 use codeco_protocol::units::BootTime;
 use codeco_protocol::workload::PartitionPolicy;
@@ -22,11 +23,13 @@ use crate::swm::score;
 const MOVES_PER_SERVICE_MAX: usize = 1;
 
 /// A copy that serves until the one that replaces it is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Outgoing {
     pub(super) placement: Placement,
     /// Generation it runs.
     pub(super) generation: u64,
+    /// What it takes.
+    resources: Resources,
     /// When its node is told (again) to close it.
     next_close: BootTime,
 }
@@ -93,7 +96,8 @@ impl Lead {
                 m.stage = Stage::Idle;
                 m.run = RunPhase::Waiting;
                 m.next_try = now;
-                m.outgoing = Some(Outgoing { placement: p, generation, next_close: now });
+                let resources = m.placed_resources.clone();
+                m.outgoing = Some(Outgoing { placement: p, generation, resources, next_close: now });
                 let (node, replica, token) = (p.node, replica.clone(), p.token);
                 out.push(LeadOutput::Note(LeadNote::Overlaps(replica.clone(), self.name_of(node), token)));
                 self.record(LeadRecord::Owed { node, replica, token }, out);
@@ -104,8 +108,12 @@ impl Lead {
     fn step(&self, now: BootTime, replica: &ReplicaId) -> Step {
         let Some(m) = self.mandates.get(replica) else { return Step::Wait };
         let Some(p) = m.stage.placement() else { return Step::Wait };
-        let serves = matches!(m.stage, Stage::Held(_)) && is_available(m.run);
+        let serves = is_available(m.run);
         let outdated = m.is_outdated();
+        if serves && matches!(m.stage, Stage::Committing(_)) {
+            // It served when last heard of; whether it is still there is being asked.
+            return Step::Wait;
+        }
         if m.outgoing.is_some() {
             // The copy in `stage` is itself a replacement. Until it is ready the older one serves, so this one may go;
             // once it is, the older one goes first.
@@ -123,8 +131,9 @@ impl Lead {
                 Step::Overlap(p)
             };
         }
-        // A copy that leaves its node stops only where another node has room for it.
-        if m.replace == Replace::StopFirst && (outdated || elsewhere) { Step::StopFirst } else { Step::Wait }
+        // What serves stops only where there will be room for the next one.
+        let here = outdated && self.fits_in_its_place(now, replica, p);
+        if m.replace == Replace::StopFirst && (here || elsewhere) { Step::StopFirst } else { Step::Wait }
     }
 
     /// How many other copies of its service are being replaced by overlap.
@@ -143,6 +152,17 @@ impl Lead {
         score::rank(&sites, &m.spec.resources, &m.node_selector, m.context.profile).best().is_some()
     }
 
+    /// Whether the node of a copy has room for the next one once this one is gone.
+    fn fits_in_its_place(&self, now: BootTime, replica: &ReplicaId, p: Placement) -> bool {
+        let Some(m) = self.mandates.get(replica) else { return false };
+        let mut sites = self.sites(now, &m.context, replica, &Default::default());
+        sites.retain(|site| site.id == p.node);
+        for site in &mut sites {
+            site.free = site.free.plus(&m.placed_resources);
+        }
+        score::rank(&sites, &m.spec.resources, &m.node_selector, m.context.profile).best().is_some()
+    }
+
     /// Whether the node of a replica's copy is being drained.
     fn leaving(&self, replica: &ReplicaId) -> bool {
         let node = self.mandates.get(replica).and_then(|m| m.stage.placement()).map(|p| p.node);
@@ -151,15 +171,20 @@ impl Lead {
             .is_some_and(|facts| facts.draining)
     }
 
-    /// The same, as the home is told.
+    /// The same, as the home is told: a copy that serves under an older specification, where the newer one fits nowhere
+    /// in this cluster, is to leave it too.
     pub(super) fn leaving_of(&self, now: BootTime, replica: &ReplicaId) -> Leaving {
-        if !self.leaving(replica) {
+        let Some(m) = self.mandates.get(replica) else { return Leaving::No };
+        let Some(p) = m.stage.placement() else { return Leaving::No };
+        let (drained, outdated) = (self.leaving(replica), m.is_outdated());
+        if !drained && !outdated {
             return Leaving::No;
         }
-        let node = self.mandates.get(replica).and_then(|m| m.stage.placement()).map(|p| p.node);
-        match node {
-            Some(node) if !self.fits_elsewhere(now, replica, node) => Leaving::Away,
-            _ => Leaving::Inside,
+        let here = !drained && self.fits_in_its_place(now, replica, p);
+        match here || self.fits_elsewhere(now, replica, p.node) {
+            true if drained => Leaving::Inside,
+            true => Leaving::No,
+            false => Leaving::Away,
         }
     }
 
@@ -171,12 +196,13 @@ impl Lead {
         out: &mut Vec<LeadOutput>,
     ) -> bool {
         let Some(m) = self.mandates.get_mut(replica) else { return false };
-        let Some(outgoing) = m.outgoing.filter(|_| !m.stage.may_run()) else { return false };
+        let Some(outgoing) = m.outgoing.clone().filter(|_| !m.stage.may_run()) else { return false };
         if !m.stage.adopt(outgoing.placement) {
             return false;
         }
         m.outgoing = None;
         m.placed_generation = outgoing.generation;
+        m.placed_resources = outgoing.resources;
         m.idle_since = None;
         m.refused.clear();
         m.next_try = now + RETRY;
@@ -228,9 +254,12 @@ impl Lead {
         match (m.stage, &m.told) {
             (Stage::Held(p), Some(told)) => {
                 (told.token, told.run, told.generation) != (p.token, m.run, m.placed_generation)
-                    || (told.leaving != Leaving::No) != self.leaving(replica)
+                    || (told.leaving == Leaving::No && self.leaving(replica))
+                    || (told.leaving != Leaving::No && !self.leaving(replica) && !m.is_outdated())
             }
             (Stage::Held(_), None) => true,
+            // Whether it is still there is being asked.
+            (Stage::Committing(p), Some(told)) if told.token == p.token => false,
             (_, Some(told)) => told.run != RunPhase::Waiting,
             (_, None) => false,
         }
@@ -250,13 +279,13 @@ impl Lead {
     pub(super) fn is_outgoing(&self, replica: &ReplicaId, token: Token) -> bool {
         self.mandates
             .get(replica)
-            .and_then(|m| m.outgoing)
+            .and_then(|m| m.outgoing.as_ref())
             .is_some_and(|outgoing| outgoing.placement.token == token)
     }
 
     /// Whether `node` runs the copy that a replica's next one is to replace.
     pub(super) fn serves_until_replaced(&self, replica: &ReplicaId, node: NodeId) -> bool {
-        let outgoing = self.mandates.get(replica).and_then(|m| m.outgoing);
+        let outgoing = self.mandates.get(replica).and_then(|m| m.outgoing.as_ref());
         outgoing.is_some_and(|outgoing| outgoing.placement.node == node)
     }
 }
