@@ -237,6 +237,7 @@ fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
                 spec: service.workload,
                 node_selector: pairs(service.node_selector),
                 cluster_selector: pairs(service.cluster_selector),
+                max_unavailable: service.max_unavailable,
             })
             .collect(),
         manifest_json: serde_json::to_string(app).unwrap_or_default(),
