@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use codeco_protocol::ids::{AppUid, ClusterName, ReplicaId, ServiceName};
-use codeco_protocol::messages::{BidLine, ControlMessage, Demand};
+use codeco_protocol::ids::{AppUid, ClusterName, NodeName, ReplicaId, ServiceName};
+use codeco_protocol::messages::{BidLine, ControlMessage, Demand, Obstacle};
 use codeco_protocol::token::MandateId;
 use codeco_protocol::units::{BootTime, Micros};
 
 use super::{App, ClusterFacts, Home, HomeNote, HomeOutput, HomeRecord, ServiceSpec};
 use crate::swm::decision::{Decision, Level};
+use crate::swm::feasibility;
 use crate::swm::score::{self, Ranking, Site};
 
 /// Time before a replica that no cluster can take is tried again.
@@ -164,7 +165,8 @@ impl Home {
         let decision = decision(app, &demand.replica, ranking, chosen.clone());
         let Some(entry) = app.replicas.get_mut(key) else { return };
         let Some(cluster) = chosen.and_then(|name| ClusterName::new(name).ok()) else {
-            let reason = decision.ranking.reasons();
+            let found = obstacles(&decision.ranking, &demand.replica, bidding);
+            let reason = feasibility::sentence(&demand.resources, &found);
             entry.next_try = now + RETRY;
             if entry.waiting.as_ref() != Some(&reason) {
                 entry.waiting = Some(reason.clone());
@@ -206,19 +208,18 @@ impl Home {
                 let missing =
                     service.cluster_selector.iter().find(|(key, value)| facts.labels.get(key) != Some(value));
                 let holds = app.replicas.get(key).and_then(|r| r.mandate.as_ref());
+                let other = |text: &str| Some(Obstacle::Other(text.to_owned()));
                 let barred = match (facts.reachable, missing, pause, line) {
-                    _ if self.drained.contains(&facts.name) => Some("cluster is being drained".to_owned()),
+                    _ if self.drained.contains(&facts.name) => other("cluster is being drained"),
                     _ if holds.is_some_and(|held| held.cluster == facts.name) => {
-                        Some("it is to leave its node here, and no other node would do".to_owned())
+                        other("it is to leave its node here, and no other node would do")
                     }
-                    (false, ..) => Some("its lead cannot be reached".to_owned()),
-                    (_, Some((key, value)), ..) => Some(format!("cluster label {key}={value} is missing")),
-                    (_, _, Some((_, why)), _) => Some(format!("declined a moment ago: {why}")),
-                    (.., None) if !bidding.asked.contains(&facts.name) => {
-                        Some("not in this round's sample".to_owned())
-                    }
-                    (.., None) => Some("did not bid in time".to_owned()),
-                    (.., Some(BidLine { answer: Err(why), .. })) => Some(why.clone()),
+                    (false, ..) => other("its lead cannot be reached"),
+                    (_, Some((key, value)), ..) => other(&format!("cluster label {key}={value} is missing")),
+                    (_, _, Some((_, why)), _) => other(&format!("declined a moment ago: {why}")),
+                    (.., None) if !bidding.asked.contains(&facts.name) => other("not in this round's sample"),
+                    (.., None) => other("did not bid in time"),
+                    (.., Some(BidLine { answer: Err(why), .. })) => other(why),
                     (.., Some(BidLine { answer: Ok(_), .. })) => None,
                 };
                 Site {
@@ -266,6 +267,31 @@ impl Home {
         }
         partners
     }
+}
+
+/// What stands against a replica: on each node of the clusters that have looked, and on clusters as a whole.
+pub(super) fn obstacles(
+    ranking: &Ranking,
+    replica: &ReplicaId,
+    bidding: &Bidding,
+) -> Vec<(String, Obstacle)> {
+    let mut found = Vec::new();
+    for candidate in &ranking.candidates {
+        let Some(obstacle) = &candidate.obstacle else { continue };
+        let line = ClusterName::new(candidate.name.clone())
+            .ok()
+            .and_then(|name| bidding.answers.get(&name))
+            .and_then(|lines| lines.iter().find(|line| line.replica == *replica));
+        match line {
+            Some(BidLine { answer: Err(_), obstacles, .. }) if !obstacles.is_empty() => {
+                let named =
+                    |(node, why): &(NodeName, Obstacle)| (format!("{}/{node}", candidate.name), why.clone());
+                found.extend(obstacles.iter().map(named));
+            }
+            _ => found.push((format!("cluster {}", candidate.name), obstacle.clone())),
+        }
+    }
+    found
 }
 
 impl ClusterFacts {

@@ -130,6 +130,7 @@ impl Play {
             let lines = demands.iter().map(|demand| BidLine {
                 replica: demand.replica.clone(),
                 answer: Ok((price, NodeName::new("n").unwrap())),
+                obstacles: vec![],
             });
             let (lines, term) = (lines.collect(), term(self.terms[lead], *lead));
             sent.extend(self.hear(*lead, M::Bid { request: *request, term, cluster: cluster(*lead), lines }));

@@ -1,7 +1,9 @@
 //! Homes: bids, offers, recalls.
 
 use codeco_protocol::ids::{MemberId, ReplicaId};
-use codeco_protocol::messages::{AppContext, BidLine, ControlMessage, Demand, Leaving, Replace, RunPhase};
+use codeco_protocol::messages::{
+    AppContext, BidLine, ControlMessage, Demand, Leaving, OBSTACLES_MAX, Replace, RunPhase,
+};
 use codeco_protocol::token::{Epoch, MandateId, Term, Token};
 use codeco_protocol::units::BootTime;
 use codeco_protocol::workload::{PartitionPolicy, WorkloadSpec};
@@ -265,6 +267,7 @@ impl Lead {
         }
         let mut given: Vec<(&Demand, codeco_protocol::ids::NodeId)> = Vec::new();
         let mut lines = Vec::with_capacity(demands.len());
+        let mut room = OBSTACLES_MAX;
         for demand in demands {
             let mut sites = self.sites(now, context, &demand.replica, &Default::default());
             for site in &mut sites {
@@ -283,7 +286,14 @@ impl Lead {
                 }
                 None => Err(ranking.reasons()),
             };
-            lines.push(BidLine { replica: demand.replica.clone(), answer });
+            let mut obstacles = Vec::new();
+            if answer.is_err() {
+                let found =
+                    ranking.candidates.into_iter().filter_map(|c| Some((self.name_of(c.id), c.obstacle?)));
+                obstacles.extend(found.take(room));
+                room -= obstacles.len();
+            }
+            lines.push(BidLine { replica: demand.replica.clone(), answer, obstacles });
         }
         let cluster = self.config.cluster.clone();
         self.send(from, ControlMessage::Bid { request, term: self.term, cluster, lines }, out);

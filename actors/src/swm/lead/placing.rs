@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use codeco_protocol::ids::{NodeId, ReplicaId};
-use codeco_protocol::messages::{AppContext, ClosedReason, ControlMessage, Replace, RunPhase};
+use codeco_protocol::messages::{AppContext, ClosedReason, ControlMessage, Obstacle, Replace, RunPhase};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Attempt, Token};
 use codeco_protocol::units::{BootTime, Micros};
@@ -154,7 +154,7 @@ impl Lead {
                     age: member.heard.map_or(Micros(u64::MAX), |heard| now.since(heard)),
                     barred: self.barred(now, *node, member, refused).or_else(|| {
                         let replaced = self.serves_until_replaced(replica, *node);
-                        replaced.then(|| "node runs the copy that is to be replaced".to_owned())
+                        replaced.then_some(Obstacle::Replaced)
                     }),
                 }
             })
@@ -167,18 +167,17 @@ impl Lead {
         node: NodeId,
         member: &Member,
         refused: &BTreeSet<NodeId>,
-    ) -> Option<String> {
+    ) -> Option<Obstacle> {
         if member.lost {
-            let age = member.heard.map_or_else(|| "ever".to_owned(), |heard| now.since(heard).to_string());
-            return Some(format!("node does not answer (for {age})"));
+            return Some(Obstacle::Silent(member.heard.map(|heard| now.since(heard))));
         }
         if member.reported.is_none() {
-            return Some("node has not reported to this lead yet".into());
+            return Some(Obstacle::Unheard);
         }
         if member.facts.as_ref().is_some_and(|facts| facts.cordoned) {
-            return Some("node is cordoned".into());
+            return Some(Obstacle::Cordoned);
         }
-        refused.contains(&node).then(|| "node refused it a moment ago".into())
+        refused.contains(&node).then_some(Obstacle::Refused)
     }
 
     /// What is free on a node: its own word, less promises it did not yet know of when it spoke.
