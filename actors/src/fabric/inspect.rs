@@ -41,6 +41,9 @@ pub enum InspectRequest {
         /// PKCS#10 request, DER.
         signing_request: Vec<u8>,
     },
+    /// Keeps work away from the node asked, has its work moved away, or lets work come again; answered once that is on
+    /// its disk.
+    Upkeep(crate::swm::ledger::Upkeep),
 }
 
 impl WireMessage for InspectRequest {

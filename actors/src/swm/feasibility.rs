@@ -65,6 +65,15 @@ pub fn sentence(wanted: &Resources, found: &[(String, Obstacle)]) -> String {
     format!("{nodes} {noun}: {}{would}", parts.join(", "))
 }
 
+/// What stands in the way, without figures: the same as long as nothing but these has changed.
+#[must_use]
+pub fn kinds(found: &[(String, Obstacle)]) -> String {
+    let mut kinds: Vec<String> = found.iter().map(|(_, obstacle)| kind(obstacle)).collect();
+    kinds.sort();
+    kinds.dedup();
+    kinds.join("; ")
+}
+
 /// Obstacles of one kind are counted together.
 fn kind(obstacle: &Obstacle) -> String {
     match obstacle {

@@ -22,10 +22,10 @@ const RETRY: Micros = Micros::from_secs(1);
 /// One round of bids for an application.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Bidding {
-    request: u64,
-    asked: BTreeSet<ClusterName>,
-    answers: BTreeMap<ClusterName, Vec<BidLine>>,
-    wanted: Vec<(ServiceName, u32)>,
+    pub(super) request: u64,
+    pub(super) asked: BTreeSet<ClusterName>,
+    pub(super) answers: BTreeMap<ClusterName, Vec<BidLine>>,
+    pub(super) wanted: Vec<(ServiceName, u32)>,
     pub(super) until: BootTime,
 }
 
@@ -90,7 +90,7 @@ impl Home {
     }
 
     /// Up to `bidders_max` reachable clusters, drawn without replacement with weights by free share.
-    fn sample_bidders(&self, request: u64) -> Vec<ClusterFacts> {
+    pub(super) fn sample_bidders(&self, request: u64) -> Vec<ClusterFacts> {
         let mut rng =
             fastrand::Rng::with_seed(self.config.seed ^ request.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let mut pool: Vec<&ClusterFacts> = self
@@ -112,6 +112,12 @@ impl Home {
     }
 
     pub(super) fn handle_bid(&mut self, request: u64, cluster: &ClusterName, lines: Vec<BidLine>) {
+        if let Some(plan) = self.plans.get_mut(&request) {
+            if plan.bidding.asked.contains(cluster) {
+                plan.bidding.answers.insert(cluster.clone(), lines);
+            }
+            return;
+        }
         for app in self.apps.values_mut() {
             if let Some(bidding) = &mut app.bidding
                 && bidding.request == request
@@ -128,9 +134,7 @@ impl Home {
         let ripe: Vec<AppUid> = self
             .apps
             .iter()
-            .filter(|(_, app)| {
-                app.bidding.as_ref().is_some_and(|b| b.until <= now || b.answers.len() == b.asked.len())
-            })
+            .filter(|(_, app)| app.bidding.as_ref().is_some_and(|bidding| bidding.is_ripe(now)))
             .map(|(uid, _)| *uid)
             .collect();
         for uid in ripe {
@@ -168,14 +172,18 @@ impl Home {
             let found = obstacles(&decision.ranking, &demand.replica, bidding);
             let reason = feasibility::sentence(&demand.resources, &found);
             entry.next_try = now + RETRY;
-            if entry.waiting.as_ref() != Some(&reason) {
-                entry.waiting = Some(reason.clone());
+            // Ages and amounts that have changed are no news.
+            let kinds = feasibility::kinds(&found);
+            entry.waiting = Some(reason.clone());
+            if entry.told_waiting.as_ref() != Some(&kinds) {
+                entry.told_waiting = Some(kinds);
                 out.push(HomeOutput::Decided(Box::new(decision)));
                 out.push(HomeOutput::Note(HomeNote::Unplaceable(demand.replica, reason)));
             }
             return;
         };
         entry.waiting = None;
+        entry.told_waiting = None;
         out.push(HomeOutput::Decided(Box::new(decision)));
         if let Some(mandate) = holder {
             // Somebody else would take it: the mandate is asked back, and given away once it has come.
@@ -187,7 +195,7 @@ impl Home {
         self.record(HomeRecord::Mandated { replica: demand.replica, mandate, cluster }, out);
     }
 
-    fn sites(
+    pub(super) fn sites(
         &self,
         now: BootTime,
         app: &App,
@@ -302,7 +310,7 @@ impl ClusterFacts {
 }
 
 impl App {
-    fn demand(&self, uid: AppUid, key: &(ServiceName, u32)) -> Option<(Demand, &ServiceSpec)> {
+    pub(super) fn demand(&self, uid: AppUid, key: &(ServiceName, u32)) -> Option<(Demand, &ServiceSpec)> {
         let service = self.spec.services.iter().find(|s| s.name == key.0)?;
         let replica = ReplicaId { app: uid, service: key.0.clone(), index: key.1 };
         let demand = Demand {
@@ -325,7 +333,7 @@ impl App {
     }
 }
 
-fn decision(app: &App, replica: &ReplicaId, ranking: Ranking, chosen: Option<String>) -> Decision {
+pub(super) fn decision(app: &App, replica: &ReplicaId, ranking: Ranking, chosen: Option<String>) -> Decision {
     Decision {
         level: Level::Cluster,
         replica: replica.clone(),

@@ -7,6 +7,7 @@
 mod apply;
 mod bidding;
 mod mandates;
+mod plan;
 mod record;
 mod rollout;
 
@@ -27,6 +28,7 @@ use super::mandate::MandateRule;
 use mandates::Answer;
 
 pub use apply::{Applied, ApplyError, DeleteError};
+pub use plan::{PLANS_MAX, Plan, PlanAction, Planned};
 pub use record::HomeRecord;
 pub use rollout::{Pick, Progress};
 
@@ -197,6 +199,8 @@ pub struct HomeReplica {
     pub mandate: Option<HomeMandate>,
     /// Why it is nowhere.
     pub waiting: Option<String>,
+    /// The same without figures, as it was last made an event.
+    told_waiting: Option<String>,
     next_mandate: u64,
     last_cluster: Option<ClusterName>,
     next_try: BootTime,
@@ -230,6 +234,9 @@ pub struct Home {
     /// Clusters that take nothing new, and whose replicas are to move.
     drained: BTreeSet<ClusterName>,
     next_request: u64,
+    /// Plans under way, by request.
+    plans: BTreeMap<u64, plan::Planning>,
+    next_plan: u64,
 }
 
 impl Home {
@@ -242,6 +249,8 @@ impl Home {
             clusters: BTreeMap::new(),
             drained: BTreeSet::new(),
             next_request: 1,
+            plans: BTreeMap::new(),
+            next_plan: 0,
         };
         for record in records {
             home.replay(record);
