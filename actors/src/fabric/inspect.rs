@@ -8,6 +8,8 @@ use codeco_protocol::ids::{AppName, Identity, Namespace, ReplicaId};
 use codeco_protocol::transport::{PeerConnection, StreamKind};
 use codeco_protocol::wire::{self, WireMessage};
 
+use crate::process::Fault;
+
 /// How long a question may take in all.
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -41,6 +43,8 @@ pub enum InspectRequest {
         /// PKCS#10 request, DER.
         signing_request: Vec<u8>,
     },
+    /// A fault of the process or its network; only where faults are enabled.
+    Fault(Fault),
     /// Keeps work away from the node asked, has its work moved away, or lets work come again; answered once that is on
     /// its disk.
     Upkeep(crate::swm::ledger::Upkeep),
