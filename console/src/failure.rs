@@ -24,6 +24,20 @@ pub(crate) enum ExitClass {
     InvalidManifest = 6,
     /// Somebody did not answer in time.
     Timeout = 7,
+    /// `plan --detailed-exitcode`: applying would change something. The process exits with 2, as terraform does.
+    Changes = 102,
+}
+
+impl ExitClass {
+    /// The exit code of the process.
+    pub(crate) fn code(self) -> u8 {
+        if self == Self::Changes { 2 } else { self as u8 }
+    }
+
+    /// Whether nothing failed: then nothing is written to standard error.
+    pub(crate) fn is_answer(self) -> bool {
+        matches!(self, Self::Done | Self::Changes)
+    }
 }
 
 /// Why a command failed.

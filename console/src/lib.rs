@@ -94,7 +94,7 @@ pub fn main_after(prefix: &[&str]) -> ExitCode {
         paint,
     };
     let arguments = std::iter::once(OsString::from("codeco")).chain(arguments);
-    ExitCode::from(run(arguments, session) as u8)
+    ExitCode::from(run(arguments, session).code())
 }
 
 /// Understands `arguments`, does what they say, and tells why not.
@@ -115,7 +115,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, mut session: Session<'_>) 
         Command::Completion { shell } => completion(shell, &mut session),
     };
     let Err(failure) = result else { return ExitClass::Done };
-    if failure.class != ExitClass::Done {
+    if !failure.class.is_answer() {
         // With standard error gone too, the exit code is all that is left to say it.
         let _ = session.stderr.write_all(failure.to_text().as_bytes());
     }

@@ -1,8 +1,9 @@
 //! What the API asks of the process behind it. The API server knows nothing of actors; the hub implements this.
 
 use async_trait::async_trait;
+use codeco_actors::swm::ledger::Upkeep;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, EventView, List, NodeView,
+    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, EventView, List, NodeView, PlanView,
     ReplicaView,
 };
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, Role, ServiceName};
@@ -89,6 +90,13 @@ pub trait Fleet: Send + Sync + 'static {
     async fn apps(&self, filter: Filter) -> Result<List<AppView>, ApiError>;
     /// Takes specifications.
     async fn apply(&self, apps: Vec<CodecoApp>) -> Result<Vec<Applied>, ApiError>;
+    /// What applying would do; nothing is changed.
+    async fn plan(&self, apps: Vec<CodecoApp>) -> Result<Vec<PlanView>, ApiError>;
+    /// Keeps work away from a node, has its work moved away, or lets work come again.
+    async fn node_upkeep(&self, cluster: ClusterName, node: NodeName, upkeep: Upkeep)
+    -> Result<(), ApiError>;
+    /// Has all replicas of a cluster moved elsewhere, or lets them come again.
+    async fn cluster_drain(&self, cluster: ClusterName, drained: bool) -> Result<(), ApiError>;
     /// Asks for an application's end.
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError>;
     /// Replicas.

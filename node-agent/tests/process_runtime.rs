@@ -42,9 +42,13 @@ async fn replica_started_runs_with_its_environment_writes_its_log_and_stops() {
     let log = log_of(&runtime, "web").await;
     let names: Vec<&str> =
         log.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
-    for expected in
-        ["COLOUR=green", "CODECO_NODE=edge-1", "CODECO_FENCING_TOKEN=0.0.0.1", "PATH=/usr/local/sbin"]
-    {
+    for expected in [
+        "COLOUR=green",
+        "CODECO_NODE=edge-1",
+        "CODECO_INDEX=0",
+        "CODECO_FENCING_TOKEN=0.0.0.1",
+        "PATH=/usr/local/sbin",
+    ] {
         assert!(log.contains(expected), "{expected} in {log}");
     }
     assert!(!names.contains(&"HOME") && !names.contains(&"CARGO"), "nothing of the agent's own: {names:?}");

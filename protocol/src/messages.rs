@@ -7,7 +7,7 @@ use bincode::{Decode, Encode};
 use crate::ids::{AppName, AppUid, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
 use crate::resources::Resources;
 use crate::token::{Epoch, MandateId, Term, Token};
-use crate::units::{Micros, MilliWatts};
+use crate::units::{Bytes, Micros, MilliCpu, MilliWatts};
 use crate::workload::{ChannelSpec, WorkloadSpec};
 
 /// Most messages in one batch.
@@ -80,6 +80,8 @@ pub struct NodeFacts {
     pub cordoned: bool,
     /// Measured round trips to other members; a member that is not listed is unknown, not near.
     pub round_trips: Vec<(MemberId, Micros)>,
+    /// Whether what it holds is to move elsewhere. A node that is drained is cordoned too.
+    pub draining: bool,
 }
 
 /// Why a token is closed: the node does not run it and never will.
@@ -143,6 +145,97 @@ pub struct AppContext {
     pub channels: Vec<ChannelSpec>,
 }
 
+/// What a lead may do with a copy that is older than the offer, or whose node is being drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Default)]
+pub enum Replace {
+    /// Nothing: it only says what it has.
+    #[default]
+    Keep,
+    /// Replace it, but stop a copy that serves only once another one is ready.
+    Overlap,
+    /// Replace it; where there is no room for two, stop the old copy first.
+    StopFirst,
+}
+
+/// Whether the node of a copy is being drained, and where else the copy could go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Default)]
+pub enum Leaving {
+    /// It stays.
+    #[default]
+    No,
+    /// Another node of the cluster would take it.
+    Inside,
+    /// No other node of the cluster would.
+    Away,
+}
+
+/// A resource of which a node has too little, in its smallest unit (thousandths of a core, bytes, pieces).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Shortage {
+    /// `cpu`, `memory`, or the name of an extended resource.
+    pub resource: String,
+    /// Asked for.
+    pub wanted: u64,
+    /// Free.
+    pub free: u64,
+}
+
+/// Why a place may not take a replica.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum Obstacle {
+    /// The node does not answer, for that long; `None` is for ever.
+    Silent(Option<Micros>),
+    /// The node has not reported to this lead yet.
+    Unheard,
+    /// The node takes nothing new.
+    Cordoned,
+    /// The node refused it a moment ago.
+    Refused,
+    /// The node runs the copy that is to be replaced.
+    Replaced,
+    /// A label is missing.
+    Label {
+        /// Its key.
+        key: String,
+        /// The value wanted.
+        value: String,
+    },
+    /// Too little is free; at least one shortage.
+    Short(Vec<Shortage>),
+    /// Anything else, for people.
+    Other(String),
+}
+
+impl std::fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Silent(Some(age)) => write!(f, "node does not answer (for {age})"),
+            Self::Silent(None) => f.write_str("node does not answer (for ever)"),
+            Self::Unheard => f.write_str("node has not reported to this lead yet"),
+            Self::Cordoned => f.write_str("node is cordoned"),
+            Self::Refused => f.write_str("node refused it a moment ago"),
+            Self::Replaced => f.write_str("node runs the copy that is to be replaced"),
+            Self::Label { key, value } => write!(f, "label {key}={value} is missing"),
+            Self::Short(list) => match list.first() {
+                Some(Shortage { resource, wanted, free }) if resource == "cpu" => {
+                    write!(f, "not enough cpu: wants {}, {} free", MilliCpu(*wanted), MilliCpu(*free))
+                }
+                Some(Shortage { resource, wanted, free }) if resource == "memory" => {
+                    write!(f, "not enough memory: wants {}, {} free", Bytes(*wanted), Bytes(*free))
+                }
+                Some(Shortage { resource, wanted, free }) => {
+                    write!(f, "not enough {resource}: wants {wanted}, {free} free")
+                }
+                None => f.write_str("not enough room"),
+            },
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Most obstacles told in one bid.
+pub const OBSTACLES_MAX: usize = 512;
+
 /// A cluster's answer for one replica of a bid.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct BidLine {
@@ -150,6 +243,8 @@ pub struct BidLine {
     pub replica: ReplicaId,
     /// Weighted score of the node it would get (lower is better) and that node, or why none would do.
     pub answer: Result<(f64, NodeName), String>,
+    /// Where none would do, what stands against each node; at most [`OBSTACLES_MAX`] in a whole bid.
+    pub obstacles: Vec<(NodeName, Obstacle)>,
 }
 
 /// One control message.
@@ -299,6 +394,10 @@ pub enum ControlMessage {
         node_selector: Vec<(String, String)>,
         /// The application.
         context: AppContext,
+        /// What the lead may do with the copy it has.
+        replace: Replace,
+        /// The copy meant by that, as the home last heard of it; about another one nothing is said.
+        replaces: Option<Token>,
     },
     /// Lead → home: a node has promised it.
     Accepted {
@@ -314,6 +413,10 @@ pub enum ControlMessage {
         node: NodeName,
         /// Under which token.
         token: Token,
+        /// What the node says of it.
+        run: RunPhase,
+        /// Whether its node is being drained.
+        leaving: Leaving,
     },
     /// Lead → home: every attempt is closed, the mandate is yours again.
     Declined {

@@ -36,14 +36,14 @@ fn app_with(pod: &str) -> String {
 }
 
 #[test]
-fn ten_broken_manifests_each_tell_file_field_found_and_expected() {
+fn twenty_broken_manifests_each_tell_file_field_found_and_expected() {
     let mut names: Vec<PathBuf> = fs::read_dir(folder("tests/broken"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|end| end == "yaml" || end == "json"))
         .collect();
     names.sort();
-    assert!(names.len() >= 10, "{} broken manifests", names.len());
+    assert!(names.len() >= 20, "{} broken manifests", names.len());
     let mut wrong = Vec::new();
     for path in &names {
         let name = path.file_name().unwrap().to_str().unwrap();

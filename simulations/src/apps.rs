@@ -1,6 +1,7 @@
 //! What users do: apply, change, scale, delete.
 
 use codeco_actors::swm::home::{AppSpec, ServiceSpec};
+use codeco_actors::swm::ledger::{LedgerInput, Upkeep};
 use codeco_protocol::ids::{AppName, AppUid, Namespace, ServiceName};
 use codeco_protocol::messages::{AppContext, Profile};
 use codeco_protocol::resources::Resources;
@@ -27,6 +28,11 @@ impl World {
         }
         let span = self.rng.u64(200_000..3_500_000);
         self.after(span, Event::User);
+        match self.rng.u8(0..8) {
+            0 => return self.operate_on_a_node(),
+            1 => return self.operate_on_a_cluster(),
+            _ => {}
+        }
         let now = self.read_clock(self.home_machine());
         let name = AppName::new(NAMES[self.rng.usize(0..NAMES.len())])
             .unwrap_or_else(|_| unreachable!("a literal RFC 1123 label"));
@@ -68,6 +74,47 @@ impl World {
         self.carry_home_or_crash(out)
     }
 
+    /// An operator cordons, drains or opens a node.
+    fn operate_on_a_node(&mut self) -> Result<(), Violation> {
+        let node = self.rng.usize(0..self.nodes.len());
+        let upkeep = [Upkeep::Open, Upkeep::Cordoned, Upkeep::Draining][self.rng.usize(0..3)];
+        self.set_upkeep(node, upkeep)
+    }
+
+    pub(crate) fn set_upkeep(&mut self, node: usize, upkeep: Upkeep) -> Result<(), Violation> {
+        if self.nodes[node].ledger.is_none() {
+            return Ok(());
+        }
+        self.counts.drains += u64::from(upkeep != Upkeep::Open);
+        self.nodes[node].drained |= upkeep == Upkeep::Draining;
+        self.log.line(self.now, format_args!("operator sets {:?} to {upkeep:?}", self.nodes[node].config.id));
+        self.feed_ledger(node, LedgerInput::Upkeep(upkeep))
+    }
+
+    /// Nodes that are down are opened when they come back.
+    pub(crate) fn open_all_nodes(&mut self) -> Result<(), Violation> {
+        (0..self.nodes.len()).try_for_each(|node| self.set_upkeep(node, Upkeep::Open))
+    }
+
+    /// An operator drains a cluster, or ends that.
+    fn operate_on_a_cluster(&mut self) -> Result<(), Violation> {
+        let cluster = self.rng.usize(0..self.leads.len());
+        let drained = self.rng.bool();
+        self.set_cluster_drained(cluster, drained)
+    }
+
+    pub(crate) fn set_cluster_drained(&mut self, cluster: usize, drained: bool) -> Result<(), Violation> {
+        let now = self.read_clock(self.home_machine());
+        let name = self.leads[cluster].config.cluster.clone();
+        let Some(home) = &mut self.home.home else { return Ok(()) };
+        let mut out = Vec::new();
+        if home.drain_cluster(now, &name, drained, &mut out) {
+            self.counts.cluster_drains += u64::from(drained);
+            self.log.line(self.now, format_args!("operator drains cluster {name}: {drained}"));
+        }
+        self.carry_home_or_crash(out)
+    }
+
     fn new_app(&mut self, namespace: &Namespace, name: &AppName) -> AppSpec {
         self.users.uids += 1;
         let uid = AppUid(u128::from(0xa000_0000 + self.users.uids) << 96);
@@ -94,6 +141,7 @@ impl World {
                 Vec::new()
             },
             cluster_selector: Vec::new(),
+            max_unavailable: self.rng.u32(1..=2),
         });
         AppSpec {
             services: services.collect(),

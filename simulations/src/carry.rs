@@ -206,6 +206,7 @@ impl World {
             LeadNote::NodeLost(_) => self.counts.nodes_lost += 1,
             LeadNote::NodeBack(_) => self.counts.nodes_back += 1,
             LeadNote::Revoked(..) => self.counts.revocations += 1,
+            LeadNote::Overlaps(..) => self.counts.overlaps += 1,
             LeadNote::Adopted(..) => self.counts.adoptions += 1,
             LeadNote::Placed(replica, node, _) => {
                 self.counts.placements += 1;

@@ -93,6 +93,14 @@ counts! {
     nodes_back: "nodes that came back",
     /// Left-behind copies ordered to stop.
     revocations: "copies revoked",
+    /// Copies that served and were stopped before the next one was there.
+    taken_away: "copies stopped before the next was ready",
+    /// Copies that served until the next one was ready.
+    overlaps: "copies replaced by overlap",
+    /// Nodes that operators cordoned or drained.
+    drains: "nodes cordoned or drained",
+    /// Clusters that operators drained.
+    cluster_drains: "clusters drained",
     /// Mandates asked back.
     recalls: "recalls",
     /// Mandates that went back.

@@ -116,6 +116,10 @@ impl World {
         self.log.line(self.now, format_args!("faults end"));
         self.stormy = false;
         self.network.clear_up();
+        for cluster in 0..self.leads.len() {
+            self.set_cluster_drained(cluster, false)?;
+        }
+        self.open_all_nodes()?;
         self.compare_snapshots()?;
         self.after(1_000_000, Event::Inspect);
         Ok(())

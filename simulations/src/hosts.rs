@@ -21,6 +21,8 @@ pub(crate) struct NodeHost {
     pub(crate) runtime: Runtime,
     pub(crate) capacity: Resources,
     pub(crate) foreign: Resources,
+    /// Whether an operator has ever had it drained.
+    pub(crate) drained: bool,
     /// Number of the agent's life; events of earlier ones are void.
     pub(crate) life: u64,
     /// Number of the machine's boot.

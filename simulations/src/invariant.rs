@@ -25,6 +25,8 @@ pub enum Invariant {
     Durable,
     /// I8.
     Converges,
+    /// I8, while a service changes.
+    Budget,
     /// A core failed.
     Panic,
 }
@@ -45,6 +47,7 @@ impl fmt::Display for Invariant {
                 "I8: once faults stop, every feasible replica runs exactly once at its newest generation, the rest is \
                  gone, and home, lead and ledger agree"
             }
+            Self::Budget => "I8: a change takes away at most as many copies of a service as its budget allows",
             Self::Panic => "a core never panics",
         })
     }

@@ -34,7 +34,10 @@ impl World {
                 for index in 0..service.replicas {
                     let replica = ReplicaId { app: uid, service: service.name.clone(), index };
                     let copies = running.remove(&replica).unwrap_or_default();
-                    if let Some(what) = self.unsettled_replica(app, service, &replica, &copies) {
+                    if let Some(what) = self.unsettled_replica(app, service, &replica, &copies)
+                        && !self.waits_for_budget(service, &replica, &copies)
+                        && !self.waits_for_room(service, &copies)
+                    {
                         return Some(format!("{replica}: {what}"));
                     }
                 }
@@ -63,6 +66,40 @@ impl World {
             }
         }
         running
+    }
+
+    /// Whether a copy of an older generation serves, and may not be changed because others of its service are away, or
+    /// because the change has stopped at others for which there is no room: why is looked at for each of those.
+    fn waits_for_budget(
+        &self,
+        service: &ServiceSpec,
+        replica: &ReplicaId,
+        copies: &[(usize, Token, u64, State)],
+    ) -> bool {
+        let running = self.running();
+        let blocked = (0..service.replicas).filter(|index| *index != replica.index).filter(|index| {
+            let other = ReplicaId { index: *index, ..replica.clone() };
+            running.get(&other).is_none_or(|copies| match copies.as_slice() {
+                [] => true,
+                [(_, _, generation, _)] if *generation == service.spec.generation => false,
+                old => self.waits_for_room(service, old),
+            })
+        });
+        let blocked = u32::try_from(blocked.count()).unwrap_or(u32::MAX);
+        matches!(copies, [(.., State::Ready)]) && blocked >= service.max_unavailable
+    }
+
+    /// Whether a copy of an older generation serves because the newest has room nowhere, not even in its place.
+    fn waits_for_room(&self, service: &ServiceSpec, copies: &[(usize, Token, u64, State)]) -> bool {
+        let [(node, token, _, State::Ready)] = copies else { return false };
+        let own = self.nodes[*node].runtime.processes().find(|p| p.workload.token == *token);
+        let own = own.map(|p| p.workload.spec.resources.clone()).unwrap_or_default();
+        !self.nodes.iter().enumerate().any(|(at, host)| {
+            let free = host.ledger.as_ref().map(codeco_actors::swm::ledger::Ledger::free).unwrap_or_default();
+            let free = if at == *node { free.plus(&own) } else { free };
+            service.spec.resources.fits_in(&free)
+                && service.node_selector.iter().all(|wanted| host.config.labels.contains(wanted))
+        })
     }
 
     fn unsettled_replica(

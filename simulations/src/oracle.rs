@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use codeco_actors::swm::attempt::Stage;
 use codeco_actors::swm::home::HomeRecord;
 use codeco_actors::swm::ledger::{Ledger, LedgerRecord};
 use codeco_protocol::ids::{AppUid, MemberId, NodeName, ReplicaId, ServiceName};
-use codeco_protocol::messages::{ControlMessage, HeldPhase};
+use codeco_protocol::messages::{ControlMessage, HeldPhase, RunPhase};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{MandateId, Token};
 use codeco_protocol::units::{BootTime, Micros};
 
 use crate::hosts::NodeHost;
 use crate::invariant::{Invariant, Violation, check};
+use crate::runtime::State;
 use crate::world::World;
 
 /// How late a tick may be.
@@ -21,6 +23,8 @@ const TICK_SLACK: Micros = Micros::from_millis(100);
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     recalled: BTreeSet<(ReplicaId, MandateId)>,
+    /// Those asked back because nobody wanted the replica then.
+    unwanted: BTreeSet<(ReplicaId, MandateId)>,
     returned: BTreeMap<ReplicaId, MandateId>,
     given_up: BTreeMap<ReplicaId, MandateId>,
     generations: BTreeMap<(AppUid, ServiceName), u64>,
@@ -31,6 +35,10 @@ pub(crate) struct Oracle {
     /// What leads have ordered to stop, for good reason.
     ordered: BTreeSet<(ReplicaId, Token)>,
     last_place: BTreeMap<ReplicaId, (usize, NodeName)>,
+    /// Copies wanted of each service, and how many a change may take away.
+    wanted: BTreeMap<(AppUid, ServiceName), (u32, u32)>,
+    /// Replicas that leads have stopped on purpose while they served, and that do not serve again yet.
+    taken_away: BTreeSet<ReplicaId>,
 }
 
 impl Oracle {
@@ -39,6 +47,8 @@ impl Oracle {
             HomeRecord::Applied { app, spec, .. } => {
                 for service in &spec.services {
                     self.generations.insert((*app, service.name.clone()), service.spec.generation);
+                    let budget = (service.replicas, service.max_unavailable);
+                    self.wanted.insert((*app, service.name.clone()), budget);
                 }
             }
             HomeRecord::Deleting { app } => {
@@ -49,12 +59,25 @@ impl Oracle {
             }
             HomeRecord::Recalling { replica, mandate } => {
                 self.recalled.insert((replica.clone(), *mandate));
+                if !self.wants(replica) {
+                    self.unwanted.insert((replica.clone(), *mandate));
+                }
             }
             HomeRecord::HandedBack { replica, mandate } => {
                 self.returned.insert(replica.clone(), *mandate);
             }
             _ => {}
         }
+    }
+
+    fn wants(&self, replica: &ReplicaId) -> bool {
+        let wanted = self.wanted.get(&(replica.app, replica.service.clone()));
+        !self.deleting.contains(&replica.app) && wanted.is_some_and(|(replicas, _)| replica.index < *replicas)
+    }
+
+    /// A copy of a replica is ready.
+    pub(crate) fn serves(&mut self, replica: &ReplicaId) {
+        self.taken_away.remove(replica);
     }
 
     /// A lead gives a mandate back.
@@ -198,15 +221,59 @@ impl World {
             let runs = self.nodes.iter().flat_map(|host| host.runtime.processes()).any(|process| {
                 process.runs() && process.workload.replica == replica && process.workload.token == token
             });
+            let drained = self.nodes.iter().any(|host| {
+                host.drained
+                    && host
+                        .runtime
+                        .processes()
+                        .any(|p| p.workload.replica == replica && p.workload.token == token)
+            });
             let again = self.oracle.ordered.contains(&(replica.clone(), token));
             check(
-                !runs || again || replaced || self.oracle.has_newer_decision(&replica, token),
+                !runs || again || replaced || drained || self.oracle.has_newer_decision(&replica, token),
                 Invariant::Stops,
                 || format!("lead {cluster} stops {replica} {token}; its own placement is {placed:?}"),
             )?;
+            self.check_budget(cluster, &replica, token)?;
             self.oracle.ordered.insert((replica, token));
         }
         Ok(())
+    }
+
+    /// A lead that stops a copy of which it knows that it serves, and the only one, takes no more away than the budget
+    /// of its service allows.
+    fn check_budget(&mut self, cluster: usize, replica: &ReplicaId, token: Token) -> Result<(), Violation> {
+        let lead = self.leads[cluster].lead.as_ref();
+        let mandate = lead.and_then(|lead| lead.mandates().find(|(id, _)| *id == replica)).map(|(_, m)| m);
+        let by_choice = mandate.is_some_and(|m| {
+            matches!(m.stage, Stage::Closing(p) if p.token == token) && m.run == RunPhase::Ready
+        });
+        let serving: Vec<Token> = self
+            .nodes
+            .iter()
+            .flat_map(|host| host.runtime.processes())
+            .filter(|p| p.state == State::Ready && !p.stopping && p.workload.replica == *replica)
+            .map(|p| p.workload.token)
+            .collect();
+        let unwanted = self.oracle.unwanted.contains(&(replica.clone(), token.mandate));
+        if !by_choice || unwanted || !self.oracle.wants(replica) || serving != [token] {
+            return Ok(());
+        }
+        self.counts.taken_away += 1;
+        self.oracle.taken_away.insert(replica.clone());
+        let service = (replica.app, replica.service.clone());
+        let gone: Vec<&ReplicaId> = self
+            .oracle
+            .taken_away
+            .iter()
+            .filter(|id| (id.app, id.service.clone()) == service && self.oracle.wants(id))
+            .collect();
+        let (_, most) = self.oracle.wanted.get(&service).copied().unwrap_or_default();
+        check(u32::try_from(gone.len()).is_ok_and(|gone| gone <= most), Invariant::Budget, || {
+            format!(
+                "lead {cluster} stops {replica} {token}; stopped by choice: {gone:?}, at most {most} may be"
+            )
+        })
     }
 
     /// I6: a node stops what runs only by order, or if its journal says that it must not run.

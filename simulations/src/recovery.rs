@@ -2,7 +2,7 @@
 
 use codeco_actors::swm::home::{Home, HomeInput};
 use codeco_actors::swm::lead::{Lead, LeadInput};
-use codeco_actors::swm::ledger::{Ledger, LedgerInput, RuntimeFact};
+use codeco_actors::swm::ledger::{Ledger, LedgerInput, RuntimeFact, Upkeep};
 use codeco_protocol::ids::Incarnation;
 use codeco_protocol::messages::HeldPhase;
 use codeco_protocol::units::BootTime;
@@ -84,6 +84,9 @@ impl World {
         self.feed_ledger(node, LedgerInput::LeadIs(lead))?;
         for (replica, token) in ready {
             self.feed_ledger(node, LedgerInput::Runtime { replica, token, fact: RuntimeFact::Ready })?;
+        }
+        if !self.stormy {
+            self.set_upkeep(node, Upkeep::Open)?;
         }
         Ok(())
     }
@@ -174,6 +177,11 @@ impl World {
         }
         self.home.home = Some(home);
         self.log.line(self.now, format_args!("home starts"));
+        if !self.stormy {
+            for cluster in 0..self.leads.len() {
+                self.set_cluster_drained(cluster, false)?;
+            }
+        }
         self.feed_home(HomeInput::Tick)
     }
 

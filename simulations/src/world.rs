@@ -242,6 +242,7 @@ impl World {
             return Ok(());
         };
         process.state = State::Ready;
+        self.oracle.serves(&process.workload.replica);
         let (replica, token) = (process.workload.replica.clone(), process.workload.token);
         self.feed_ledger(node, LedgerInput::Runtime { replica, token, fact: RuntimeFact::Ready })
     }
@@ -367,6 +368,7 @@ fn node_host(number: u32, cluster: u32, lease: LeaseConfig, rng: &mut fastrand::
         runtime: Runtime::default(),
         capacity,
         foreign: Resources::default(),
+        drained: false,
         life: 0,
         boot: 0,
         tick_at: None,

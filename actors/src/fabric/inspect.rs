@@ -45,6 +45,9 @@ pub enum InspectRequest {
     },
     /// A fault of the process or its network; only where faults are enabled.
     Fault(Fault),
+    /// Keeps work away from the node asked, has its work moved away, or lets work come again; answered once that is on
+    /// its disk.
+    Upkeep(crate::swm::ledger::Upkeep),
 }
 
 impl WireMessage for InspectRequest {

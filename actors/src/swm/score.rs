@@ -9,9 +9,11 @@
 use std::collections::BTreeMap;
 
 use codeco_protocol::ids::NodeId;
-use codeco_protocol::messages::Profile;
+use codeco_protocol::messages::{Obstacle, Profile};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::units::{Micros, MilliWatts};
+
+use super::feasibility::shortages;
 
 /// Share of a resource above which load is counted five times.
 pub const SAFETY_SHARE: f64 = 0.8;
@@ -42,7 +44,7 @@ pub struct Site {
     /// Age of what is known.
     pub age: Micros,
     /// Why it may not be used, found before scoring.
-    pub barred: Option<String>,
+    pub barred: Option<Obstacle>,
 }
 
 /// One part of a score.
@@ -73,6 +75,8 @@ pub struct Candidate {
     pub id: NodeId,
     /// Why it is out.
     pub filtered: Option<String>,
+    /// The same, for counting.
+    pub obstacle: Option<Obstacle>,
     /// Parts; they add up to the total.
     pub parts: Vec<Part>,
     /// Total; lower is better.
@@ -142,7 +146,8 @@ pub fn rank(sites: &[Site], wanted: &Resources, selector: &[(String, String)], p
         candidates.push(Candidate {
             name: site.name.clone(),
             id: site.id,
-            filtered,
+            filtered: filtered.as_ref().map(ToString::to_string),
+            obstacle: filtered,
             parts: Vec::new(),
             total: 0.0,
             age: site.age,
@@ -159,16 +164,17 @@ pub fn rank(sites: &[Site], wanted: &Resources, selector: &[(String, String)], p
     Ranking { candidates }
 }
 
-fn filter(site: &Site, wanted: &Resources, selector: &[(String, String)]) -> Option<String> {
-    if let Some(reason) = &site.barred {
-        return Some(reason.clone());
+fn filter(site: &Site, wanted: &Resources, selector: &[(String, String)]) -> Option<Obstacle> {
+    if let Some(obstacle) = &site.barred {
+        return Some(obstacle.clone());
     }
     for (key, value) in selector {
         if site.labels.get(key) != Some(value) {
-            return Some(format!("label {key}={value} is missing"));
+            return Some(Obstacle::Label { key: key.clone(), value: value.clone() });
         }
     }
-    wanted.shortage_in(&site.free).map(|what| format!("not enough {what}"))
+    let short = shortages(wanted, &site.free);
+    (!short.is_empty()).then_some(Obstacle::Short(short))
 }
 
 /// Raw values, `None` where an input is unknown.
@@ -295,7 +301,7 @@ mod tests {
     #[test]
     fn ranking_without_a_feasible_site_counts_the_reasons() {
         let mut barred = site("b", 1_000);
-        barred.barred = Some("has not answered for 4.0 s".into());
+        barred.barred = Some(Obstacle::Other("has not answered for 4.0 s".into()));
         let ranking = rank(&[site("a", 50), barred], &wanted(), &[], Profile::Balanced);
         assert!(ranking.best().is_none());
         assert_eq!(

@@ -6,10 +6,11 @@ use std::io;
 use std::time::Duration;
 
 use codeco_hub::api::{
-    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TailQuery, TokenRequest, VersionView,
+    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TailQuery, TokenRequest, UpkeepRequest,
+    VersionView,
 };
 use codeco_hub::fleet::{Applied, Filter, LogQuery, NewToken};
-use codeco_protocol::api::{ErrorBody, List, codes};
+use codeco_protocol::api::{ErrorBody, List, PlanView, codes};
 use codeco_protocol::ids::{AppName, Namespace};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -80,6 +81,16 @@ impl Client {
     /// Applies the text of a file.
     pub(crate) fn apply(&self, file_name: &str, text: &str) -> Result<Vec<Applied>, Failure> {
         self.json(&Method::POST, "apps", text.as_bytes(), Some(file_name))
+    }
+
+    /// What applying the text of a file would do.
+    pub(crate) fn plan(&self, file_name: &str, text: &str) -> Result<Vec<PlanView>, Failure> {
+        self.json(&Method::POST, "plan", text.as_bytes(), Some(file_name))
+    }
+
+    /// Cordons, drains or opens what `path` names.
+    pub(crate) fn upkeep(&self, path: &str, request: UpkeepRequest) -> Result<(), Failure> {
+        self.call(&Method::POST, path, &to_json(&request), None).map(drop)
     }
 
     /// Asks for the end of an application.

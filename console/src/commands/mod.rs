@@ -4,14 +4,17 @@ mod apply;
 mod context;
 mod delete;
 mod describe;
+mod drain;
 mod explain;
 mod fault;
 mod get;
 mod logs;
+mod plan;
 mod token;
 mod version;
 
 use clap::{Args, Subcommand};
+use codeco_hub::api::UpkeepWish;
 use codeco_hub::fleet::Filter;
 use codeco_protocol::api::NAMESPACE_DEFAULT;
 use codeco_protocol::identity::TrustClock;
@@ -28,6 +31,14 @@ use crate::session::Session;
 pub(crate) enum Command {
     /// Apply the applications of files: create them or change them.
     Apply(apply::ApplyArgs),
+    /// What applying files would do: which replica would go where, and why. Nothing is changed.
+    Plan(plan::PlanArgs),
+    /// Keep new work away from a node.
+    Cordon(drain::PlaceArgs),
+    /// Let work come again to a node or a cluster.
+    Uncordon(drain::PlaceArgs),
+    /// Move all work off a node or a cluster, and wait until that is done.
+    Drain(drain::DrainArgs),
     /// Ask for the end of applications.
     Delete(delete::DeleteArgs),
     /// List apps, replicas, nodes, clusters, events, decisions or actors.
@@ -56,6 +67,10 @@ impl Command {
     pub(crate) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         match self {
             Self::Apply(args) => args.run(session),
+            Self::Plan(args) => args.run(session),
+            Self::Cordon(args) => args.run(session, UpkeepWish::Cordoned),
+            Self::Uncordon(args) => args.run(session, UpkeepWish::Open),
+            Self::Drain(args) => args.run(session),
             Self::Delete(args) => args.run(session),
             Self::Get(args) => args.run(session),
             Self::Describe(args) => args.run(session),

@@ -3,12 +3,14 @@
 use std::sync::{Mutex, mpsc};
 
 use async_trait::async_trait;
+use codeco_actors::swm::ledger::Upkeep;
 use codeco_hub::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use codeco_protocol::api::{
     ActorView, AppView, Bid, BidAnswer, Candidate, ClusterView, CodecoApp, DecisionLevel, DecisionView,
-    ErrorBody, EventView, FilterCount, InputAge, List, NodeView, ReplicaView, ScorePart,
+    ErrorBody, EventView, FilterCount, InputAge, List, NodeView, PlanView, PlannedAction, PlannedReplica,
+    ReplicaView, ScorePart,
 };
-use codeco_protocol::ids::{AppName, Namespace, Role};
+use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, Role};
 use codeco_protocol::units::WallTime;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -158,6 +160,33 @@ pub(super) fn cluster_decision() -> DecisionView {
     decision
 }
 
+fn planned() -> Vec<PlannedReplica> {
+    let (cluster, node): (ClusterName, NodeName) = ("edge-1".parse().unwrap(), "edge-1-a".parse().unwrap());
+    let web = PlannedReplica {
+        service: "web".parse().unwrap(),
+        index: 0,
+        action: PlannedAction::Create,
+        cluster: Some(cluster),
+        node: Some(node),
+        from_cluster: None,
+        from_node: None,
+        reason: "replica without mandate: edge-1 is the only candidate left".to_owned(),
+        candidates: cluster_decision().candidates,
+    };
+    let reason =
+        "2 candidates: 2 lack label disk=ssd; it would fit with one node with label disk=ssd".to_owned();
+    let waits = PlannedReplica {
+        index: 1,
+        action: PlannedAction::Wait,
+        cluster: None,
+        node: None,
+        reason,
+        candidates: Vec::new(),
+        ..web.clone()
+    };
+    vec![web, waits]
+}
+
 #[async_trait]
 impl Fleet for FakeFleet {
     async fn apps(&self, filter: Filter) -> Result<List<AppView>, ApiError> {
@@ -191,6 +220,33 @@ impl Fleet for FakeFleet {
             }
         };
         Ok(apps.into_iter().map(applied).collect())
+    }
+
+    async fn plan(&self, apps: Vec<CodecoApp>) -> Result<Vec<PlanView>, ApiError> {
+        let planned = |app: CodecoApp| PlanView {
+            namespace: app.metadata.namespace.parse().unwrap(),
+            app: app.metadata.name.parse().unwrap(),
+            generation: 2,
+            changes: true,
+            replicas: planned(),
+            warnings: vec!["cluster edge-3 did not bid in time".to_owned()],
+        };
+        Ok(apps.into_iter().map(planned).collect())
+    }
+
+    async fn node_upkeep(
+        &self,
+        cluster: ClusterName,
+        node: NodeName,
+        upkeep: Upkeep,
+    ) -> Result<(), ApiError> {
+        self.note(format!("upkeep {cluster}/{node} {upkeep:?}"));
+        Ok(())
+    }
+
+    async fn cluster_drain(&self, cluster: ClusterName, drained: bool) -> Result<(), ApiError> {
+        self.note(format!("drain {cluster} {drained}"));
+        Ok(())
     }
 
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError> {

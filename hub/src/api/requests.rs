@@ -77,3 +77,23 @@ pub struct VersionView {
     /// Version of the API.
     pub api: String,
 }
+
+/// What is to become of a node's, or a cluster's, work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UpkeepWish {
+    /// It takes work again.
+    Open,
+    /// It keeps what it has, and takes nothing new. Nodes only.
+    Cordoned,
+    /// It takes nothing new, and what it has moves elsewhere.
+    Draining,
+}
+
+/// Asks for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UpkeepRequest {
+    /// What is wanted.
+    pub upkeep: UpkeepWish,
+}

@@ -8,8 +8,9 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
-use codeco_protocol::api::{List, codes, load_manifests};
-use codeco_protocol::ids::{AppName, Namespace, ServiceName};
+use codeco_actors::swm::ledger::Upkeep;
+use codeco_protocol::api::{CodecoApp, List, PlanView, codes, load_manifests};
+use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, ServiceName};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -17,7 +18,7 @@ use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
 use super::requests::{
     ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
-    TTL_SECONDS_MIN, TailQuery, TokenRequest, VersionView,
+    TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
 };
 use super::server::Shared;
 use super::tokens::ApiTokensError;
@@ -57,6 +58,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     lists
         .route("/api/v1/version", get(version))
         .route("/api/v1/apps", post(apply))
+        .route("/api/v1/plan", post(plan))
+        .route("/api/v1/nodes/{cluster}/{node}/upkeep", post(node_upkeep))
+        .route("/api/v1/clusters/{cluster}/upkeep", post(cluster_upkeep))
         .route("/api/v1/apps/{namespace}/{name}", delete(remove))
         .route("/api/v1/logs/{namespace}/{app}/{service}/{index}", get(logs))
         .route("/api/v1/tokens", post(token))
@@ -80,11 +84,59 @@ async fn version() -> Json<VersionView> {
 }
 
 async fn apply(State(shared): State<Arc<Shared>>, request: Request) -> Reply<Vec<Applied>> {
+    let apps = read_manifests(&shared, request).await?;
+    Ok(Json(shared.fleet.apply(apps).await?))
+}
+
+/// Reads like `apply`, and changes nothing.
+async fn plan(State(shared): State<Arc<Shared>>, request: Request) -> Reply<Vec<PlanView>> {
+    let apps = read_manifests(&shared, request).await?;
+    Ok(Json(shared.fleet.plan(apps).await?))
+}
+
+async fn node_upkeep(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<(ClusterName, NodeName)>, axum::extract::rejection::PathRejection>,
+    request: Request,
+) -> Reply<serde_json::Value> {
+    let Path((cluster, node)) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
+    let wish: UpkeepRequest = read_json(&shared, request).await?;
+    let upkeep = match wish.upkeep {
+        UpkeepWish::Open => Upkeep::Open,
+        UpkeepWish::Cordoned => Upkeep::Cordoned,
+        UpkeepWish::Draining => Upkeep::Draining,
+    };
+    shared.fleet.node_upkeep(cluster, node, upkeep).await?;
+    Ok(Json(serde_json::json!({})))
+}
+
+async fn cluster_upkeep(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<ClusterName>, axum::extract::rejection::PathRejection>,
+    request: Request,
+) -> Reply<serde_json::Value> {
+    let Path(cluster) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
+    let wish: UpkeepRequest = read_json(&shared, request).await?;
+    let drained = match wish.upkeep {
+        UpkeepWish::Open => false,
+        UpkeepWish::Draining => true,
+        UpkeepWish::Cordoned => {
+            let message =
+                "upkeep: found cordoned, expected open or draining: a cluster as a whole is only drained";
+            return Err(ApiError::invalid(message.to_owned()).next("cordon its nodes instead"));
+        }
+    };
+    shared.fleet.cluster_drain(cluster, drained).await?;
+    Ok(Json(serde_json::json!({})))
+}
+
+/// The applications of the body. Its errors name the file that the sender says it is.
+async fn read_manifests(shared: &Arc<Shared>, request: Request) -> Result<Vec<CodecoApp>, ApiError> {
     let name = request.headers().get(FILE_NAME_HEADER).map_or_else(
         || "-".to_owned(),
         |name| String::from_utf8_lossy(name.as_bytes()).chars().take(FILE_NAME_MAX).collect(),
     );
-    let body = read_body(&shared, request).await?;
+    let body = read_body(shared, request).await?;
     // Reading a large manifest takes long enough to keep others waiting.
     let read = tokio::task::spawn_blocking(move || {
         let text = std::str::from_utf8(&body).map_err(|e| {
@@ -92,11 +144,10 @@ async fn apply(State(shared): State<Arc<Shared>>, request: Request) -> Reply<Vec
         })?;
         load_manifests(&name, text).map_err(|errors| ApiError::manifest(&name, errors))
     });
-    let apps = read.await.map_err(|e| {
+    read.await.map_err(|e| {
         let message = format!("the reader of manifests failed: {e}");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, codes::INTERNAL, message)
-    })??;
-    Ok(Json(shared.fleet.apply(apps).await?))
+    })?
 }
 
 async fn remove(

@@ -11,12 +11,15 @@ use codeco_actors::fabric::{InspectError, InspectRequest, inspect};
 use codeco_actors::process::{Faults, Member};
 use codeco_actors::swm::actor::ask;
 use codeco_actors::swm::home::{AppSpec, ApplyError, ServiceSpec};
+use codeco_actors::swm::ledger::Upkeep;
 use codeco_protocol::api::{
     ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode, EventView, List,
-    NodeView, ReplicaView, ResolvedApp, codes,
+    NodeView, PlanView, ReplicaView, ResolvedApp, codes,
 };
 use codeco_protocol::identity::Registrar;
-use codeco_protocol::ids::{AppName, AppUid, Identity, MemberId, Namespace, ReplicaId, Role};
+use codeco_protocol::ids::{
+    AppName, AppUid, ClusterName, Identity, MemberId, Namespace, NodeName, ReplicaId, Role,
+};
 use codeco_protocol::messages::AppContext;
 use codeco_protocol::transport::PeerConnection;
 use futures::future::join_all;
@@ -40,7 +43,13 @@ pub(super) struct HubFleet {
     pub(super) faults: Faults,
 }
 
-fn error(status: u16, code: ErrorCode, object: Option<String>, message: String, next: &str) -> ApiError {
+pub(super) fn error(
+    status: u16,
+    code: ErrorCode,
+    object: Option<String>,
+    message: String,
+    next: &str,
+) -> ApiError {
     let body =
         ErrorBody { code: code.word().into(), message, object, next: Some(next.into()), details: Vec::new() };
     ApiError { status, body }
@@ -113,7 +122,7 @@ impl HubFleet {
         own.into_iter().chain(names).collect()
     }
 
-    fn find_node(&self, member: &str) -> Result<(MemberId, String), ApiError> {
+    pub(super) fn find_node(&self, member: &str) -> Result<(MemberId, String), ApiError> {
         let nodes = self.nodes_now(&Filter::default());
         let found: Vec<&NodeView> = nodes
             .iter()
@@ -140,16 +149,22 @@ impl HubFleet {
         }
     }
 
-    async fn apply_one(&self, app: &CodecoApp) -> Result<Applied, ApiError> {
-        let resolved = app.resolve(1).map_err(|details| {
+    /// The application in typed units, or what is wrong with it.
+    pub(super) fn resolved(&self, app: &CodecoApp) -> Result<ResolvedApp, ApiError> {
+        app.resolve(1).map_err(|details| {
             let message = details.first().map_or_else(String::new, ToString::to_string);
             let object = Some(format!("app/{}", app.metadata.name));
             let next = Some("correct the fields named and apply again; nothing was changed".into());
             let code = codes::INVALID_MANIFEST.word().into();
             ApiError { status: 422, body: ErrorBody { code, message, object, next, details } }
-        })?;
+        })
+    }
+
+    async fn apply_one(&self, app: &CodecoApp) -> Result<Applied, ApiError> {
+        let resolved = self.resolved(app)?;
         let (namespace, name) = (resolved.namespace.clone(), resolved.name.clone());
-        let warnings = without_effect(app, &resolved);
+        let mut warnings = without_effect(app, &resolved);
+        warnings.extend(self.infeasible(app).await);
         let spec = app_spec(resolved, app);
         let applied = ask(&self.home, move |home, now, out| home.apply(now, wall_now(), spec, out))
             .await
@@ -218,7 +233,7 @@ async fn ask_one<T: DeserializeOwned + Told>(
 }
 
 /// The application as the home keeps it.
-fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
+pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
     let pairs = |map: BTreeMap<String, String>| map.into_iter().collect::<Vec<_>>();
     AppSpec {
         context: AppContext {
@@ -237,6 +252,7 @@ fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
                 spec: service.workload,
                 node_selector: pairs(service.node_selector),
                 cluster_selector: pairs(service.cluster_selector),
+                max_unavailable: service.max_unavailable,
             })
             .collect(),
         manifest_json: serde_json::to_string(app).unwrap_or_default(),
@@ -281,6 +297,27 @@ impl Fleet for HubFleet {
             applied.push(self.apply_one(app).await?);
         }
         Ok(applied)
+    }
+
+    async fn plan(&self, apps: Vec<CodecoApp>) -> Result<Vec<PlanView>, ApiError> {
+        let mut plans = Vec::with_capacity(apps.len());
+        for app in &apps {
+            plans.push(self.plan_one(app).await?);
+        }
+        Ok(plans)
+    }
+
+    async fn node_upkeep(
+        &self,
+        cluster: ClusterName,
+        node: NodeName,
+        upkeep: Upkeep,
+    ) -> Result<(), ApiError> {
+        self.set_upkeep(&cluster, &node, upkeep).await
+    }
+
+    async fn cluster_drain(&self, cluster: ClusterName, drained: bool) -> Result<(), ApiError> {
+        self.set_cluster_drained(cluster, drained).await
     }
 
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError> {

@@ -6,6 +6,7 @@ mod inspector;
 mod intents;
 mod naming;
 mod options;
+mod planning;
 mod views;
 mod watch;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use codeco_actors::clock::wall_now;
 use codeco_actors::evidence::profile_of;
 use codeco_actors::fabric::Commons;
-use codeco_actors::swm::home::{App, Home, HomeReplica};
+use codeco_actors::swm::home::{App, Home, HomeReplica, Progress};
 use codeco_protocol::api::{
     AppPhase, AppView, ChannelView, ClusterStatus, ClusterView, Condition, ConditionStatus, NodeStatus,
     NodeView, ReplicaPhase, ReplicaView, ServiceView,
@@ -24,11 +24,19 @@ const STALE_MS: u64 = 3_500;
 pub(super) struct AppSnapshot {
     pub(super) uid: AppUid,
     pub(super) app: App,
+    /// How far changes of its services have come.
+    pub(super) changes: Vec<(ServiceName, Progress)>,
 }
 
 /// All applications of a home.
 pub(super) fn snapshot(home: &Home) -> Vec<AppSnapshot> {
-    home.apps().map(|(uid, app)| AppSnapshot { uid, app: app.clone() }).collect()
+    home.apps()
+        .map(|(uid, app)| {
+            let names = app.spec.services.iter().map(|service| service.name.clone());
+            let changes = names.map(|name| (name.clone(), home.progress(uid, &name))).collect();
+            AppSnapshot { uid, app: app.clone(), changes }
+        })
+        .collect()
 }
 
 /// A copy of a replica, in the words of its node.
@@ -255,7 +263,11 @@ pub(super) fn app_view(snapshot: &AppSnapshot, rows: &[ReplicaView]) -> AppView 
         clusters,
         created_at: app.created,
         durable_on: 1 + count(holders.iter()),
-        conditions: conditions(rows, wanted, ready),
+        conditions: {
+            let mut conditions = conditions(rows, wanted, ready);
+            conditions.extend(changing(&snapshot.changes, rows));
+            conditions
+        },
         services: app
             .spec
             .services
@@ -308,6 +320,32 @@ fn phase(app: &App, rows: &[ReplicaView], wanted: u32, ready: u32) -> AppPhase {
     } else {
         AppPhase::Placing
     }
+}
+
+/// Services that are being changed or drained, and what they wait for.
+fn changing(changes: &[(ServiceName, Progress)], rows: &[ReplicaView]) -> Option<Condition> {
+    let told: Vec<String> = changes
+        .iter()
+        .filter(|(_, progress)| progress.is_under_way())
+        .map(|(service, p)| {
+            let list = |indices: &[u32]| indices.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            let mut text = format!("{service}: {} of {} are as wanted", p.current, p.wanted);
+            if !p.moving.is_empty() {
+                text += &format!("; being replaced: {}", list(&p.moving));
+            }
+            if !p.waiting.is_empty() {
+                text += &format!("; wait until those are ready: {}", list(&p.waiting));
+            }
+            text
+        })
+        .collect();
+    (!told.is_empty()).then(|| Condition {
+        kind: "Progressing".into(),
+        status: ConditionStatus::True,
+        reason: "Replacing".into(),
+        message: told.join("; "),
+        last_transition_time: rows.iter().map(|row| row.since).max().unwrap_or_else(wall_now),
+    })
 }
 
 fn conditions(rows: &[ReplicaView], wanted: u32, ready: u32) -> Vec<Condition> {

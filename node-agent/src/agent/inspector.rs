@@ -5,6 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use codeco_actors::fabric::{InspectRequest, Inspector};
 use codeco_actors::process::{Faults, Member};
+use codeco_actors::swm::actor::ask;
+use codeco_actors::swm::ledger::{LedgerInput, Upkeep};
 use codeco_protocol::ids::{ClusterName, Identity, ReplicaId};
 
 use super::workloads::Workloads;
@@ -33,6 +35,7 @@ impl Inspector for AgentInspector {
             InspectRequest::Panic { actor, times } if from.is_hub() => {
                 self.faults.panic(&actor, times).map(|()| Vec::new())
             }
+            InspectRequest::Upkeep(upkeep) => self.set_upkeep(upkeep).await,
             InspectRequest::Fault(fault) if from.is_hub() => self.faults.inject(fault).map(|()| Vec::new()),
             InspectRequest::Fault(_) | InspectRequest::Panic { .. } => {
                 Err("only hubs may inject faults".into())
@@ -43,6 +46,12 @@ impl Inspector for AgentInspector {
 }
 
 impl AgentInspector {
+    async fn set_upkeep(&self, upkeep: Upkeep) -> Result<Vec<u8>, String> {
+        let ledger = self.workloads.ledger.get().ok_or("the node's ledger does not run yet")?;
+        let told = ask(ledger, move |ledger, now, out| ledger.handle(now, LedgerInput::Upkeep(upkeep), out));
+        told.await.map(|()| Vec::new()).map_err(|e| format!("it is not known whether that was taken: {e}"))
+    }
+
     async fn logs(
         &self,
         replica: &ReplicaId,

@@ -10,7 +10,7 @@ use codeco_actors::process::Member;
 use codeco_actors::supervision::ChildRef;
 use codeco_actors::swm::actor::{Effects, Restore, Started, WRITER};
 use codeco_actors::swm::lead::{Lead, LeadConfig, LeadInput, LeadNote, LeadOutput};
-use codeco_actors::swm::ledger::{Ledger, LedgerConfig, LedgerInput, LedgerNote, LedgerOutput};
+use codeco_actors::swm::ledger::{Ledger, LedgerConfig, LedgerInput, LedgerNote, LedgerOutput, Upkeep};
 use codeco_protocol::api::EventType;
 use codeco_protocol::gossip::{ClusterFact, Fact, ReplicaFact, ReplicaState};
 use codeco_protocol::ids::{ClusterName, Incarnation, NodeName};
@@ -202,6 +202,15 @@ fn ledger_note(member: &Member, note: LedgerNote) -> Note {
         LedgerNote::StaleOrder(term) => {
             (EventType::Warning, "StaleOrder", format!("an order of term {term} was refused"))
         }
+        LedgerNote::Upkeep(Upkeep::Open) => {
+            (EventType::Normal, "Opened", "an operator lets work come to this node again".into())
+        }
+        LedgerNote::Upkeep(Upkeep::Cordoned) => {
+            (EventType::Normal, "Cordoned", "an operator keeps new work away from this node".into())
+        }
+        LedgerNote::Upkeep(Upkeep::Draining) => {
+            (EventType::Normal, "Draining", "an operator has the work of this node moved elsewhere".into())
+        }
         LedgerNote::LeaseEnded => (
             EventType::Warning,
             "LeaseEnded",
@@ -304,6 +313,12 @@ fn lead_note(member: &Member, cluster: &ClusterName, note: LeadNote) -> Note {
         LeadNote::Placed(replica, node, token) => {
             of_replica(Normal, "Placed", &replica, format!("promised by node {node} under token {token}"))
         }
+        LeadNote::Overlaps(replica, node, token) => of_replica(
+            Normal,
+            "Replacing",
+            &replica,
+            format!("the copy on node {node} under token {token} serves on until the next one is ready"),
+        ),
         LeadNote::Revoked(replica, node, token) => of_replica(
             Normal,
             "Revoked",

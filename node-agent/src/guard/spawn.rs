@@ -132,6 +132,7 @@ fn environment<'a>(
         (OsStr::new("CODECO_GUARD"), mark.to_string()),
         (OsStr::new("CODECO_REPLICA"), replica_label(&workload.replica)),
         (OsStr::new("CODECO_CONTAINER"), container.name.clone()),
+        (OsStr::new("CODECO_INDEX"), workload.replica.index.to_string()),
         (OsStr::new("CODECO_FENCING_TOKEN"), workload.token.to_string()),
         (OsStr::new("CODECO_NODE"), options.node.clone()),
     ]);

@@ -31,8 +31,8 @@ pub use manifest::{
     NAMESPACE_DEFAULT, OtherService, SERVICES_MAX, ServiceSpec,
 };
 pub use placement::{
-    Placement, PlacementRules, REPLICAS_DEFAULT, REPLICAS_PER_APP_MAX, REPLICAS_PER_SERVICE_MAX,
-    SELECTOR_LABELS_MAX, Spread,
+    DisruptionBudget, MAX_UNAVAILABLE_DEFAULT, Placement, PlacementRules, REPLICAS_DEFAULT,
+    REPLICAS_PER_APP_MAX, REPLICAS_PER_SERVICE_MAX, SELECTOR_LABELS_MAX, Spread,
 };
 pub use pod::{
     CONTAINER_ITEMS_MAX, CONTAINERS_MAX, CPU_REQUEST_DEFAULT, Container, ContainerPort, EnvVar,

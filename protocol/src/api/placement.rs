@@ -14,6 +14,8 @@ pub const REPLICAS_PER_SERVICE_MAX: u32 = 256;
 pub const REPLICAS_PER_APP_MAX: u32 = 1_000;
 /// Replicas of a service that says nothing.
 pub const REPLICAS_DEFAULT: u32 = 1;
+/// Copies of a service that says nothing about it which may be away at a time.
+pub const MAX_UNAVAILABLE_DEFAULT: u32 = 1;
 /// Most labels in a selector.
 pub const SELECTOR_LABELS_MAX: usize = 32;
 
@@ -54,6 +56,19 @@ pub struct PlacementRules {
     /// Which of two copies stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_reconnect: Option<OnReconnect>,
+    /// How many copies a change or a drain may take away at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption_budget: Option<DisruptionBudget>,
+}
+
+/// How many copies of a service may be away at a time because somebody wanted it so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DisruptionBudget {
+    /// 0 to [`REPLICAS_PER_SERVICE_MAX`]; unset is [`MAX_UNAVAILABLE_DEFAULT`]. With 0 no copy is stopped before another
+    /// one is ready, which services that must be stopped first (`fence`) cannot have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<u32>,
 }
 
 impl PlacementRules {
@@ -68,11 +83,19 @@ impl PlacementRules {
             partition_policy: self.partition_policy.or(general.partition_policy),
             lost_after: self.lost_after.clone().or_else(|| general.lost_after.clone()),
             on_reconnect: self.on_reconnect.or(general.on_reconnect),
+            disruption_budget: self.disruption_budget.or(general.disruption_budget),
         }
     }
 }
 
 impl Placement {
+    /// How many copies of `service` may be away at a time.
+    #[must_use]
+    pub fn max_unavailable(&self, service: &str) -> u32 {
+        let budget = self.rules_for(service).disruption_budget;
+        budget.and_then(|budget| budget.max_unavailable).unwrap_or(MAX_UNAVAILABLE_DEFAULT)
+    }
+
     /// The rules that hold for `service`.
     #[must_use]
     pub fn rules_for(&self, service: &str) -> PlacementRules {

@@ -10,7 +10,7 @@ use super::classes::{
 };
 use super::error::ManifestError;
 use super::manifest::{Channel, ChannelSettings, CodecoApp, ServiceSpec};
-use super::placement::{PlacementRules, REPLICAS_DEFAULT, Spread};
+use super::placement::{MAX_UNAVAILABLE_DEFAULT, PlacementRules, REPLICAS_DEFAULT, Spread};
 use super::pod::{CPU_REQUEST_DEFAULT, Container, GRACE_SECONDS_DEFAULT, MEMORY_REQUEST_DEFAULT};
 use super::quantity::{Quantity, parse_count};
 use super::read::app::read_app;
@@ -77,6 +77,8 @@ pub struct ResolvedService {
     pub lost_after: Option<Micros>,
     /// Which of two copies stays; the original by default.
     pub on_reconnect: OnReconnect,
+    /// How many copies a change or a drain may take away at a time; one by default.
+    pub max_unavailable: u32,
 }
 
 impl ResolvedApp {
@@ -224,6 +226,10 @@ impl CodecoApp {
             spread: rules.spread.unwrap_or_default(),
             lost_after: self.quantity("lostAfter", rules.lost_after.as_deref())?,
             on_reconnect: rules.on_reconnect.unwrap_or_default(),
+            max_unavailable: rules
+                .disruption_budget
+                .and_then(|budget| budget.max_unavailable)
+                .unwrap_or(MAX_UNAVAILABLE_DEFAULT),
         })
     }
 

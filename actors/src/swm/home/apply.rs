@@ -136,11 +136,7 @@ impl Home {
                 app.replicas.retain(|_, replica| replica.mandate.is_some());
                 continue;
             }
-            for service in &app.spec.services {
-                for index in 0..service.replicas {
-                    app.replicas.entry((service.name.clone(), index)).or_default();
-                }
-            }
+            app.add_wanted();
         }
     }
 
@@ -178,6 +174,14 @@ impl Home {
 }
 
 impl App {
+    pub(super) fn add_wanted(&mut self) {
+        for service in &self.spec.services {
+            for index in 0..service.replicas {
+                self.replicas.entry((service.name.clone(), index)).or_default();
+            }
+        }
+    }
+
     /// Whether the specification asks for that copy.
     #[must_use]
     pub fn wants(&self, service: &codeco_protocol::ids::ServiceName, index: u32) -> bool {
@@ -186,7 +190,7 @@ impl App {
 }
 
 /// A service that did not change keeps its number, so that its copies run on.
-fn number_services(app: &App, spec: &mut AppSpec, generation: u64) {
+pub(super) fn number_services(app: &App, spec: &mut AppSpec, generation: u64) {
     for service in &mut spec.services {
         service.spec.generation = generation;
         let before = app.spec.services.iter().find(|s| s.name == service.name);

@@ -6,13 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use codeco_protocol::ids::{AppUid, ClusterName, ReplicaId, ServiceName};
-use codeco_protocol::messages::{BidLine, ControlMessage, Demand};
+use codeco_protocol::ids::{AppUid, ClusterName, NodeName, ReplicaId, ServiceName};
+use codeco_protocol::messages::{BidLine, ControlMessage, Demand, Obstacle};
 use codeco_protocol::token::MandateId;
 use codeco_protocol::units::{BootTime, Micros};
 
 use super::{App, ClusterFacts, Home, HomeNote, HomeOutput, HomeRecord, ServiceSpec};
 use crate::swm::decision::{Decision, Level};
+use crate::swm::feasibility;
 use crate::swm::score::{self, Ranking, Site};
 
 /// Time before a replica that no cluster can take is tried again.
@@ -21,10 +22,10 @@ const RETRY: Micros = Micros::from_secs(1);
 /// One round of bids for an application.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Bidding {
-    request: u64,
-    asked: BTreeSet<ClusterName>,
-    answers: BTreeMap<ClusterName, Vec<BidLine>>,
-    wanted: Vec<(ServiceName, u32)>,
+    pub(super) request: u64,
+    pub(super) asked: BTreeSet<ClusterName>,
+    pub(super) answers: BTreeMap<ClusterName, Vec<BidLine>>,
+    pub(super) wanted: Vec<(ServiceName, u32)>,
     pub(super) until: BootTime,
 }
 
@@ -33,7 +34,7 @@ impl Home {
         let due: Vec<AppUid> = self
             .apps
             .iter()
-            .filter(|(_, app)| !app.deleting && app.bidding.is_none() && app.due(now).next().is_some())
+            .filter(|(_, app)| !app.deleting && app.bidding.is_none() && self.due(app, now).next().is_some())
             .map(|(uid, _)| *uid)
             .collect();
         for uid in due {
@@ -46,8 +47,9 @@ impl Home {
         let bidders = self.sample_bidders(request);
         let (bid_wait, bidders_none) = (self.config.bid_wait, bidders.is_empty());
         let known = self.clusters.len();
+        let Some(app) = self.apps.get(&uid) else { return };
+        let wanted: Vec<(ServiceName, u32)> = self.due(app, now).cloned().collect();
         let Some(app) = self.apps.get_mut(&uid) else { return };
-        let wanted: Vec<(ServiceName, u32)> = app.due(now).cloned().collect();
         if bidders_none {
             for key in &wanted {
                 if let Some(replica) = app.replicas.get_mut(key) {
@@ -75,11 +77,27 @@ impl Home {
         }
     }
 
+    /// Replicas that want a cluster now, or another one.
+    fn due<'a>(&'a self, app: &'a App, now: BootTime) -> impl Iterator<Item = &'a (ServiceName, u32)> {
+        app.replicas
+            .iter()
+            .filter(move |(key, replica)| {
+                replica.next_try <= now
+                    && app.wants(&key.0, key.1)
+                    && (replica.mandate.is_none() || self.wants_to_migrate(app, key))
+            })
+            .map(|(key, _)| key)
+    }
+
     /// Up to `bidders_max` reachable clusters, drawn without replacement with weights by free share.
-    fn sample_bidders(&self, request: u64) -> Vec<ClusterFacts> {
+    pub(super) fn sample_bidders(&self, request: u64) -> Vec<ClusterFacts> {
         let mut rng =
             fastrand::Rng::with_seed(self.config.seed ^ request.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let mut pool: Vec<&ClusterFacts> = self.clusters.values().filter(|facts| facts.reachable).collect();
+        let mut pool: Vec<&ClusterFacts> = self
+            .clusters
+            .values()
+            .filter(|facts| facts.reachable && !self.drained.contains(&facts.name))
+            .collect();
         let mut drawn = Vec::new();
         while drawn.len() < self.config.bidders_max && !pool.is_empty() {
             let weights: Vec<f64> = pool.iter().map(|facts| 0.05 + facts.free_share()).collect();
@@ -94,6 +112,12 @@ impl Home {
     }
 
     pub(super) fn handle_bid(&mut self, request: u64, cluster: &ClusterName, lines: Vec<BidLine>) {
+        if let Some(plan) = self.plans.get_mut(&request) {
+            if plan.bidding.asked.contains(cluster) {
+                plan.bidding.answers.insert(cluster.clone(), lines);
+            }
+            return;
+        }
         for app in self.apps.values_mut() {
             if let Some(bidding) = &mut app.bidding
                 && bidding.request == request
@@ -110,9 +134,7 @@ impl Home {
         let ripe: Vec<AppUid> = self
             .apps
             .iter()
-            .filter(|(_, app)| {
-                app.bidding.as_ref().is_some_and(|b| b.until <= now || b.answers.len() == b.asked.len())
-            })
+            .filter(|(_, app)| app.bidding.as_ref().is_some_and(|bidding| bidding.is_ripe(now)))
             .map(|(uid, _)| *uid)
             .collect();
         for uid in ripe {
@@ -132,7 +154,10 @@ impl Home {
         out: &mut Vec<HomeOutput>,
     ) {
         let Some(app) = self.apps.get(&uid) else { return };
-        if !app.wants(&key.0, key.1) || app.replicas.get(key).is_none_or(|r| r.mandate.is_some()) {
+        let Some(holder) = app.replicas.get(key).map(|r| r.mandate.as_ref().map(|held| held.id)) else {
+            return;
+        };
+        if !app.wants(&key.0, key.1) || (holder.is_some() && !self.wants_to_migrate(app, key)) {
             return;
         }
         let Some((demand, service)) = app.demand(uid, key) else { return };
@@ -144,22 +169,33 @@ impl Home {
         let decision = decision(app, &demand.replica, ranking, chosen.clone());
         let Some(entry) = app.replicas.get_mut(key) else { return };
         let Some(cluster) = chosen.and_then(|name| ClusterName::new(name).ok()) else {
-            let reason = decision.ranking.reasons();
+            let found = obstacles(&decision.ranking, &demand.replica, bidding);
+            let reason = feasibility::sentence(&demand.resources, &found);
             entry.next_try = now + RETRY;
-            if entry.waiting.as_ref() != Some(&reason) {
-                entry.waiting = Some(reason.clone());
+            // Ages and amounts that have changed are no news.
+            let kinds = feasibility::kinds(&found);
+            entry.waiting = Some(reason.clone());
+            if entry.told_waiting.as_ref() != Some(&kinds) {
+                entry.told_waiting = Some(kinds);
                 out.push(HomeOutput::Decided(Box::new(decision)));
                 out.push(HomeOutput::Note(HomeNote::Unplaceable(demand.replica, reason)));
             }
             return;
         };
         entry.waiting = None;
+        entry.told_waiting = None;
         out.push(HomeOutput::Decided(Box::new(decision)));
+        if let Some(mandate) = holder {
+            // Somebody else would take it: the mandate is asked back, and given away once it has come.
+            entry.next_try = now;
+            self.record(HomeRecord::Recalling { replica: demand.replica, mandate }, out);
+            return;
+        }
         let mandate = MandateId(entry.next_mandate.max(1));
         self.record(HomeRecord::Mandated { replica: demand.replica, mandate, cluster }, out);
     }
 
-    fn sites(
+    pub(super) fn sites(
         &self,
         now: BootTime,
         app: &App,
@@ -179,15 +215,19 @@ impl Home {
                 let pause = declined.and_then(|d| d.get(&facts.name)).filter(|(until, _)| *until > now);
                 let missing =
                     service.cluster_selector.iter().find(|(key, value)| facts.labels.get(key) != Some(value));
+                let holds = app.replicas.get(key).and_then(|r| r.mandate.as_ref());
+                let other = |text: &str| Some(Obstacle::Other(text.to_owned()));
                 let barred = match (facts.reachable, missing, pause, line) {
-                    (false, ..) => Some("its lead cannot be reached".to_owned()),
-                    (_, Some((key, value)), ..) => Some(format!("cluster label {key}={value} is missing")),
-                    (_, _, Some((_, why)), _) => Some(format!("declined a moment ago: {why}")),
-                    (.., None) if !bidding.asked.contains(&facts.name) => {
-                        Some("not in this round's sample".to_owned())
+                    _ if self.drained.contains(&facts.name) => other("cluster is being drained"),
+                    _ if holds.is_some_and(|held| held.cluster == facts.name) => {
+                        other("it is to leave its node here, and no other node would do")
                     }
-                    (.., None) => Some("did not bid in time".to_owned()),
-                    (.., Some(BidLine { answer: Err(why), .. })) => Some(why.clone()),
+                    (false, ..) => other("its lead cannot be reached"),
+                    (_, Some((key, value)), ..) => other(&format!("cluster label {key}={value} is missing")),
+                    (_, _, Some((_, why)), _) => other(&format!("declined a moment ago: {why}")),
+                    (.., None) if !bidding.asked.contains(&facts.name) => other("not in this round's sample"),
+                    (.., None) => other("did not bid in time"),
+                    (.., Some(BidLine { answer: Err(why), .. })) => other(why),
                     (.., Some(BidLine { answer: Ok(_), .. })) => None,
                 };
                 Site {
@@ -237,6 +277,31 @@ impl Home {
     }
 }
 
+/// What stands against a replica: on each node of the clusters that have looked, and on clusters as a whole.
+pub(super) fn obstacles(
+    ranking: &Ranking,
+    replica: &ReplicaId,
+    bidding: &Bidding,
+) -> Vec<(String, Obstacle)> {
+    let mut found = Vec::new();
+    for candidate in &ranking.candidates {
+        let Some(obstacle) = &candidate.obstacle else { continue };
+        let line = ClusterName::new(candidate.name.clone())
+            .ok()
+            .and_then(|name| bidding.answers.get(&name))
+            .and_then(|lines| lines.iter().find(|line| line.replica == *replica));
+        match line {
+            Some(BidLine { answer: Err(_), obstacles, .. }) if !obstacles.is_empty() => {
+                let named =
+                    |(node, why): &(NodeName, Obstacle)| (format!("{}/{node}", candidate.name), why.clone());
+                found.extend(obstacles.iter().map(named));
+            }
+            _ => found.push((format!("cluster {}", candidate.name), obstacle.clone())),
+        }
+    }
+    found
+}
+
 impl ClusterFacts {
     fn free_share(&self) -> f64 {
         let all = self.capacity.cpu.as_f64();
@@ -245,17 +310,7 @@ impl ClusterFacts {
 }
 
 impl App {
-    /// Replicas that want a cluster now.
-    fn due(&self, now: BootTime) -> impl Iterator<Item = &(ServiceName, u32)> {
-        self.replicas
-            .iter()
-            .filter(move |((service, index), replica)| {
-                replica.mandate.is_none() && replica.next_try <= now && self.wants(service, *index)
-            })
-            .map(|(key, _)| key)
-    }
-
-    fn demand(&self, uid: AppUid, key: &(ServiceName, u32)) -> Option<(Demand, &ServiceSpec)> {
+    pub(super) fn demand(&self, uid: AppUid, key: &(ServiceName, u32)) -> Option<(Demand, &ServiceSpec)> {
         let service = self.spec.services.iter().find(|s| s.name == key.0)?;
         let replica = ReplicaId { app: uid, service: key.0.clone(), index: key.1 };
         let demand = Demand {
@@ -278,7 +333,7 @@ impl App {
     }
 }
 
-fn decision(app: &App, replica: &ReplicaId, ranking: Ranking, chosen: Option<String>) -> Decision {
+pub(super) fn decision(app: &App, replica: &ReplicaId, ranking: Ranking, chosen: Option<String>) -> Decision {
     Decision {
         level: Level::Cluster,
         replica: replica.clone(),

@@ -1,14 +1,25 @@
 //! Mandates under way: offering, accepting, recalling, taking back.
 
 use codeco_protocol::ids::{ClusterName, NodeName, ReplicaId};
-use codeco_protocol::messages::ControlMessage;
+use codeco_protocol::messages::{ControlMessage, Leaving, RunPhase};
 use codeco_protocol::token::{MandateId, Term, Token};
 use codeco_protocol::units::{BootTime, Micros};
 
 use super::{Home, HomeNote, HomeOutput, HomeRecord};
+use crate::swm::lead::is_available;
 
 /// Time after which an accepted offer is repeated: a lead that moves a replica says so once, and that may be lost.
 const ASK_AGAIN: Micros = Micros::from_secs(10);
+/// The same while a copy is awaited.
+const ASK_SOON: Micros = Micros::from_secs(1);
+
+/// What a lead says of a copy.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Answer {
+    pub(super) accepted: (u64, NodeName, Token),
+    pub(super) run: RunPhase,
+    pub(super) leaving: Leaving,
+}
 
 impl Home {
     /// Sends what is unanswered: offers to the present lead, recalls until the mandate is back.
@@ -17,10 +28,7 @@ impl Home {
         for (uid, app) in &self.apps {
             for ((service, index), replica) in &app.replicas {
                 let Some(held) = &replica.mandate else { continue };
-                let answered = held
-                    .accepted
-                    .as_ref()
-                    .is_some_and(|(generation, ..)| *generation >= app.generation_of(service).unwrap_or(0));
+                let answered = held.accepted.is_some();
                 if held.next_send <= now && (held.recalling || !answered || held.ask_again <= now) {
                     due.push((ReplicaId { app: *uid, service: service.clone(), index: *index }, held.id));
                 }
@@ -41,7 +49,8 @@ impl Home {
         let resend = self.config.resend;
         let Some(held) = self.mandate_mut(replica, mandate) else { return };
         held.next_send = now + resend;
-        held.ask_again = now + ASK_AGAIN;
+        let awaited = held.rolling.is_some() || !held.run.is_some_and(is_available);
+        held.ask_again = now + if awaited { ASK_SOON } else { ASK_AGAIN };
         let (cluster, recalling, offered_to) = (held.cluster.clone(), held.recalling, held.rule.offered_to);
         let Some(facts) = self.clusters.get(&cluster).filter(|facts| facts.reachable) else { return };
         let (lead, term) = (facts.lead, facts.term);
@@ -58,6 +67,7 @@ impl Home {
             return;
         }
         let Some(service) = app.spec.services.iter().find(|s| s.name == replica.service) else { return };
+        let (replace, replaces) = self.allowance(replica);
         let message = ControlMessage::Offer {
             term,
             epoch,
@@ -66,6 +76,8 @@ impl Home {
             spec: service.spec.clone(),
             node_selector: service.node_selector.clone(),
             context: app.spec.context.clone(),
+            replace,
+            replaces,
         };
         if offered_to.is_none_or(|highest| highest < term) {
             // Which terms were asked must survive a crash: an older lead's answer must not count afterwards.
@@ -80,21 +92,24 @@ impl Home {
         cluster: &ClusterName,
         mandate: MandateId,
         replica: &ReplicaId,
-        answer: (u64, NodeName, Token),
+        answer: Answer,
         out: &mut Vec<HomeOutput>,
     ) {
         let Some(held) = self.mandate_mut(replica, mandate) else { return };
         if held.cluster != *cluster {
             return;
         }
-        held.ask_again = now + ASK_AGAIN;
-        if held.accepted.as_ref() != Some(&answer) {
+        let awaited = held.rolling.is_some() || !is_available(answer.run);
+        held.ask_again = now + if awaited { ASK_SOON } else { ASK_AGAIN };
+        held.run = Some(answer.run);
+        held.leaving = answer.leaving;
+        if held.accepted.as_ref() != Some(&answer.accepted) {
             out.push(HomeOutput::Note(HomeNote::Accepted(
                 replica.clone(),
                 cluster.clone(),
-                answer.1.clone(),
+                answer.accepted.1.clone(),
             )));
-            held.accepted = Some(answer);
+            held.accepted = Some(answer.accepted);
         }
     }
 
@@ -125,11 +140,5 @@ impl Home {
                 entry.declined.insert(cluster.clone(), (pause, why));
             }
         }
-    }
-}
-
-impl super::App {
-    pub(super) fn generation_of(&self, service: &codeco_protocol::ids::ServiceName) -> Option<u64> {
-        self.spec.services.iter().find(|s| s.name == *service).map(|s| s.spec.generation)
     }
 }

@@ -7,15 +7,17 @@
 mod apply;
 mod bidding;
 mod mandates;
+mod plan;
 mod record;
+mod rollout;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
 use codeco_protocol::ids::{
     AppName, AppUid, ClusterName, MemberId, Namespace, NodeName, ReplicaId, ServiceName,
 };
-use codeco_protocol::messages::{AppContext, ControlMessage};
+use codeco_protocol::messages::{AppContext, ControlMessage, Leaving, RunPhase};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Epoch, MandateId, Term, Token};
 use codeco_protocol::units::{BootTime, Micros, WallTime};
@@ -23,9 +25,12 @@ use codeco_protocol::workload::WorkloadSpec;
 
 use super::decision::Decision;
 use super::mandate::MandateRule;
+use mandates::Answer;
 
 pub use apply::{Applied, ApplyError, DeleteError};
+pub use plan::{PLANS_MAX, Plan, PlanAction, Planned};
 pub use record::HomeRecord;
+pub use rollout::{Pick, Progress};
 
 /// Most applications of one home.
 pub const APPS_MAX: usize = 10_000;
@@ -75,6 +80,8 @@ pub struct ServiceSpec {
     pub node_selector: Vec<(String, String)>,
     /// Labels its cluster must have.
     pub cluster_selector: Vec<(String, String)>,
+    /// How many copies a change may take away at a time; with 0, none is stopped before another one is ready.
+    pub max_unavailable: u32,
 }
 
 /// An application, ready to be placed.
@@ -175,6 +182,12 @@ pub struct HomeMandate {
     pub recalling: bool,
     /// What the lead last said: generation, node, token.
     pub accepted: Option<(u64, NodeName, Token)>,
+    /// How that copy fares, as the lead last said.
+    pub run: Option<RunPhase>,
+    /// Whether its node is being drained.
+    pub leaving: Leaving,
+    /// What may be done with the copy now, while it is being changed.
+    pub rolling: Option<Pick>,
     next_send: BootTime,
     ask_again: BootTime,
 }
@@ -186,6 +199,8 @@ pub struct HomeReplica {
     pub mandate: Option<HomeMandate>,
     /// Why it is nowhere.
     pub waiting: Option<String>,
+    /// The same without figures, as it was last made an event.
+    told_waiting: Option<String>,
     next_mandate: u64,
     last_cluster: Option<ClusterName>,
     next_try: BootTime,
@@ -216,14 +231,27 @@ pub struct Home {
     config: HomeConfig,
     apps: BTreeMap<AppUid, App>,
     clusters: BTreeMap<ClusterName, ClusterFacts>,
+    /// Clusters that take nothing new, and whose replicas are to move.
+    drained: BTreeSet<ClusterName>,
     next_request: u64,
+    /// Plans under way, by request.
+    plans: BTreeMap<u64, plan::Planning>,
+    next_plan: u64,
 }
 
 impl Home {
     /// Restores a home from its journal.
     #[must_use]
     pub fn recover(config: HomeConfig, records: &[HomeRecord]) -> Self {
-        let mut home = Self { config, apps: BTreeMap::new(), clusters: BTreeMap::new(), next_request: 1 };
+        let mut home = Self {
+            config,
+            apps: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            drained: BTreeSet::new(),
+            next_request: 1,
+            plans: BTreeMap::new(),
+            next_plan: 0,
+        };
         for record in records {
             home.replay(record);
         }
@@ -258,8 +286,11 @@ impl Home {
             M::Bid { request, term, lines, .. } if term.owner == from => {
                 self.handle_bid(request, cluster, lines);
             }
-            M::Accepted { term, mandate, replica, generation, node, token } if term.owner == from => {
-                self.handle_accepted(now, cluster, mandate, &replica, (generation, node, token), out);
+            M::Accepted { term, mandate, replica, generation, node, token, run, leaving }
+                if term.owner == from =>
+            {
+                let answer = Answer { accepted: (generation, node, token), run, leaving };
+                self.handle_accepted(now, cluster, mandate, &replica, answer, out);
             }
             M::Declined { term, mandate, replica, reason, .. } if term.owner == from => {
                 self.handle_handed_back(now, cluster, term, mandate, &replica, Some(reason), out);
@@ -284,6 +315,7 @@ impl Home {
         self.recall_what_is_unwanted(out);
         self.decide_bids(now, out);
         self.ask_for_bids(now, out);
+        self.pace_changes(out);
         self.repeat_offers(now, out);
         self.remove_what_is_back(out);
     }

@@ -5,7 +5,7 @@ use codeco_protocol::ids::{AppUid, ClusterName, ReplicaId};
 use codeco_protocol::token::{Epoch, MandateId, Term};
 use codeco_protocol::units::{BootTime, WallTime};
 
-use super::{App, AppSpec, Home, HomeMandate, HomeReplica};
+use super::{App, AppSpec, Home, HomeMandate, HomeReplica, Pick};
 use crate::swm::mandate::MandateRule;
 
 /// One record of a home's journal. Variants are append-only.
@@ -66,6 +66,22 @@ pub enum HomeRecord {
         /// The mandate.
         mandate: MandateId,
     },
+    /// Its lead may replace the copy, or that is over.
+    Rolling {
+        /// The replica.
+        replica: ReplicaId,
+        /// The mandate.
+        mandate: MandateId,
+        /// What may be done; `None` once the new copy is there.
+        pick: Option<Pick>,
+    },
+    /// A cluster takes nothing new and what it has is to move elsewhere, or that is over.
+    ClusterDrained {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Which of both.
+        drained: bool,
+    },
 }
 
 impl Home {
@@ -107,6 +123,9 @@ impl Home {
                     rule: MandateRule::default(),
                     recalling: false,
                     accepted: None,
+                    run: None,
+                    leaving: Default::default(),
+                    rolling: None,
                     next_send: BootTime(0),
                     ask_again: BootTime(0),
                 });
@@ -121,6 +140,19 @@ impl Home {
                     held.recalling = true;
                     held.next_send = BootTime(0);
                 }
+            }
+            HomeRecord::Rolling { replica, mandate, pick } => {
+                if let Some(held) = self.mandate_mut(replica, *mandate) {
+                    held.rolling = *pick;
+                    held.next_send = BootTime(0);
+                    held.ask_again = BootTime(0);
+                }
+            }
+            HomeRecord::ClusterDrained { cluster, drained: true } => {
+                self.drained.insert(cluster.clone());
+            }
+            HomeRecord::ClusterDrained { cluster, drained: false } => {
+                self.drained.remove(cluster);
             }
             HomeRecord::HandedBack { replica, mandate } => {
                 if let Some(entry) = self.replica_mut(replica)
@@ -143,7 +175,9 @@ impl Home {
     /// The records that stand for the present state: a compacted journal.
     #[must_use]
     pub fn snapshot(&self) -> Vec<HomeRecord> {
-        let mut records = Vec::new();
+        let drained =
+            |cluster: &ClusterName| HomeRecord::ClusterDrained { cluster: cluster.clone(), drained: true };
+        let mut records: Vec<HomeRecord> = self.drained.iter().map(drained).collect();
         for (uid, app) in &self.apps {
             records.push(HomeRecord::Applied {
                 app: *uid,
@@ -182,6 +216,10 @@ fn snapshot_replica(replica: &ReplicaId, entry: &HomeReplica, records: &mut Vec<
     records.push(HomeRecord::Mandated { replica: replica(), mandate, cluster });
     if let Some(term) = held.rule.offered_to {
         records.push(HomeRecord::Offered { replica: replica(), mandate, term });
+    }
+    if held.rolling.is_some() {
+        let pick = held.rolling;
+        records.push(HomeRecord::Rolling { replica: replica(), mandate, pick });
     }
     if held.recalling {
         records.push(HomeRecord::Recalling { replica: replica(), mandate });

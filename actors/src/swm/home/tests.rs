@@ -1,5 +1,5 @@
 use codeco_protocol::ids::NodeId;
-use codeco_protocol::messages::{BidLine, ControlMessage as M, Profile};
+use codeco_protocol::messages::{BidLine, ControlMessage as M, Leaving, Profile, Replace, RunPhase};
 use codeco_protocol::token::Attempt;
 use codeco_protocol::units::{Bytes, MilliCpu};
 use codeco_protocol::workload::{PartitionPolicy, RestartPolicy};
@@ -43,6 +43,7 @@ fn app(replicas: u32, cpu: u64) -> AppSpec {
             spec,
             node_selector: vec![],
             cluster_selector: vec![],
+            max_unavailable: 1,
         }],
         manifest_json: String::new(),
     }
@@ -129,6 +130,7 @@ impl Play {
             let lines = demands.iter().map(|demand| BidLine {
                 replica: demand.replica.clone(),
                 answer: Ok((price, NodeName::new("n").unwrap())),
+                obstacles: vec![],
             });
             let (lines, term) = (lines.collect(), term(self.terms[lead], *lead));
             sent.extend(self.hear(*lead, M::Bid { request: *request, term, cluster: cluster(*lead), lines }));
@@ -145,7 +147,19 @@ impl Play {
         let (term, mandate) = (term(self.terms[&lead], lead), MandateId(1));
         let token = Token { term, mandate, attempt: Attempt(1), ..Token::default() };
         let node = NodeName::new("n").unwrap();
-        self.hear(lead, M::Accepted { term, mandate, replica: replica(index), generation, node, token })
+        self.hear(
+            lead,
+            M::Accepted {
+                term,
+                mandate,
+                replica: replica(index),
+                generation,
+                node,
+                token,
+                run: RunPhase::Ready,
+                leaving: Leaving::No,
+            },
+        )
     }
 
     fn returned(&mut self, lead: MemberId, index: u32) -> Vec<(MemberId, M)> {
@@ -275,6 +289,56 @@ fn home_scaling_down_recalls_the_highest_and_keeps_the_rest() {
     let sent = play.apply(app(1, 100));
     assert_eq!(recalls(&sent), [1, 2]);
     assert!(offers(&sent).is_empty(), "the copy that stays has not changed: {sent:?}");
+}
+
+#[test]
+fn home_given_a_new_specification_changes_one_copy_after_the_other() {
+    let mut play = Play::placed(3);
+    play.now = play.now + Micros::from_secs(1);
+    let allowed = |sent: &[(MemberId, M)]| -> Vec<(u32, Replace)> {
+        let told = |(_, message): &(MemberId, M)| match message {
+            M::Offer { replica, replace, .. } if *replace != Replace::Keep => Some((replica.index, *replace)),
+            _ => None,
+        };
+        sent.iter().filter_map(told).collect()
+    };
+    let sent = play.apply(app(3, 200));
+    assert_eq!(allowed(&sent), [(0, Replace::StopFirst)]);
+    let waiting = play.waits(Micros::from_secs(30));
+    assert_eq!(allowed(&waiting), [(0, Replace::StopFirst)], "not ready, so nothing more is touched");
+    // A crash forgets neither the pick nor the others' right to wait.
+    let journal = play.journal.clone();
+    let again = Home::recover(HomeConfig::new(HOME, 1), &journal);
+    assert_eq!(again.snapshot(), play.home.snapshot());
+    let sent = play.accepted(play.holder(0), 0, 2);
+    assert_eq!(allowed(&sent), [(1, Replace::StopFirst)]);
+    play.accepted(play.holder(1), 1, 2);
+    play.accepted(play.holder(2), 2, 2);
+    assert!(allowed(&play.waits(Micros::from_secs(30))).is_empty(), "all is changed");
+}
+
+#[test]
+fn home_planning_an_application_writes_nothing_down() {
+    let mut play = Play::new();
+    let before = play.home.snapshot();
+    let mut out = vec![];
+    let request = play.home.begin_plan(play.now, app(2, 100), &mut out).unwrap();
+    assert_eq!(out.len(), 2, "both clusters are asked: {out:?}");
+    assert!(out.iter().all(|o| matches!(o, HomeOutput::Send { message: M::BidRequest { .. }, .. })));
+    assert_eq!(play.home.finish_plan(play.now, request), None, "bids are awaited");
+    let asked: Vec<_> = out
+        .into_iter()
+        .filter_map(|o| match o {
+            HomeOutput::Send { to, message } => Some((to, message)),
+            _ => None,
+        })
+        .collect();
+    assert!(play.bids(&asked, WEST).is_empty(), "nothing is offered");
+    let plan = play.home.finish_plan(play.now, request).unwrap();
+    assert_eq!(plan.replicas.len(), 2);
+    assert!(plan.replicas.iter().all(|r| r.action == PlanAction::Create && r.to.is_some()), "{plan:?}");
+    assert_eq!(play.home.snapshot(), before);
+    assert!(play.journal.is_empty());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Nodes of the cluster: enrolment, leases, reports, loss and return.
 
 use codeco_protocol::ids::{NodeId, ReplicaId};
-use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts, RunPhase};
+use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts};
 use codeco_protocol::token::{Term, Token};
 use codeco_protocol::units::BootTime;
 use codeco_protocol::workload::PartitionPolicy;
@@ -218,6 +218,7 @@ impl Lead {
         let known = mandate.stage.placement().is_some_and(|p| p.token == token);
         if same && mandate.stage.adopt(Placement { token, node, incarnation }) && !known {
             mandate.placed_generation = copy.spec.generation;
+            mandate.placed_resources = copy.spec.resources.clone();
             mandate.run = run;
             mandate.idle_since = None;
             if phase == HeldPhase::Stopping {
@@ -230,7 +231,7 @@ impl Lead {
             }
             let name = self.name_of(node);
             out.push(LeadOutput::Note(LeadNote::Adopted(replica.clone(), name, token)));
-            self.tell_home(&replica, out);
+            self.tell_home(now, &replica, out);
         }
         self.close_if_unwanted(now, &replica, out);
     }
@@ -259,6 +260,7 @@ impl Lead {
     fn may_take_back(&self, node: NodeId, replica: &ReplicaId, token: Token) -> bool {
         match self.mandates.get(replica) {
             None => true,
+            Some(_) if self.is_outgoing(replica, token) => false,
             Some(m) if self.ready => m.spec.partition == PartitionPolicy::Autonomous,
             Some(m) => {
                 let dead = m.spec.partition == PartitionPolicy::Fence && self.was_waited_out(node, token);
@@ -278,7 +280,7 @@ impl Lead {
         self.mandates.get(replica).is_none_or(|m| {
             m.spec.partition == PartitionPolicy::Fence
                 || m.recalled
-                || m.run == RunPhase::Ready
+                || (matches!(m.stage, Stage::Held(_)) && super::is_available(m.run))
                 || (m.epoch, m.mandate) != (token.epoch, token.mandate)
         })
     }
@@ -403,6 +405,10 @@ impl Lead {
                 (!waits).then(|| (replica.clone(), p.token, m.stage.may_run()))
             })
             .collect();
+        for mandate in self.mandates.values_mut() {
+            // Now a debt like any other: it may be taken back when the node returns.
+            mandate.outgoing = mandate.outgoing.take().filter(|outgoing| outgoing.placement.node != node);
+        }
         for (replica, token, may_run) in copies {
             if may_run {
                 self.record(LeadRecord::Owed { node, replica: replica.clone(), token }, out);

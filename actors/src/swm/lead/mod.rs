@@ -10,11 +10,12 @@ mod members;
 mod offers;
 mod placing;
 mod record;
+mod replace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeId, NodeName, ReplicaId};
-use codeco_protocol::messages::{AppContext, ControlMessage, HeldBrief, NodeFacts, RunPhase};
+use codeco_protocol::messages::{AppContext, ControlMessage, HeldBrief, NodeFacts, Replace, RunPhase};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Epoch, MandateId, Term, Token};
 use codeco_protocol::units::{BootTime, Micros};
@@ -26,6 +27,7 @@ use super::lease::{LeadLease, LeaseConfig};
 use super::takeover::Takeover;
 
 pub use record::LeadRecord;
+pub(crate) use replace::is_available;
 
 /// Why a replica that was never placed is placed.
 const NEW: &str = "new replica";
@@ -123,6 +125,8 @@ pub enum LeadNote {
     Placed(ReplicaId, NodeName, Token),
     /// A copy that another has replaced is being stopped.
     Revoked(ReplicaId, NodeName, Token),
+    /// A copy serves on while the one that is to replace it is placed.
+    Overlaps(ReplicaId, NodeName, Token),
     /// A copy unknown to this lead was found and taken over.
     Adopted(ReplicaId, NodeName, Token),
     /// A mandate went back to its home.
@@ -174,6 +178,8 @@ pub struct Mandate {
     pub run: RunPhase,
     /// Generation that the node in `stage` was given.
     pub placed_generation: u64,
+    /// What that takes.
+    placed_resources: Resources,
     accepted: bool,
     refused: BTreeSet<NodeId>,
     cause: &'static str,
@@ -182,6 +188,12 @@ pub struct Mandate {
     give_up: BootTime,
     idle_since: Option<BootTime>,
     told_unplaceable: bool,
+    /// What the home allows to be done with the present copy.
+    replace: Replace,
+    /// The copy that serves until the one in `stage` is ready.
+    outgoing: Option<replace::Outgoing>,
+    /// What the home was told last.
+    told: Option<replace::Told>,
 }
 
 /// A mandate that went back to its home.
@@ -315,8 +327,9 @@ impl Lead {
             M::BidRequest { request, context, demands } => {
                 self.handle_bid_request(now, from, request, &context, &demands, out);
             }
-            M::Offer { term, epoch, mandate, replica, spec, node_selector, context } => {
-                let offer = offers::Offer { epoch, mandate, replica, spec, node_selector, context };
+            M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces } => {
+                let allowed = (replace, replaces);
+                let offer = offers::Offer { epoch, mandate, replica, spec, node_selector, context, allowed };
                 self.handle_offer(now, from, term, offer, out);
             }
             M::Recall { epoch, mandate, replica } => {
@@ -335,9 +348,14 @@ impl Lead {
             out.push(LeadOutput::Note(LeadNote::Ready(self.term)));
         }
         self.forget_settled_history(now, out);
+        if self.ready {
+            self.replace_what_is_due(now, out);
+        }
         self.repeat_orders(now, out);
         if self.ready {
             self.place_all(now, out);
+            self.close_outgoing(now, out);
+            self.tell_news(now, out);
         }
     }
 
@@ -393,6 +411,9 @@ impl Lead {
                 Stage::Idle => mandate.next_try,
                 Stage::Reserving(_) => mandate.give_up,
                 Stage::Committing(_) | Stage::Closing(_) => mandate.next_send,
+                Stage::Held(_) if mandate.is_outdated() => {
+                    mandate.next_try.max(now + Micros::from_millis(50))
+                }
                 Stage::Held(_) => continue,
             };
             next = next.min(due);

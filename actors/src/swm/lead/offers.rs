@@ -1,11 +1,14 @@
 //! Homes: bids, offers, recalls.
 
 use codeco_protocol::ids::{MemberId, ReplicaId};
-use codeco_protocol::messages::{AppContext, BidLine, ControlMessage, Demand};
-use codeco_protocol::token::{Epoch, MandateId, Term};
+use codeco_protocol::messages::{
+    AppContext, BidLine, ControlMessage, Demand, Leaving, OBSTACLES_MAX, Replace, RunPhase,
+};
+use codeco_protocol::token::{Epoch, MandateId, Term, Token};
 use codeco_protocol::units::BootTime;
 use codeco_protocol::workload::{PartitionPolicy, WorkloadSpec};
 
+use super::replace::Told;
 use super::{Lead, LeadNote, LeadOutput, LeadRecord, MANDATES_MAX, Mandate};
 use crate::swm::attempt::Stage;
 use crate::swm::score;
@@ -18,6 +21,8 @@ pub(super) struct Offer {
     pub(super) spec: WorkloadSpec,
     pub(super) node_selector: Vec<(String, String)>,
     pub(super) context: AppContext,
+    /// What may be done with the copy there is, and which one is meant.
+    pub(super) allowed: (Replace, Option<Token>),
 }
 
 impl Lead {
@@ -64,7 +69,7 @@ impl Lead {
     }
 
     fn take_mandate(&mut self, now: BootTime, from: MemberId, offer: Offer, out: &mut Vec<LeadOutput>) {
-        let Offer { epoch, mandate, replica, spec, node_selector, context } = offer;
+        let Offer { epoch, mandate, replica, spec, node_selector, context, .. } = offer;
         if self.mandates.len() >= MANDATES_MAX {
             let reason = format!("the cluster already has {MANDATES_MAX} mandates");
             let message = ControlMessage::Declined { term: self.term, epoch, mandate, replica, reason };
@@ -82,9 +87,13 @@ impl Lead {
 
     /// The same mandate again: a repeat, or a newer specification.
     fn repeat_mandate(&mut self, now: BootTime, offer: Offer, out: &mut Vec<LeadOutput>) {
-        let Offer { epoch, mandate, replica, spec, node_selector, context } = offer;
+        let Offer { epoch, mandate, replica, spec, node_selector, context, allowed } = offer;
         let Some(known) = self.mandates.get(&replica) else { return };
-        if spec.generation > known.spec.generation {
+        // What was allowed for a copy that is gone says nothing about the present one.
+        let present = known.stage.placement().map(|p| p.token);
+        let replace = if allowed.1 == present { allowed.0 } else { Replace::Keep };
+        let serves = matches!(known.stage, Stage::Held(_) | Stage::Committing(_));
+        if spec.generation > known.spec.generation && !(serves && replace == Replace::Keep) {
             let kept = known.clone();
             self.record(
                 LeadRecord::Mandated {
@@ -105,6 +114,8 @@ impl Lead {
                     cause: "specification changed",
                     accepted: false,
                     next_try: now,
+                    refused: Default::default(),
+                    replace,
                     ..kept
                 };
                 *changed = renewed;
@@ -112,27 +123,45 @@ impl Lead {
             self.close_if_unwanted(now, &replica, out);
             return;
         }
-        self.tell_home(&replica, out);
+        self.allow(now, &replica, replace);
+        self.tell_home(now, &replica, out);
     }
 
-    /// Says to the home where a replica is, if a node has promised the present specification.
-    pub(super) fn tell_home(&mut self, replica: &ReplicaId, out: &mut Vec<LeadOutput>) {
-        let Some(m) = self.mandates.get_mut(replica) else { return };
-        let Stage::Held(p) = m.stage else { return };
-        if m.recalled || m.placed_generation < m.spec.generation {
+    /// Says to the home where a replica is, of which generation, and how it fares; or that the copy it knows of is gone.
+    pub(super) fn tell_home(&mut self, now: BootTime, replica: &ReplicaId, out: &mut Vec<LeadOutput>) {
+        let Some(m) = self.mandates.get(replica) else { return };
+        if m.recalled {
             return;
         }
-        m.accepted = true;
-        let (home, mandate, generation) = (m.epoch.owner, m.mandate, m.placed_generation);
+        let told = match (m.stage, m.told.clone()) {
+            (Stage::Held(p), _) => Told {
+                token: p.token,
+                node: self.name_of(p.node),
+                generation: m.placed_generation,
+                run: m.run,
+                leaving: self.leaving_of(now, replica),
+            },
+            // Whether it is still there is being asked.
+            (Stage::Committing(p), Some(told)) if told.token == p.token => told,
+            (_, Some(told)) => Told { run: RunPhase::Waiting, leaving: Leaving::No, ..told },
+            (_, None) => return,
+        };
+        let (home, mandate) = (m.epoch.owner, m.mandate);
         let message = ControlMessage::Accepted {
             term: self.term,
             mandate,
             replica: replica.clone(),
-            generation,
-            node: self.name_of(p.node),
-            token: p.token,
+            generation: told.generation,
+            node: told.node.clone(),
+            token: told.token,
+            run: told.run,
+            leaving: told.leaving,
         };
         self.send(home, message, out);
+        if let Some(m) = self.mandates.get_mut(replica) {
+            m.accepted |= matches!(m.stage, Stage::Held(_)) && !m.is_outdated();
+            m.told = Some(told);
+        }
     }
 
     pub(super) fn handle_recall(
@@ -172,7 +201,8 @@ impl Lead {
         }
     }
 
-    /// Stops the copy of a mandate that was recalled or whose specification has changed; hands it back if none runs.
+    /// Stops the copies of a mandate that was recalled, and hands it back once none runs; abandons a reservation for an
+    /// older specification.
     pub(super) fn close_if_unwanted(
         &mut self,
         now: BootTime,
@@ -180,16 +210,24 @@ impl Lead {
         out: &mut Vec<LeadOutput>,
     ) {
         let Some(m) = self.mandates.get_mut(replica) else { return };
-        let outdated = m.stage.placement().is_some() && m.placed_generation < m.spec.generation;
-        if !m.recalled && !outdated {
+        if !m.recalled {
+            if m.is_outdated() && matches!(m.stage, Stage::Reserving(_)) {
+                m.stage.close();
+                m.next_try = now;
+            }
             return;
+        }
+        if !m.stage.may_run()
+            && let Some(outgoing) = m.outgoing.take()
+        {
+            // It was to serve until its successor was ready; now it only has to end.
+            m.stage.close();
+            m.stage.adopt(outgoing.placement);
         }
         if m.stage.close() {
             m.next_send = now;
-        } else if m.recalled {
-            self.hand_back(replica, None, out);
         } else {
-            m.next_try = now;
+            self.hand_back(replica, None, out);
         }
     }
 
@@ -229,6 +267,7 @@ impl Lead {
         }
         let mut given: Vec<(&Demand, codeco_protocol::ids::NodeId)> = Vec::new();
         let mut lines = Vec::with_capacity(demands.len());
+        let mut room = OBSTACLES_MAX;
         for demand in demands {
             let mut sites = self.sites(now, context, &demand.replica, &Default::default());
             for site in &mut sites {
@@ -247,7 +286,14 @@ impl Lead {
                 }
                 None => Err(ranking.reasons()),
             };
-            lines.push(BidLine { replica: demand.replica.clone(), answer });
+            let mut obstacles = Vec::new();
+            if answer.is_err() {
+                let found =
+                    ranking.candidates.into_iter().filter_map(|c| Some((self.name_of(c.id), c.obstacle?)));
+                obstacles.extend(found.take(room));
+                room -= obstacles.len();
+            }
+            lines.push(BidLine { replica: demand.replica.clone(), answer, obstacles });
         }
         let cluster = self.config.cluster.clone();
         self.send(from, ControlMessage::Bid { request, term: self.term, cluster, lines }, out);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use codeco_protocol::ids::{NodeId, ReplicaId};
-use codeco_protocol::messages::{AppContext, ClosedReason, ControlMessage, RunPhase};
+use codeco_protocol::messages::{AppContext, ClosedReason, ControlMessage, Obstacle, Replace, RunPhase};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Attempt, Token};
 use codeco_protocol::units::{BootTime, Micros};
@@ -15,7 +15,7 @@ use crate::swm::decision::{Decision, Level};
 use crate::swm::score::{self, Ranking, Site};
 
 /// Time before a replica that fits nowhere is tried again.
-const RETRY: Micros = Micros::from_secs(1);
+pub(super) const RETRY: Micros = Micros::from_secs(1);
 
 impl Lead {
     /// Opens an attempt for every mandate that has none and is due.
@@ -53,7 +53,9 @@ impl Lead {
         let Some(m) = self.mandates.get_mut(replica) else { return };
         m.stage.reserve(Placement { token, node, incarnation });
         m.placed_generation = m.spec.generation;
+        m.placed_resources = m.spec.resources.clone();
         m.run = RunPhase::Waiting;
+        m.replace = Replace::Keep;
         m.give_up = now_ttl;
         let order = ControlMessage::Reserve {
             incarnation,
@@ -72,6 +74,9 @@ impl Lead {
         ranking: Ranking,
         out: &mut Vec<LeadOutput>,
     ) {
+        if self.keep_outgoing(now, replica, out) {
+            return;
+        }
         let reason = ranking.reasons();
         let keeps_copies = self.leaves_autonomous_copies(replica);
         let (hand_back_after, told) =
@@ -147,7 +152,10 @@ impl Lead {
                     partners: self.partners(*node, member, context, replica, &placed),
                     bid: None,
                     age: member.heard.map_or(Micros(u64::MAX), |heard| now.since(heard)),
-                    barred: self.barred(now, *node, member, refused),
+                    barred: self.barred(now, *node, member, refused).or_else(|| {
+                        let replaced = self.serves_until_replaced(replica, *node);
+                        replaced.then_some(Obstacle::Replaced)
+                    }),
                 }
             })
             .collect()
@@ -159,18 +167,17 @@ impl Lead {
         node: NodeId,
         member: &Member,
         refused: &BTreeSet<NodeId>,
-    ) -> Option<String> {
+    ) -> Option<Obstacle> {
         if member.lost {
-            let age = member.heard.map_or_else(|| "ever".to_owned(), |heard| now.since(heard).to_string());
-            return Some(format!("node does not answer (for {age})"));
+            return Some(Obstacle::Silent(member.heard.map(|heard| now.since(heard))));
         }
         if member.reported.is_none() {
-            return Some("node has not reported to this lead yet".into());
+            return Some(Obstacle::Unheard);
         }
         if member.facts.as_ref().is_some_and(|facts| facts.cordoned) {
-            return Some("node is cordoned".into());
+            return Some(Obstacle::Cordoned);
         }
-        refused.contains(&node).then(|| "node refused it a moment ago".into())
+        refused.contains(&node).then_some(Obstacle::Refused)
     }
 
     /// What is free on a node: its own word, less promises it did not yet know of when it spoke.
@@ -264,7 +271,7 @@ impl Lead {
         m.cause = "placed";
         if !again {
             out.push(LeadOutput::Note(LeadNote::Placed(replica.clone(), name, token)));
-            self.tell_home(replica, out);
+            self.tell_home(now, replica, out);
         }
         self.close_if_unwanted(now, replica, out);
     }

@@ -116,7 +116,11 @@ impl Lead {
             }
             LeadRecord::Settled { node, replica } => {
                 if let Some(list) = self.owed.get_mut(node) {
-                    list.remove(replica);
+                    let settled = list.remove(replica);
+                    if let Some(mandate) = self.mandates.get_mut(replica) {
+                        mandate.outgoing =
+                            mandate.outgoing.take().filter(|o| Some(o.placement.token) != settled);
+                    }
                     if list.is_empty() {
                         self.owed.remove(node);
                     }
@@ -223,6 +227,7 @@ impl Mandate {
             recalled: false,
             run: RunPhase::Waiting,
             placed_generation: 0,
+            placed_resources: Default::default(),
             accepted: false,
             refused: std::collections::BTreeSet::new(),
             cause: super::NEW,
@@ -231,6 +236,9 @@ impl Mandate {
             give_up: now,
             idle_since: None,
             told_unplaceable: false,
+            replace: Default::default(),
+            outgoing: None,
+            told: None,
         }
     }
 }

@@ -47,6 +47,7 @@ fn facts(node: NodeId, free: u64) -> NodeFacts {
         power: None,
         cordoned: false,
         round_trips: vec![],
+        draining: false,
     }
 }
 
@@ -115,6 +116,11 @@ impl Play {
     }
 
     fn offered(&mut self, mandate: u64, generation: u64, partition: PartitionPolicy) -> Vec<(MemberId, M)> {
+        let offer = self.offer(mandate, generation, partition);
+        self.hear(HOME, offer)
+    }
+
+    fn offer(&self, mandate: u64, generation: u64, partition: PartitionPolicy) -> M {
         let context = AppContext {
             uid: AppUid(1),
             namespace: Namespace::new("default").unwrap(),
@@ -122,18 +128,17 @@ impl Play {
             profile: Profile::Balanced,
             channels: vec![],
         };
-        self.hear(
-            HOME,
-            M::Offer {
-                term: self.lead.term(),
-                epoch: EPOCH,
-                mandate: MandateId(mandate),
-                replica: replica(),
-                spec: spec(generation, partition),
-                node_selector: vec![],
-                context,
-            },
-        )
+        M::Offer {
+            term: self.lead.term(),
+            epoch: EPOCH,
+            mandate: MandateId(mandate),
+            replica: replica(),
+            spec: spec(generation, partition),
+            node_selector: vec![],
+            context,
+            replace: Replace::StopFirst,
+            replaces: self.stage().placement().map(|p| p.token),
+        }
     }
 
     fn recalled(&mut self, mandate: u64) -> Vec<(MemberId, M)> {
@@ -290,6 +295,47 @@ fn lead_given_a_newer_generation_stops_the_old_copy_before_it_starts_the_new() {
 }
 
 #[test]
+fn lead_given_a_newer_generation_of_what_needs_no_lease_closes_the_old_copy_once_the_new_one_is_ready() {
+    let mut play = Play::with_nodes();
+    let (node, old) = play.placed(PartitionPolicy::Autonomous);
+    play.hear(node, M::Status { replica: replica(), token: old, run: RunPhase::Ready });
+    let sent = play.offered(1, 2, PartitionPolicy::Autonomous);
+    let (other, new) = reserve(&sent).expect("another copy is placed at once");
+    assert_ne!(other, node, "beside the old one");
+    let closes = |sent: &[(MemberId, M)]| any(sent, |m| matches!(m, M::Close { token, .. } if *token == old));
+    let mut sent = play.hear(other, M::Reserved { replica: replica(), token: new });
+    sent.extend(play.hear(other, M::Committed { replica: replica(), token: new }));
+    sent.extend(play.asks(node, 900, vec![brief(old)]));
+    assert!(!closes(&sent), "the new one is not ready: {sent:?}");
+    let sent = play.hear(other, M::Status { replica: replica(), token: new, run: RunPhase::Ready });
+    assert!(closes(&sent), "{sent:?}");
+    play.closed(node, old, ClosedReason::Stopped);
+    let calm = play.asks(node, 1_000, vec![]);
+    assert!(!closes(&calm) && reserve(&calm).is_none(), "{calm:?}");
+}
+
+#[test]
+fn lead_asked_to_keep_what_it_has_answers_with_the_old_generation_and_stops_nothing() {
+    let mut play = Play::with_nodes();
+    let (node, old) = play.placed(PartitionPolicy::Fence);
+    play.hear(node, M::Status { replica: replica(), token: old, run: RunPhase::Ready });
+    let M::Offer { term, epoch, mandate, replica, node_selector, context, .. } =
+        play.offer(1, 2, PartitionPolicy::Fence)
+    else {
+        unreachable!()
+    };
+    let spec = spec(2, PartitionPolicy::Fence);
+    // Allowed for a copy that is long gone.
+    let (replace, replaces) = (Replace::StopFirst, Some(Token::default()));
+    let late = M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces };
+    let sent = play.hear(HOME, late);
+    assert!(
+        matches!(&sent[..], [(HOME, M::Accepted { generation: 1, run: RunPhase::Ready, token, .. })] if *token == old),
+        "{sent:?}"
+    );
+}
+
+#[test]
 fn lead_after_a_restart_adopts_what_runs_and_answers_nothing_before_all_have_reported() {
     let mut play = Play::with_nodes();
     let (_, token) = play.placed(PartitionPolicy::Fence);
@@ -341,8 +387,17 @@ fn lead_offered_for_another_term_says_which_is_its_own() {
         channels: vec![],
     };
     let (spec, mandate) = (spec(1, PartitionPolicy::Fence), MandateId(1));
-    let offer =
-        M::Offer { term, epoch: EPOCH, mandate, replica: replica(), spec, node_selector: vec![], context };
+    let offer = M::Offer {
+        term,
+        epoch: EPOCH,
+        mandate,
+        replica: replica(),
+        spec,
+        node_selector: vec![],
+        context,
+        replace: Replace::Keep,
+        replaces: None,
+    };
     let sent = play.hear(HOME, offer);
     assert!(matches!(sent[..], [(HOME, M::LeadIs { term: t, .. })] if t == play.lead.term()), "{sent:?}");
 }

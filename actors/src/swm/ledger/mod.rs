@@ -24,7 +24,7 @@ use codeco_protocol::workload::{PartitionPolicy, Workload, WorkloadSpec};
 use super::lease::{LeaseConfig, NodeLease};
 use super::slot::Slot;
 
-pub use record::LedgerRecord;
+pub use record::{LedgerRecord, Upkeep};
 
 /// Most replicas a node remembers, held or closed. Orders about more are not answered.
 pub const SLOTS_MAX: usize = 4_096;
@@ -86,6 +86,8 @@ pub enum LedgerInput {
     },
     /// Measured round trips.
     RoundTrips(Vec<(MemberId, Micros)>),
+    /// An operator keeps work away, has it moved away, or lets it come again.
+    Upkeep(Upkeep),
     /// What the runtime runs: once, after a start.
     Listed(Vec<Workload>),
     /// The runtime reports.
@@ -139,6 +141,8 @@ pub enum LedgerNote {
     StaleOrder(Term),
     /// The lease has ended: replicas that need one are stopped until a lead answers.
     LeaseEnded,
+    /// An operator has cordoned, drained or opened the node.
+    Upkeep(Upkeep),
 }
 
 /// One replica with all that belongs to it.
@@ -183,7 +187,7 @@ pub struct Ledger {
     lease_ended_noted: bool,
     lead: Option<MemberId>,
     next_ask: BootTime,
-    cordoned: bool,
+    upkeep: Upkeep,
 }
 
 impl Ledger {
@@ -204,12 +208,29 @@ impl Ledger {
                 self.foreign = foreign;
             }
             LedgerInput::RoundTrips(list) => self.round_trips = list,
+            LedgerInput::Upkeep(upkeep) => self.set_upkeep(now, upkeep, out),
             LedgerInput::Listed(running) => self.handle_listed(now, &running, out),
             LedgerInput::Runtime { replica, token, fact } => {
                 self.handle_runtime(now, &replica, token, &fact, out);
             }
         }
         debug_assert!(self.keeps_its_promises(), "I1: never more promised than there is");
+    }
+
+    /// On disk before it is told to anybody; the lead hears of it at once.
+    fn set_upkeep(&mut self, now: BootTime, upkeep: Upkeep, out: &mut Vec<LedgerOutput>) {
+        if self.upkeep != upkeep {
+            self.upkeep = upkeep;
+            out.push(LedgerOutput::Journal(LedgerRecord::Upkeep(upkeep)));
+            out.push(LedgerOutput::Note(LedgerNote::Upkeep(upkeep)));
+            self.ask_for_lease(now, out);
+        }
+    }
+
+    /// What an operator has said of this node.
+    #[must_use]
+    pub fn upkeep(&self) -> Upkeep {
+        self.upkeep
     }
 
     fn handle_tick(&mut self, now: BootTime, out: &mut Vec<LedgerOutput>) {
@@ -287,8 +308,9 @@ impl Ledger {
             free: self.free(),
             labels: self.config.labels.clone(),
             power: self.config.power,
-            cordoned: self.cordoned,
+            cordoned: self.upkeep != Upkeep::Open,
             round_trips: self.round_trips.clone(),
+            draining: self.upkeep == Upkeep::Draining,
         }
     }
 

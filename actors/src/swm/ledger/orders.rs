@@ -7,7 +7,7 @@ use codeco_protocol::token::{Term, Token};
 use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::workload::WorkloadSpec;
 
-use super::{Entry, Ledger, LedgerNote, LedgerOutput, LedgerRecord, SLOTS_MAX};
+use super::{Entry, Ledger, LedgerNote, LedgerOutput, LedgerRecord, SLOTS_MAX, Upkeep};
 use crate::swm::slot::Verdict;
 
 impl Ledger {
@@ -146,9 +146,10 @@ impl Ledger {
         let before = self.entries.get(&replica).cloned().unwrap_or_default();
         let own = if before.slot.held.is_some() { before.resources.clone() } else { Resources::default() };
         let shortage = resources.shortage_in(&self.free().plus(&own));
+        let closed_to_work = self.upkeep != Upkeep::Open;
         let mut term = self.term;
         let entry = self.entries.entry(replica.clone()).or_default();
-        let verdict = entry.slot.reserve(&mut term, token, shortage.is_none());
+        let verdict = entry.slot.reserve(&mut term, token, shortage.is_none() && !closed_to_work);
         match verdict {
             Verdict::Done => {
                 *entry = Entry {
@@ -181,8 +182,9 @@ impl Ledger {
             }
             Verdict::Closed(news) => {
                 let reason = match (shortage, before.slot.held) {
-                    (Some(what), None) => ClosedReason::NoRoom(what),
                     (_, Some(_)) => ClosedReason::Occupied,
+                    (_, None) if closed_to_work => ClosedReason::Cordoned,
+                    (Some(what), None) => ClosedReason::NoRoom(what),
                     (None, None) => ClosedReason::AlreadyClosed,
                 };
                 if entry.slot.held.is_none() {

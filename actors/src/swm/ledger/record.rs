@@ -52,4 +52,18 @@ pub enum LedgerRecord {
         /// Under which token.
         token: Token,
     },
+    /// An operator keeps work away, has it moved away, or lets it come again.
+    Upkeep(Upkeep),
+}
+
+/// What an operator has said of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Default)]
+pub enum Upkeep {
+    /// It takes work.
+    #[default]
+    Open,
+    /// It keeps what it has, and takes nothing new.
+    Cordoned,
+    /// It takes nothing new, and what it has is to move.
+    Draining,
 }

@@ -8,7 +8,7 @@ use codeco_protocol::resources::Resources;
 use codeco_protocol::token::Term;
 use codeco_protocol::units::BootTime;
 
-use super::{Entry, Ledger, LedgerConfig, LedgerOutput, LedgerRecord};
+use super::{Entry, Ledger, LedgerConfig, LedgerOutput, LedgerRecord, Upkeep};
 use crate::swm::lease::NodeLease;
 use crate::swm::slot::Slot;
 
@@ -34,7 +34,7 @@ impl Ledger {
             lease_ended_noted: true,
             lead: None,
             next_ask: BootTime(0),
-            cordoned: false,
+            upkeep: Upkeep::Open,
         };
         let mut out = Vec::new();
         if records.is_empty() {
@@ -56,6 +56,7 @@ impl Ledger {
             LedgerRecord::Opened { incarnation, .. } => self.incarnation = *incarnation,
             LedgerRecord::Admitted => self.admitted = true,
             LedgerRecord::Term(term) => self.term = self.term.max(*term),
+            LedgerRecord::Upkeep(upkeep) => self.upkeep = *upkeep,
             LedgerRecord::Reserved { replica, token, resources } => {
                 let entry = self.entries.entry(replica.clone()).or_default();
                 entry.slot.held = Some((*token, HeldPhase::Reserved));
@@ -107,6 +108,9 @@ impl Ledger {
             records.push(LedgerRecord::Admitted);
         }
         records.push(LedgerRecord::Term(self.term));
+        if self.upkeep != Upkeep::Open {
+            records.push(LedgerRecord::Upkeep(self.upkeep));
+        }
         for (replica, entry) in &self.entries {
             if let Some(token) = entry.slot.closed {
                 records.push(LedgerRecord::Closed { replica: replica.clone(), token });

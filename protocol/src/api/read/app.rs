@@ -124,7 +124,9 @@ fn read_services(fields: &Fields<'_>) -> Vec<ServiceSpec> {
 
 fn read_service(node: &Node<'_>, names: &mut Unique) -> ServiceSpec {
     let Some(fields) = node.object() else { return ServiceSpec::default() };
-    fields.only(&["serviceName", "podspec", "serviceChannels"], &[], &[REPLICAS_PLACE]);
+    // An earlier version of the CRD had the last two; nothing reads them any more.
+    let earlier = ["nwbandwidth", "nwlatency"];
+    fields.only(&["serviceName", "podspec", "serviceChannels"], &earlier, &[REPLICAS_PLACE]);
     let service_name = fields.require("serviceName", "the name of the service").and_then(|n| n.name());
     if let Some(name) = &service_name {
         names.check(&fields, "serviceName", name, "service of this application");

@@ -3,16 +3,25 @@
 use std::collections::BTreeMap;
 
 use super::{Fields, Node, nearest};
+use crate::api::classes::Partition;
 use crate::api::manifest::AppSpec;
 use crate::api::placement::{
-    Placement, PlacementRules, REPLICAS_DEFAULT, REPLICAS_PER_APP_MAX, REPLICAS_PER_SERVICE_MAX,
-    SELECTOR_LABELS_MAX, Spread,
+    DisruptionBudget, Placement, PlacementRules, REPLICAS_DEFAULT, REPLICAS_PER_APP_MAX,
+    REPLICAS_PER_SERVICE_MAX, SELECTOR_LABELS_MAX, Spread,
 };
 use crate::api::quantity::Quantity;
 use crate::units::Micros;
 
-const RULES: [&str; 7] =
-    ["replicas", "clusterSelector", "nodeSelector", "spread", "partitionPolicy", "lostAfter", "onReconnect"];
+const RULES: [&str; 8] = [
+    "replicas",
+    "clusterSelector",
+    "nodeSelector",
+    "spread",
+    "partitionPolicy",
+    "lostAfter",
+    "onReconnect",
+    "disruptionBudget",
+];
 
 pub(crate) fn read_placement(fields: &Fields<'_>) -> Placement {
     let known: Vec<&str> = ["services"].into_iter().chain(RULES).collect();
@@ -39,6 +48,7 @@ fn read_rules(fields: &Fields<'_>) -> PlacementRules {
         partition_policy: fields.choice("partitionPolicy"),
         lost_after: fields.filled("lostAfter").and_then(|node| read_lost_after(&node)),
         on_reconnect: fields.choice("onReconnect"),
+        disruption_budget: fields.get("disruptionBudget").and_then(|node| read_budget(&node)),
     }
 }
 
@@ -64,6 +74,13 @@ fn read_spread(node: &Node<'_>) -> Option<Spread> {
         max_per_cluster: most("maxPerCluster"),
         max_per_zone: most("maxPerZone"),
     })
+}
+
+fn read_budget(node: &Node<'_>) -> Option<DisruptionBudget> {
+    let fields = node.object()?;
+    fields.only(&["maxUnavailable"], &[], &[]);
+    let most = fields.get("maxUnavailable").and_then(|n| n.integer(0, u64::from(REPLICAS_PER_SERVICE_MAX)));
+    Some(DisruptionBudget { max_unavailable: most.and_then(|n| u32::try_from(n).ok()) })
 }
 
 /// Zero would let a second copy start at the first missed word.
@@ -96,6 +113,14 @@ pub(super) fn check_placement(fields: &Fields<'_>, spec: &AppSpec) {
     }
     for service in &spec.services {
         let rules = placement.rules_for(&service.service_name);
+        let fenced = rules.partition_policy.unwrap_or_else(|| service.pod_spec.partition_default());
+        if fenced == Partition::Fence && placement.max_unavailable(&service.service_name) == 0 {
+            let expected = format!(
+                "1 or more: {} runs under partitionPolicy fence, so a copy stops before the next one starts",
+                service.service_name
+            );
+            report.add(&path.key("disruptionBudget").key("maxUnavailable"), "0", expected, None);
+        }
         for (label, wanted) in rules.node_selector.iter().flatten() {
             if let Some(other) = service.pod_spec.node_selector.get(label).filter(|other| *other != wanted) {
                 let expected =

@@ -5,6 +5,7 @@ mod app;
 mod decision;
 mod fleet;
 mod list;
+mod plan;
 
 pub use app::{
     AppPhase, AppView, ChannelView, Condition, ConditionStatus, ReplicaPhase, ReplicaView, ServiceView,
@@ -18,3 +19,4 @@ pub use fleet::{
     NodeView,
 };
 pub use list::{ErrorBody, List};
+pub use plan::{PlanView, PlannedAction, PlannedReplica};
