@@ -91,7 +91,7 @@ impl Credentials {
 
         let issuer = issuer.map(|der| CertificateDer::from(der).into_owned());
         let mut validity = validity_of(&certificate)?;
-        for above in &issuer {
+        if let Some(above) = &issuer {
             // A chain is valid no longer than its shortest part.
             validity.not_after = validity.not_after.min(validity_of(above)?.not_after);
         }
