@@ -16,8 +16,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::files::{self, FileError};
 use super::key::{PEM_LEN_MAX, parse_pair};
-use super::spiffe::{SpiffeError, SpiffeId, TrustDomain};
-use crate::ids::Identity;
+use super::spiffe::{IssuerId, SpiffeError, SpiffeId, TrustDomain};
+use crate::ids::{ClusterName, Identity};
 use crate::units::WallTime;
 
 /// How long a member's certificate lives unless asked otherwise.
@@ -213,24 +213,31 @@ impl Ca {
         identity: &Identity,
         validity: Validity,
     ) -> Result<IssuedCertificate, IssueError> {
-        let crypto = |detail: String| IssueError::Crypto { detail };
-        let key = key_of_request(request)?;
-        if validity.not_before.0 / 1000 >= validity.not_after.0 / 1000 {
-            return Err(IssueError::BadValidity { validity });
-        }
         let id = SpiffeId { trust_domain: self.trust_domain.clone(), identity: identity.clone() };
-        let mut params = params_of(&id.to_string(), &identity.id.to_string(), validity)
-            .map_err(|_| IssueError::BadValidity { validity })?;
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.serial_number = Some(random_serial().map_err(|e| crypto(e.to_string()))?);
-        let issuer =
-            Issuer::from_ca_cert_der(&self.certificate, &self.pair).map_err(|e| crypto(e.to_string()))?;
-        let certificate = params.signed_by(&key, &issuer).map_err(|e| crypto(e.to_string()))?;
-        Ok(IssuedCertificate { der: certificate.der().to_vec(), identity: identity.clone(), validity })
+        sign_member(&self.certificate, &self.pair, request, &id, validity)
+    }
+
+    /// Makes the holder of the key in `request` the issuer of `cluster`: it may certify that cluster's nodes, and
+    /// neither hubs, nor nodes of other clusters, nor further issuers. Returns the certificate, DER.
+    ///
+    /// The cluster is in the issuer's own URI, and [`check_issuers`](super::chain::check_issuers) holds it to that. The
+    /// X.509 name constraints cannot: those on URIs see the host alone (RFC 5280 §4.2.1.10), and webpki refuses every
+    /// chain that has one.
+    ///
+    /// # Errors
+    /// [`IssueError`].
+    pub fn issue_for_cluster(
+        &self,
+        request: &[u8],
+        cluster: &ClusterName,
+        validity: Validity,
+    ) -> Result<Vec<u8>, IssueError> {
+        let id = IssuerId { trust_domain: self.trust_domain.clone(), cluster: cluster.clone() };
+        let name = format!("CODECO issuer of cluster {cluster}");
+        sign(&self.certificate, &self.pair, request, (&id.to_string(), &name), validity, |params| {
+            params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        })
     }
 
     /// Whether `request` is one that [`Ca::issue`] would accept: cheap, and without effect.
@@ -275,6 +282,48 @@ pub fn certificate_pem(der: &[u8]) -> String {
     let lines: Vec<&str> =
         body.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap_or_default()).collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// A member's certificate from any issuer.
+pub(super) fn sign_member(
+    issuer: &CertificateDer<'_>,
+    pair: &KeyPair,
+    request: &[u8],
+    id: &SpiffeId,
+    validity: Validity,
+) -> Result<IssuedCertificate, IssueError> {
+    let names = (&*id.to_string(), &*id.identity.id.to_string());
+    let der = sign(issuer, pair, request, names, validity, |params| {
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    })?;
+    Ok(IssuedCertificate { der, identity: id.identity.clone(), validity })
+}
+
+/// Signs what `request` proves to hold; `names` are URI and common name.
+fn sign(
+    issuer: &CertificateDer<'_>,
+    pair: &KeyPair,
+    request: &[u8],
+    (uri, common_name): (&str, &str),
+    validity: Validity,
+    purpose: impl FnOnce(&mut CertificateParams),
+) -> Result<Vec<u8>, IssueError> {
+    let crypto = |detail: String| IssueError::Crypto { detail };
+    let key = key_of_request(request)?;
+    if validity.not_before.0 / 1000 >= validity.not_after.0 / 1000 {
+        return Err(IssueError::BadValidity { validity });
+    }
+    let mut params =
+        params_of(uri, common_name, validity).map_err(|_| IssueError::BadValidity { validity })?;
+    purpose(&mut params);
+    params.use_authority_key_identifier_extension = true;
+    params.serial_number = Some(random_serial().map_err(|e| crypto(e.to_string()))?);
+    let issuer = Issuer::from_ca_cert_der(issuer, pair).map_err(|e| crypto(e.to_string()))?;
+    let certificate = params.signed_by(&key, &issuer).map_err(|e| crypto(e.to_string()))?;
+    Ok(certificate.der().to_vec())
 }
 
 fn params_of(uri: &str, common_name: &str, validity: Validity) -> Result<CertificateParams, String> {

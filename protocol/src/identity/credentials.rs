@@ -13,6 +13,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::ca::{KeyHash, Validity, certificate_pem};
+use super::chain::check_issuers;
 use super::files::{self, FileError};
 use super::key::{KeyError, MemberKey, PEM_LEN_MAX};
 use super::spiffe::{SpiffeError, SpiffeId, TrustDomain};
@@ -32,8 +33,8 @@ pub enum CredentialsError {
     /// The certificate names no member, or the authority is of another trust domain.
     #[error("not a member's certificate: {0}")]
     Name(#[from] SpiffeError),
-    /// The file does not hold two certificates.
-    #[error("{path} should hold a member's certificate and then its authority's (PEM), but {detail}", path = path.display())]
+    /// The file does not hold two or three certificates.
+    #[error("{path} should hold a member's certificate, its cluster's issuer's if that signed it, and then the authority's (PEM), but {detail}", path = path.display())]
     NotAChain {
         /// The file.
         path: PathBuf,
@@ -69,26 +70,45 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`] that says what does not match.
     pub fn new(key: &MemberKey, certificate: &[u8], ca: &[u8]) -> Result<Self, CredentialsError> {
+        Self::with_issuer(key, certificate, None, ca)
+    }
+
+    /// As [`Credentials::new`], with the certificate of the cluster's issuer if that one signed the member's.
+    ///
+    /// # Errors
+    /// [`CredentialsError`] that says what does not match.
+    pub fn with_issuer(
+        key: &MemberKey,
+        certificate: &[u8],
+        issuer: Option<&[u8]>,
+        ca: &[u8],
+    ) -> Result<Self, CredentialsError> {
         let id = SpiffeId::of_certificate(certificate)?;
         let mismatch = |detail: String| CredentialsError::Mismatch { id: id.clone(), detail };
         let certificate = CertificateDer::from(certificate).into_owned();
         let ca = CertificateDer::from(ca).into_owned();
         id.clone().within(&TrustDomain::of_authority(&ca)?)?;
 
-        let validity = validity_of(&certificate)?;
+        let issuer = issuer.map(|der| CertificateDer::from(der).into_owned());
+        let mut validity = validity_of(&certificate)?;
+        if let Some(above) = &issuer {
+            // A chain is valid no longer than its shortest part.
+            validity.not_after = validity.not_after.min(validity_of(above)?.not_after);
+        }
+        check_issuers(&certificate, issuer.as_slice(), &ca).map_err(|e| mismatch(e.to_string()))?;
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone()).map_err(|e| mismatch(e.to_string()))?;
         verify_server_cert_signed_by_trust_anchor(
             &ParsedCertificate::try_from(&certificate).map_err(|e| mismatch(e.to_string()))?,
             &roots,
-            &[],
+            issuer.as_slice(),
             UnixTime::since_unix_epoch(Duration::from_millis(validity.not_after.0)),
             provider().signature_verification_algorithms.all,
         )
         .map_err(|e| mismatch(format!("it is not from this authority: {e}")))?;
 
         // Peers get the authority's certificate too, so that a joining agent can compare it with its token.
-        let chain = vec![certificate, ca.clone()];
+        let chain = [certificate].into_iter().chain(issuer).chain([ca.clone()]).collect();
         let certified = CertifiedKey::from_der(chain, key.private_der(), &provider())
             .map_err(|e| mismatch(format!("it belongs to another key: {e}")))?;
         let ca_key_hash = KeyHash::of_certificate(&ca)?;
@@ -119,6 +139,7 @@ impl Credentials {
             .map_err(|e| not_a_chain(e.to_string()))?;
         match chain.as_slice() {
             [certificate, ca] => Self::new(&key, certificate, ca),
+            [certificate, issuer, ca] => Self::with_issuer(&key, certificate, Some(issuer), ca),
             _ => Err(not_a_chain(format!("it holds {} certificates", chain.len()))),
         }
     }

@@ -96,6 +96,10 @@ impl MemberKey {
         hash.finalize().into()
     }
 
+    pub(super) fn pair(&self) -> &KeyPair {
+        &self.pair
+    }
+
     pub(super) fn private_der(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.pair.serialize_der()).into()
     }

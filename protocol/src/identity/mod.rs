@@ -12,16 +12,20 @@
 //! | `files` | private files, written atomically |
 //! | `key` | a member's key |
 //! | `ca` | the certificate authority of a trust domain |
+//! | `issuer` | the issuer of one cluster, which renews that cluster's own nodes |
+//! | `chain` | what an issuer between authority and member may sign |
 //! | `credentials` | key, certificate and authority together: what a member shows |
 //! | `join_token`, `token_book` | invitations, and the issuer's record of them |
 //! | `registrar` | the issuer's side of joining |
 //! | `expected`, `tls` | who is wanted at the other end, and the TLS configurations that insist on it |
 
 mod ca;
+mod chain;
 mod clock;
 mod credentials;
 mod expected;
 mod files;
+mod issuer;
 mod join_token;
 mod key;
 mod registrar;
@@ -37,6 +41,7 @@ pub(crate) use credentials::validity_of;
 pub use credentials::{Credentials, CredentialsError};
 pub use expected::Expected;
 pub use files::{FileError, read_private, write_private};
+pub use issuer::{ClusterIssuer, IssuerError};
 pub use join_token::{JoinToken, JoinTokenError, TokenId, TokenSecret};
 pub use key::{KeyError, MemberKey};
 pub use registrar::{

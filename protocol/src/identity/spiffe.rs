@@ -35,6 +35,12 @@ pub enum SpiffeError {
         /// What was found, cut to 200 characters.
         found: String,
     },
+    /// Not the issuer of a cluster.
+    #[error("{found:?} names no issuer: expected spiffe://<trust-domain>/cluster/<cluster>")]
+    Issuer {
+        /// What was found, cut to 200 characters.
+        found: String,
+    },
     /// Not an X.509 certificate.
     #[error("the certificate cannot be read: {detail}")]
     Certificate {
@@ -115,6 +121,39 @@ impl FromStr for TrustDomain {
     type Err = SpiffeError;
     fn from_str(text: &str) -> Result<Self, SpiffeError> {
         Self::new(text)
+    }
+}
+
+/// The name of a cluster's issuer, `spiffe://<trust-domain>/cluster/<cluster>`: it may speak for what lies below that
+/// name and for nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct IssuerId {
+    pub(super) trust_domain: TrustDomain,
+    pub(super) cluster: ClusterName,
+}
+
+impl IssuerId {
+    pub(super) fn of_certificate(certificate: &[u8]) -> Result<Self, SpiffeError> {
+        let uri = only_uri(certificate)?;
+        let bad = || SpiffeError::Issuer { found: cut(&uri, 200) };
+        let (domain, path) = uri.strip_prefix(SCHEME).and_then(|t| t.split_once('/')).ok_or_else(bad)?;
+        let cluster = path.strip_prefix("cluster/").ok_or_else(bad)?;
+        Ok(Self {
+            trust_domain: TrustDomain::new(domain)?,
+            cluster: ClusterName::new(cluster).map_err(|_| bad())?,
+        })
+    }
+
+    /// Whether this issuer may name `id`: a node of its own cluster, never a hub.
+    pub(super) fn may_name(&self, id: &SpiffeId) -> bool {
+        self.trust_domain == id.trust_domain
+            && matches!(&id.identity.role, Role::Node(cluster) if *cluster == self.cluster)
+    }
+}
+
+impl fmt::Display for IssuerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}/cluster/{}", self.trust_domain, self.cluster)
     }
 }
 

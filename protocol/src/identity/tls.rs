@@ -20,6 +20,7 @@ use rustls::{
 };
 
 use super::ca::KeyHash;
+use super::chain::check_issuers;
 use super::clock::TrustClock;
 use super::credentials::Credentials;
 use super::expected::Expected;
@@ -239,6 +240,7 @@ fn tls13_signature(
 #[derive(Debug)]
 struct MemberVerifier {
     trust_domain: TrustDomain,
+    root: CertificateDer<'static>,
     roots: Arc<RootCertStore>,
     clients: Arc<dyn ClientCertVerifier>,
     clock: TrustClock,
@@ -253,7 +255,14 @@ impl MemberVerifier {
         let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
             .build()
             .map_err(|e| TlsError::of(&e))?;
-        Ok(Self { trust_domain: ours.trust_domain().clone(), roots, clients, clock, expected })
+        Ok(Self {
+            trust_domain: ours.trust_domain().clone(),
+            root: ours.ca().clone(),
+            roots,
+            clients,
+            clock,
+            expected,
+        })
     }
 }
 
@@ -268,6 +277,7 @@ impl ServerCertVerifier for MemberVerifier {
     ) -> Result<ServerCertVerified, Error> {
         check_server_chain(end_entity, &self.roots, intermediates, self.clock.now_unix())?;
         check_name(end_entity, &self.trust_domain, &self.expected)?;
+        check_issuers(end_entity, intermediates, &self.root).map_err(|e| not_wanted(e.to_string()))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -314,6 +324,7 @@ impl ClientCertVerifier for MemberVerifier {
             .verify_client_cert(end_entity, intermediates, self.clock.now_unix())
             .map_err(foreign_if_forged)?;
         check_name(end_entity, &self.trust_domain, &self.expected)?;
+        check_issuers(end_entity, intermediates, &self.root).map_err(|e| not_wanted(e.to_string()))?;
         Ok(verified)
     }
 
@@ -365,6 +376,7 @@ impl ServerCertVerifier for PinnedVerifier {
         roots.add(ca.clone().into_owned())?;
         check_server_chain(end_entity, &roots, intermediates, self.clock.now_unix())?;
         check_name(end_entity, &trust_domain, &self.expected)?;
+        check_issuers(end_entity, intermediates, ca).map_err(|e| not_wanted(e.to_string()))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -388,5 +400,57 @@ impl ServerCertVerifier for PinnedVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         vec![SignatureScheme::ED25519]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ca::{CERTIFICATE_LIFE, Ca, Validity, sign_member};
+    use super::super::key::MemberKey;
+    use super::*;
+    use crate::ids::{ClusterName, Identity, MemberId, Role};
+    use crate::units::WallTime;
+
+    const NOW: WallTime = WallTime(1_800_000_000_000);
+
+    #[test]
+    fn chain_over_a_clusters_issuer_passes_every_verifier_for_its_own_nodes_alone() {
+        let ca = Ca::create(&TrustDomain::new("fleet.example").unwrap(), NOW).unwrap();
+        let life = Validity::starting(NOW, CERTIFICATE_LIFE);
+        let cluster = |name| ClusterName::new(name).unwrap();
+        let issuer_key = MemberKey::generate().unwrap();
+        let request = issuer_key.signing_request().unwrap();
+        let issuer = CertificateDer::from(ca.issue_for_cluster(&request, &cluster("north"), life).unwrap());
+        let signed_as = |role| {
+            let identity = Identity { role, id: MemberId(9) };
+            let id = SpiffeId { trust_domain: ca.trust_domain().clone(), identity };
+            CertificateDer::from(sign_member(&issuer, issuer_key.pair(), &request, &id, life).unwrap().der)
+        };
+
+        let ours = ca.issue(&request, &Identity { role: Role::Hub, id: MemberId(1) }, life).unwrap();
+        let ours = Credentials::new(&issuer_key, &ours.der, ca.certificate()).unwrap();
+        let clock = TrustClock::with_source(|| NOW);
+        let member = MemberVerifier::new(&ours, clock.clone(), Expected::Any).unwrap();
+        let pinned = PinnedVerifier { pin: ca.key_hash(), clock: clock.clone(), expected: Expected::Any };
+        let chain = [issuer.clone(), ca.certificate().clone()];
+        let now = clock.now_unix();
+        let host = ServerName::try_from("localhost").unwrap();
+        let judge = |leaf: &CertificateDer<'_>| {
+            [
+                member.verify_client_cert(leaf, &chain, now).map(|_| ()),
+                member.verify_server_cert(leaf, &chain, &host, &[], now).map(|_| ()),
+                pinned.verify_server_cert(leaf, &chain, &host, &[], now).map(|_| ()),
+            ]
+        };
+
+        for verdict in judge(&signed_as(Role::Node(cluster("north")))) {
+            assert_eq!(verdict, Ok(()));
+        }
+        for role in [Role::Hub, Role::Node(cluster("south"))] {
+            for (at, verdict) in judge(&signed_as(role.clone())).into_iter().enumerate() {
+                let error = verdict.expect_err("a forged name").to_string();
+                assert!(error.contains("its own cluster only"), "{role:?}, verifier {at}: {error}");
+            }
+        }
     }
 }
