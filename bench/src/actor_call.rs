@@ -79,7 +79,12 @@ fn report(options: &Options, seed: u64, bars: Bars, figures: &[Figures]) -> Repo
         let samples: Vec<Samples> = Side::ALL
             .into_iter()
             .zip(figures)
-            .map(|(side, f)| Samples { case: side.case(), metric, unit: "µs", values: pick(f).clone() })
+            .map(|(side, f)| Samples {
+                case: side.case().to_owned(),
+                metric,
+                unit: "µs",
+                values: pick(f).clone(),
+            })
             .collect();
         let [raw, tcp, ours] = &samples[..] else { continue };
         report.add(raw);

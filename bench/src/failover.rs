@@ -69,7 +69,8 @@ fn report(options: &Options, seed: u64, bars: Bars, figures: Figures) -> Report 
         options.nodes, options.replicas, options.lease_ms
     );
     let mut report = Report::new("failover", seed, 1, &setting, bars);
-    let row = |case, values: Vec<f64>| Samples { case, metric: "time", unit: "ms", values };
+    let row =
+        |case: &str, values: Vec<f64>| Samples { case: case.into(), metric: "time", unit: "ms", values };
     let wait_out = lease(options).wait_out().0 as f64 / 1_000.0;
     let lost = row("lost node is known", figures.lost);
     report.against(&lost, "allowed: 3 s", 3_000.0);

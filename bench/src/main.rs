@@ -7,6 +7,7 @@
 mod actor_call;
 mod bars;
 mod failover;
+mod gossip;
 mod machine;
 mod report;
 
@@ -45,6 +46,8 @@ enum Bench {
     ActorCallProcess(actor_call::ProcessOptions),
     /// A node is killed with SIGKILL: how long until its lead knows, and until its work runs elsewhere.
     Failover(failover::Options),
+    /// Membership of real agents beside Debian's serf: joining, deaths noticed and wrongly told, idle cost, a partition.
+    Gossip(gossip::Options),
 }
 
 /// The word after which this program is the command `codeco`: the fleets it measures are made of itself.
@@ -86,5 +89,6 @@ fn run(arguments: &Arguments) -> Result<Option<Report>, Box<dyn std::error::Erro
             Ok(None)
         }
         Bench::Failover(options) => Ok(Some(failover::run(options, arguments.seed, bars)?)),
+        Bench::Gossip(options) => Ok(Some(gossip::run(options, arguments.seed, bars)?)),
     }
 }

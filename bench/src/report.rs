@@ -83,7 +83,7 @@ pub(crate) struct Report {
 #[derive(Debug, Clone)]
 pub(crate) struct Samples {
     /// What was measured.
-    pub(crate) case: &'static str,
+    pub(crate) case: String,
     /// Which figure of it.
     pub(crate) metric: &'static str,
     /// Its unit.
@@ -112,13 +112,13 @@ impl Report {
         let pairs = ours.values.iter().zip(&theirs.values);
         let ratio = median(&pairs.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>());
         let mut row = self.row(ours);
-        if let Some(bar) = self.bars.find(self.bench, ours.case, ours.metric, theirs.case) {
+        if let Some(bar) = self.bars.find(self.bench, &ours.case, ours.metric, &theirs.case) {
             row.bar = Some(bar.ratio_max);
             row.stretch = bar.stretch;
             row.pass = Some(ratio <= bar.ratio_max);
         }
         row.reference =
-            Some(Reference { name: theirs.case.to_owned(), value: median(&theirs.values), same_run: true });
+            Some(Reference { name: theirs.case.clone(), value: median(&theirs.values), same_run: true });
         row.ratio = Some(ratio);
         self.rows.push(row);
     }
@@ -127,7 +127,7 @@ impl Report {
     pub(crate) fn against(&mut self, ours: &Samples, name: &str, value: f64) {
         let mut row = self.row(ours);
         let ratio = row.median / value;
-        if let Some(bar) = self.bars.find(self.bench, ours.case, ours.metric, name) {
+        if let Some(bar) = self.bars.find(self.bench, &ours.case, ours.metric, name) {
             row.bar = Some(bar.ratio_max);
             row.stretch = bar.stretch;
             row.pass = Some(ratio <= bar.ratio_max);
@@ -162,7 +162,7 @@ impl Report {
             machine: self.machine.clone(),
             seed: self.seed,
             bench: self.bench,
-            case: samples.case.to_owned(),
+            case: samples.case.clone(),
             n: self.n,
             metric: samples.metric,
             unit: samples.unit,
@@ -178,43 +178,51 @@ impl Report {
     }
 
     fn table(&self) -> String {
-        let mut text = String::new();
         let rounds = self.rows.first().map_or(0, |row| row.samples.len());
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{}: {rounds} rounds of {}, commit {}, {}\n{:<26} {:<6} {:>10} {:>10} {:<5} {:<26} {:>7} {:>6}",
-            self.bench,
-            self.n,
-            self.commit,
-            self.machine,
-            "CASE",
-            "METRIC",
-            "MEDIAN",
-            "WORST",
-            "UNIT",
-            "AGAINST",
-            "RATIO",
-            "BAR"
+        let mut text = format!(
+            "{}: {rounds} rounds of {}, commit {}, {}\n",
+            self.bench, self.n, self.commit, self.machine
         );
-        for row in &self.rows {
-            let against = row.reference.as_ref().map_or("", |reference| reference.name.as_str());
-            let ratio = row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}"));
-            let bar = row.bar.map_or_else(String::new, |bar| format!("{bar:.2}"));
-            let verdict = match (row.pass, row.stretch) {
-                (Some(true), Some(stretch)) if row.ratio <= Some(stretch) => "  pass, stretch too",
-                (Some(true), _) => "  pass",
-                (Some(false), _) => "  FAIL",
-                (None, _) => "",
-            };
-            let line = format!(
-                "{:<26} {:<6} {:>10.1} {:>10.1} {:<5} {against:<26} {ratio:>7} {bar:>6}{verdict}",
-                row.case, row.metric, row.median, row.worst, row.unit
-            );
-            let _ = writeln!(text, "{}", line.trim_end());
+        let head =
+            ["CASE", "METRIC", "MEDIAN", "WORST", "UNIT", "AGAINST", "RATIO", "BAR", ""].map(str::to_owned);
+        let lines: Vec<[String; 9]> = std::iter::once(head).chain(self.rows.iter().map(cells)).collect();
+        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+        let widths: [usize; 9] = std::array::from_fn(width);
+        for line in &lines {
+            let mut row = String::new();
+            for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
+                let number = matches!(column, 2 | 3 | 6 | 7);
+                // Writing to a String cannot fail.
+                let _ =
+                    if number { write!(row, "{cell:>width$}  ") } else { write!(row, "{cell:<width$}  ") };
+            }
+            text.push_str(row.trim_end());
+            text.push('\n');
         }
         text
     }
+}
+
+fn cells(row: &Row) -> [String; 9] {
+    let verdict = match (row.pass, row.stretch) {
+        (Some(true), Some(stretch)) if row.ratio <= Some(stretch) => "pass, stretch too",
+        (Some(true), _) => "pass",
+        (Some(false), _) => "FAIL",
+        (None, _) => "",
+    };
+    // Small figures keep two places behind the point.
+    let figure = |value: f64| if value.abs() < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") };
+    [
+        row.case.clone(),
+        row.metric.to_owned(),
+        figure(row.median),
+        figure(row.worst),
+        row.unit.to_owned(),
+        row.reference.as_ref().map_or_else(String::new, |reference| reference.name.clone()),
+        row.ratio.map_or_else(String::new, |ratio| format!("{ratio:.3}")),
+        row.bar.map_or_else(String::new, |bar| format!("{bar:.2}")),
+        verdict.to_owned(),
+    ]
 }
 
 /// The middle value, or the mean of the two middle ones; 0 without values.
@@ -235,7 +243,7 @@ mod tests {
     use super::*;
 
     fn samples(case: &'static str, values: &[f64]) -> Samples {
-        Samples { case, metric: "p50", unit: "µs", values: values.to_vec() }
+        Samples { case: case.into(), metric: "p50", unit: "µs", values: values.to_vec() }
     }
 
     fn report(ratio_max: f64) -> Report {

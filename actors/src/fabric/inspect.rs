@@ -8,6 +8,8 @@ use codeco_protocol::ids::{AppName, Identity, Namespace, ReplicaId};
 use codeco_protocol::transport::{PeerConnection, StreamKind};
 use codeco_protocol::wire::{self, WireMessage};
 
+use crate::process::Fault;
+
 /// How long a question may take in all.
 const DEADLINE: Duration = Duration::from_secs(2);
 
@@ -41,6 +43,8 @@ pub enum InspectRequest {
         /// PKCS#10 request, DER.
         signing_request: Vec<u8>,
     },
+    /// A fault of the process or its network; only where faults are enabled.
+    Fault(Fault),
 }
 
 impl WireMessage for InspectRequest {

@@ -1,4 +1,4 @@
-//! Faults on demand, for tests of supervision. Only where the configuration enables them.
+//! Faults on demand, for drills and for tests. Only where the configuration enables them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,6 +7,8 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use super::drill::{self, Fault};
+use crate::fabric::Commons;
 use crate::supervision::ChildRef;
 
 /// How long to wait for an actor to run again before the next panic.
@@ -17,18 +19,19 @@ const TIMES_MAX: u32 = 1_000;
 /// Makes one actor panic once; `false` if it does not run any more.
 pub type Panic = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
-/// The actors that can be made to panic, by name.
-#[derive(Clone, Default)]
+/// The actors that can be made to panic, by name, and the process they live in.
+#[derive(Clone)]
 pub struct Faults {
     enabled: bool,
+    commons: Arc<Commons>,
     actors: BTreeMap<String, Panic>,
 }
 
 impl Faults {
     /// No actors yet.
     #[must_use]
-    pub fn new(enabled: bool) -> Self {
-        Self { enabled, actors: BTreeMap::new() }
+    pub fn new(enabled: bool, commons: Arc<Commons>) -> Self {
+        Self { enabled, commons, actors: BTreeMap::new() }
     }
 
     /// Adds an actor under its name.
@@ -38,14 +41,28 @@ impl Faults {
         self
     }
 
+    fn check_enabled(&self) -> Result<(), String> {
+        if self.enabled {
+            return Ok(());
+        }
+        Err("faults are not enabled on this member; start it with --faults".into())
+    }
+
+    /// A fault of the whole process or of its network, a moment after this has returned.
+    ///
+    /// # Errors
+    /// What is wrong with the request, for people.
+    pub fn inject(&self, fault: Fault) -> Result<(), String> {
+        self.check_enabled()?;
+        drill::inject(&self.commons, fault)
+    }
+
     /// Makes an actor panic `times` times, each time it runs again. Returns at once.
     ///
     /// # Errors
     /// What is wrong with the request, for people.
     pub fn panic(&self, actor: &str, times: u32) -> Result<(), String> {
-        if !self.enabled {
-            return Err("faults are not enabled on this member; start it with --faults".into());
-        }
+        self.check_enabled()?;
         let name = actor.rsplit('/').next().unwrap_or(actor);
         let Some(panic) = self.actors.get(name).cloned() else {
             let known: Vec<&str> = self.actors.keys().map(String::as_str).collect();

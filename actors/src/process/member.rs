@@ -39,6 +39,8 @@ pub struct MemberConfig {
     pub listen: SocketAddr,
     /// What must hold before the process is ready, and why it does not yet.
     pub conditions: Vec<(&'static str, &'static str)>,
+    /// Whether faults may be injected.
+    pub faults: bool,
 }
 
 /// Why a process could not take its place.
@@ -99,6 +101,7 @@ impl Member {
         transport_config.clock = clock;
         transport_config.join = join;
         transport_config.refusals = Some(refusals);
+        transport_config.faults = config.faults;
         transport_config.limits = Limits::default();
         let transport = Transport::bind(transport_config, credentials)?;
         let own = transport.identity();

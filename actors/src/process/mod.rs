@@ -2,6 +2,7 @@
 
 mod config;
 mod daemon;
+mod drill;
 mod faults;
 mod health;
 mod member;
@@ -11,6 +12,7 @@ mod readiness;
 
 pub use config::{ConfigError, load_file, resolve_options};
 pub use daemon::{DaemonOptions, LogFormat, run_daemon};
+pub use drill::{Fault, Others, PAUSE_SECONDS_MAX};
 pub use faults::{Faults, Panic, panic_by};
 pub use health::serve_health;
 pub use member::{Member, MemberConfig, MemberError, note_supervision};

@@ -107,6 +107,7 @@ pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -
         state: config.state.clone(),
         listen: config.listen,
         conditions: vec![("home", "the journal of applications is being read")],
+        faults: config.faults,
     };
     let join = Arc::new(registrar.clone());
     let member = Member::start(member_config, &credentials, clock.clone(), Some(join)).await?;
@@ -216,7 +217,7 @@ fn plant(
             async move { renewed }.boxed()
         })
     };
-    let faults = Faults::new(config.faults)
+    let faults = Faults::new(config.faults, Arc::clone(&member.commons))
         .with("links", panic_by(&links_ref, || LinksMessage::Panic))
         .with("home", panic_by(&home_ref, || CoreMessage::Panic))
         .with("clusters", panic_by(&clusters_ref, || codeco_actors::process::PeriodicMessage::Panic));

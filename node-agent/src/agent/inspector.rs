@@ -33,7 +33,10 @@ impl Inspector for AgentInspector {
             InspectRequest::Panic { actor, times } if from.is_hub() => {
                 self.faults.panic(&actor, times).map(|()| Vec::new())
             }
-            InspectRequest::Panic { .. } => Err("only hubs may inject faults".into()),
+            InspectRequest::Fault(fault) if from.is_hub() => self.faults.inject(fault).map(|()| Vec::new()),
+            InspectRequest::Fault(_) | InspectRequest::Panic { .. } => {
+                Err("only hubs may inject faults".into())
+            }
             InspectRequest::Renew { .. } => Err("certificates are renewed by hubs".into()),
         }
     }

@@ -105,6 +105,7 @@ pub async fn run(
         state: config.state.clone(),
         listen: config.listen,
         conditions: vec![("lease", "the cluster's lead has not granted one")],
+        faults: config.faults,
     };
     let member = Member::start(member_config, &credentials, clock.clone(), None).await?;
     let (runtime, reports, engine) = start_runtime(&config, helpers).await?;
@@ -229,7 +230,7 @@ fn plant(
     let _ = workloads.ledger.set(ledger_ref.clone());
     let node = supervisor("node", Strategy::RestForOne, vec![workloads_spec, ledger]);
 
-    let mut faults = Faults::new(config.faults)
+    let mut faults = Faults::new(config.faults, Arc::clone(&member.commons))
         .with("links", panic_by(&links_ref, || LinksMessage::Panic))
         .with("workloads", panic_by(&workloads_ref, || workloads::WorkloadsMessage::Panic))
         .with("ledger", panic_by(&ledger_ref, || CoreMessage::Panic));

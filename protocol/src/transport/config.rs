@@ -113,6 +113,8 @@ pub struct TransportConfig {
     pub join: Option<Arc<dyn JoinHandler>>,
     /// Gets each refusal once; when full, refusals are only counted.
     pub refusals: Option<mpsc::Sender<Refusal>>,
+    /// Whether packets may be lost, delayed or cut off on purpose. Never by default.
+    pub faults: bool,
 }
 
 impl TransportConfig {
@@ -126,6 +128,7 @@ impl TransportConfig {
             limits: Limits::default(),
             join: None,
             refusals: None,
+            faults: false,
         }
     }
 }

@@ -19,6 +19,7 @@ use super::close::CloseReason;
 use super::config::{Limits, TransportConfig};
 use super::connection::{PeerConnection, PeerFacts};
 use super::hello;
+use super::impair::{ImpairError, Impairment, Impairments, Peers};
 use super::refusal::{Meter, RefusalReason, TransportStats};
 use super::socket::{CidMint, FilteredSocket};
 use crate::identity::{
@@ -127,6 +128,7 @@ pub(super) struct Shared {
     pub(super) join: Option<Arc<dyn JoinHandler>>,
     pub(super) meter: Arc<Meter>,
     pub(super) quic: Arc<quinn::TransportConfig>,
+    pub(super) impairments: Arc<Impairments>,
     /// One permit per handshake under way.
     pub(super) handshakes: Arc<Semaphore>,
     /// One permit per join under way.
@@ -160,18 +162,31 @@ impl Transport {
     /// # Errors
     /// [`BindError`].
     pub fn bind(config: TransportConfig, credentials: &Credentials) -> Result<Self, BindError> {
-        let TransportConfig { listen, clock, admits, limits, join, refusals } = config;
+        let TransportConfig { listen, clock, admits, limits, join, refusals, faults } = config;
+        let impairments = Impairments::new(faults, u64::from(listen.port()));
         let quic = limits.quic().map_err(|name| BindError::Limit { name })?;
         let slot = CredentialsSlot::new(credentials.clone());
         let meter = Arc::new(Meter::new(refusals));
         let tls = member_server_config(slot.clone(), clock.clone(), admits.clone())?;
         let reset_key = credentials.reset_key();
-        let endpoint = open(listen, server_config(tls, &limits, quic.clone())?, reset_key, meter.clone())
+        let server = server_config(tls, &limits, quic.clone())?;
+        let endpoint = open(listen, server, reset_key, meter.clone(), Arc::clone(&impairments))
             .map_err(|source| BindError::Socket { addr: listen, source })?;
         let handshakes = Arc::new(Semaphore::new(limits.handshakes_max));
         let joins = Arc::new(Semaphore::new(limits.joins_max));
         let (deliver, accepted) = mpsc::channel(limits.accept_queue_max.max(1));
-        let shared = Arc::new(Shared { slot, clock, admits, limits, join, meter, quic, handshakes, joins });
+        let shared = Arc::new(Shared {
+            slot,
+            clock,
+            admits,
+            limits,
+            join,
+            meter,
+            quic,
+            impairments,
+            handshakes,
+            joins,
+        });
         let accept_task = tokio::spawn(accept::run(endpoint.clone(), shared.clone(), deliver)).abort_handle();
         let inner = Inner { endpoint, shared, accepted: Mutex::new(accepted), accept_task };
         Ok(Self { inner: Arc::new(inner) })
@@ -252,6 +267,19 @@ impl Transport {
         self.inner.shared.slot.set(credentials);
     }
 
+    /// Treats packets to and from `peers` badly for as long as `life`, or until healed.
+    ///
+    /// # Errors
+    /// [`ImpairError`]; also where faults are not enabled.
+    pub fn impair(&self, peers: Peers, what: Impairment, life: Duration) -> Result<(), ImpairError> {
+        self.inner.shared.impairments.add(peers, what, life)
+    }
+
+    /// Ends all bad treatment; returns how many rules there were.
+    pub fn heal(&self) -> usize {
+        self.inner.shared.impairments.heal()
+    }
+
     /// Who we are.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -300,13 +328,14 @@ fn open(
     server: quinn::ServerConfig,
     reset_key: [u8; 32],
     meter: Arc<Meter>,
+    impairments: Arc<Impairments>,
 ) -> io::Result<Endpoint> {
     let mint = CidMint::new();
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset_key)));
     config.cid_generator(move || Box::new(mint)).grease_quic_bit(false).supported_versions(vec![1]);
     let runtime = Arc::new(TokioRuntime);
     let socket = runtime.wrap_udp_socket(std::net::UdpSocket::bind(addr)?)?;
-    let socket = Arc::new(FilteredSocket::new(socket, mint, meter));
+    let socket = Arc::new(FilteredSocket::new(socket, mint, meter, impairments));
     Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
 }
 

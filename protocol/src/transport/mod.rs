@@ -20,6 +20,7 @@
 //! | `refusal` | reasons, counters, reports |
 //! | `close` | why connections end |
 //! | `socket` | tells garbage from QUIC before quinn sees it |
+//! | `impair` | a bad network on purpose, for drills and tests |
 //! | `backoff` | when to dial again |
 
 mod accept;
@@ -29,6 +30,7 @@ mod config;
 mod connection;
 mod endpoint;
 mod hello;
+mod impair;
 mod join;
 mod refusal;
 mod socket;
@@ -40,6 +42,7 @@ pub use config::{Limits, TransportConfig};
 pub use connection::{ConnectionEnd, DatagramError, PeerConnection, StreamError};
 pub use endpoint::{BindError, ConnectError, Transport};
 pub use hello::{PROTOCOL_MAX, PROTOCOL_MIN};
+pub use impair::{DELAY_MAX, ImpairError, Impairment, Peers, RULE_LIFE_MAX};
 pub use join::{JoinConfig, JoinError, join_fleet};
 pub use quinn::{RecvStream, SendStream};
 pub use refusal::{Refusal, RefusalReason, TransportStats};

@@ -12,6 +12,7 @@ use std::time::Duration;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, UdpPoller};
 
+use super::impair::Impairments;
 use super::refusal::Meter;
 
 const NONCE_LEN: usize = 5;
@@ -115,16 +116,26 @@ pub(super) struct FilteredSocket {
     inner: Arc<dyn AsyncUdpSocket>,
     mint: CidMint,
     meter: Arc<Meter>,
+    impairments: Arc<Impairments>,
 }
 
 impl FilteredSocket {
-    pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, mint: CidMint, meter: Arc<Meter>) -> Self {
-        Self { inner, mint, meter }
+    pub(super) fn new(
+        inner: Arc<dyn AsyncUdpSocket>,
+        mint: CidMint,
+        meter: Arc<Meter>,
+        impairments: Arc<Impairments>,
+    ) -> Self {
+        Self { inner, mint, meter, impairments }
     }
 
     /// One entry may hold several datagrams of one sender, which the kernel joined. The entry is emptied only if all
     /// of them are garbage; otherwise quinn drops the bad ones by itself.
     fn sift(&self, buffer: &[u8], meta: &mut RecvMeta) {
+        if self.impairments.loses(meta.addr) {
+            meta.len = 0;
+            return;
+        }
         let mut any = false;
         for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
             let verdict = judge(datagram, self.mint);
@@ -151,7 +162,7 @@ impl AsyncUdpSocket for FilteredSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.inner.try_send(transmit)
+        if self.impairments.takes(&self.inner, transmit) { Ok(()) } else { self.inner.try_send(transmit) }
     }
 
     fn poll_recv(
@@ -172,7 +183,8 @@ impl AsyncUdpSocket for FilteredSocket {
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.inner.max_transmit_segments()
+        // One packet at a time, so that each can be lost by itself.
+        if self.impairments.enabled() { 1 } else { self.inner.max_transmit_segments() }
     }
 
     fn max_receive_segments(&self) -> usize {
