@@ -11,6 +11,7 @@ pub mod actor;
 pub mod attempt;
 mod cores;
 pub mod decision;
+pub mod election;
 pub mod feasibility;
 pub mod home;
 pub mod lead;

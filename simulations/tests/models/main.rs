@@ -9,11 +9,13 @@
 //! is left out of everyday runs; with optimisation it takes minutes: `cargo test --release … -- --include-ignored`.
 
 mod compact;
+mod election;
 mod lease;
 mod mandate;
 mod message;
 mod nodes;
 mod parties;
 mod story;
+mod tests_election;
 mod tests_lease;
 mod tests_mandate;
