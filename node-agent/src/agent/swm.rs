@@ -14,7 +14,7 @@ use codeco_actors::swm::ledger::{Ledger, LedgerConfig, LedgerInput, LedgerNote, 
 use codeco_protocol::api::EventType;
 use codeco_protocol::gossip::{ClusterFact, Fact, ReplicaFact, ReplicaState};
 use codeco_protocol::ids::{ClusterName, Incarnation, NodeName};
-use codeco_protocol::messages::HeldPhase;
+use codeco_protocol::messages::{HeldPhase, NodeFacts};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::units::BootTime;
 use futures::FutureExt as _;
@@ -138,7 +138,8 @@ impl Effects<Ledger> for LedgerEffects {
         }
         let reasons = self.member.readiness.reasons();
         self.member.update(|fact| {
-            fact.node = Some(ledger.facts());
+            // Round trips never rest, and are for the lead, which gets them with each request for a lease.
+            fact.node = Some(NodeFacts { round_trips: Vec::new(), ..ledger.facts() });
             fact.term = ledger.term();
             fact.not_ready = (!reasons.is_empty()).then(|| reasons.join("; "));
         });

@@ -220,7 +220,7 @@ impl Ca {
     /// Makes the holder of the key in `request` the issuer of `cluster`: it may certify that cluster's nodes, and
     /// neither hubs, nor nodes of other clusters, nor further issuers. Returns the certificate, DER.
     ///
-    /// The cluster is in the issuer's own URI, and [`check_issuers`](super::chain::check_issuers) holds it to that. The
+    /// The cluster is in the issuer's own URI, and the check of presented issuers holds it to that. The
     /// X.509 name constraints cannot: those on URIs see the host alone (RFC 5280 §4.2.1.10), and webpki refuses every
     /// chain that has one.
     ///
