@@ -256,8 +256,10 @@ pub enum ControlMessage {
         nonce: u64,
         /// Highest term this node has obeyed.
         term_seen: Term,
-        /// The node itself.
-        facts: NodeFacts,
+        /// Life of the node's journal.
+        incarnation: Incarnation,
+        /// The node itself; left out while they are what this lead has granted a lease on under this term.
+        facts: Option<NodeFacts>,
         /// What it holds.
         held: Vec<HeldBrief>,
     },

@@ -58,12 +58,11 @@ impl fmt::Display for Brief<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use ControlMessage as M;
         match self.0 {
-            M::LeaseRequest { nonce, term_seen, facts, held } => {
+            M::LeaseRequest { nonce, term_seen, incarnation, facts: _, held } => {
                 write!(
                     f,
-                    "LeaseRequest {:x} term {term_seen} life {:?} holds",
-                    nonce & 0xffff,
-                    facts.incarnation
+                    "LeaseRequest {:x} term {term_seen} life {incarnation:?} holds",
+                    nonce & 0xffff
                 )?;
                 held.iter().try_for_each(|h| write!(f, " {} {} {:?}", h.replica, h.token, h.phase))
             }

@@ -29,9 +29,11 @@ pub struct Limits {
     pub joins_max: usize,
     /// Time for handshake and hello together, or for a whole join. 5 s.
     pub handshake_deadline: Duration,
-    /// A connection without a sign of life for this long is lost. 5 s; so a killed peer is noticed here at the latest.
+    /// A connection without a sign of life for this long is lost. 10 s. The membership notices much earlier; short
+    /// cuts leave the connections of those who come back.
     pub idle_timeout: Duration,
-    /// A sign of life is sent after this much silence. 1 s.
+    /// A sign of life is sent after this much silence. 4 s: longer than members wait between probes, so that it costs
+    /// them nothing.
     pub keep_alive: Duration,
     /// Bidirectional streams a peer may have open at once. 32; each costs every connection 75 bytes, used or not.
     pub streams_max: u32,
@@ -59,8 +61,8 @@ impl Default for Limits {
             retry_from: 32,
             joins_max: 32,
             handshake_deadline: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(5),
-            keep_alive: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(4),
             streams_max: 32,
             stream_window_bytes: 64 << 10,
             receive_window_bytes: 256 << 10,
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn limits_that_would_lose_every_idle_connection_are_refused() {
-        let limits = Limits { keep_alive: Duration::from_secs(9), ..Limits::default() };
+        let limits = Limits { keep_alive: Duration::from_secs(11), ..Limits::default() };
         assert!(limits.quic().unwrap_err().contains("keep_alive"));
         assert!(Limits::default().quic().is_ok());
     }

@@ -1,6 +1,6 @@
 //! Nodes of the cluster: enrolment, leases, reports, loss and return.
 
-use codeco_protocol::ids::{NodeId, ReplicaId};
+use codeco_protocol::ids::{Incarnation, NodeId, ReplicaId};
 use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts};
 use codeco_protocol::token::{Term, Token};
 use codeco_protocol::units::BootTime;
@@ -10,27 +10,39 @@ use super::{HISTORY_MAX, Lead, LeadNote, LeadOutput, LeadRecord, MANDATES_MAX, N
 use crate::swm::attempt::{Placement, Stage};
 use crate::swm::lease::LeadLease;
 
+/// What a node asks with.
+pub(super) struct LeaseRequest {
+    pub(super) nonce: u64,
+    pub(super) term_seen: Term,
+    pub(super) incarnation: Incarnation,
+    pub(super) facts: Option<NodeFacts>,
+    pub(super) held: Vec<HeldBrief>,
+}
+
 impl Lead {
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn handle_lease_request(
         &mut self,
         now: BootTime,
         from: NodeId,
-        nonce: u64,
-        term_seen: Term,
-        facts: NodeFacts,
-        held: Vec<HeldBrief>,
+        request: LeaseRequest,
         out: &mut Vec<LeadOutput>,
     ) {
-        if !self.enrol(now, from, &facts, out) {
+        let LeaseRequest { nonce, term_seen, incarnation, facts, held } = request;
+        if let Some(facts) = &facts
+            && !self.enrol(now, from, facts, out)
+        {
             return;
         }
+        let known = self.members.get(&from).and_then(|member| member.facts.clone());
+        // What it left out it has told this lead before; if not, it reports below.
+        let facts = facts.or(known.filter(|known| known.incarnation == incarnation));
         if term_seen > self.term {
             // Somebody else took office after this lead; as the configured lead, rise above.
             self.take_office(now, term_seen, out);
         }
-        let incarnation = facts.incarnation;
-        self.hear(now, from, facts, held, out);
+        if let Some(facts) = facts {
+            self.hear(now, from, facts, held, out);
+        }
         let reported = self.members.get(&from).and_then(|member| member.reported);
         if reported != Some(incarnation) || term_seen != self.term || self.holds_what_may_be_adopted(from) {
             // Nothing is granted before the node has said, under this term, what it holds. A copy that came back and

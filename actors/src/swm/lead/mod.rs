@@ -309,8 +309,9 @@ impl Lead {
     ) {
         use ControlMessage as M;
         match message {
-            M::LeaseRequest { nonce, facts, held, term_seen } => {
-                self.handle_lease_request(now, from, nonce, term_seen, facts, held, out);
+            M::LeaseRequest { nonce, term_seen, incarnation, facts, held } => {
+                let request = members::LeaseRequest { nonce, term_seen, incarnation, facts, held };
+                self.handle_lease_request(now, from, request, out);
             }
             M::Report { term, facts, held } => self.handle_report(now, from, term, facts, held, out),
             M::Reserved { replica, token } => self.handle_reserved(now, from, &replica, token, out),

@@ -102,7 +102,8 @@ impl Play {
     fn asks(&mut self, node: NodeId, free: u64, held: Vec<HeldBrief>) -> Vec<(MemberId, M)> {
         self.nonce += 1;
         let (nonce, term_seen) = (self.nonce, self.lead.term());
-        self.hear(node, M::LeaseRequest { nonce, term_seen, facts: facts(node, free), held })
+        let facts = facts(node, free);
+        self.hear(node, M::LeaseRequest { nonce, term_seen, incarnation: facts.incarnation, facts: Some(facts), held })
     }
 
     fn reports(&mut self, node: NodeId, free: u64, held: Vec<Held>) -> Vec<(MemberId, M)> {

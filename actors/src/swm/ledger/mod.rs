@@ -28,6 +28,8 @@ pub use record::{LedgerRecord, Upkeep};
 
 /// Most replicas a node remembers, held or closed. Orders about more are not answered.
 pub const SLOTS_MAX: usize = 4_096;
+/// Leases within which a lead is told everything again, whatever it has answered to.
+const FACTS_EVERY_LEASES: u64 = 10;
 
 /// What does not change while the process lives.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -184,6 +186,10 @@ pub struct Ledger {
     foreign: Resources,
     round_trips: Vec<(MemberId, Micros)>,
     lease: NodeLease,
+    /// Facts on their way to the lead, with the nonce of their request.
+    telling: Option<(u64, NodeFacts)>,
+    /// Facts the lead of this term has answered to, and since when.
+    told: Option<(Term, BootTime, NodeFacts)>,
     lease_ended_noted: bool,
     lead: Option<MemberId>,
     next_ask: BootTime,
@@ -259,13 +265,25 @@ impl Ledger {
         self.next_ask = now + Micros(self.config.lease.duration.0 / 3);
         let Some(lead) = self.lead else { return };
         let nonce = self.lease.ask(now);
-        let message = ControlMessage::LeaseRequest {
-            nonce,
-            term_seen: self.term,
-            facts: self.facts(),
-            held: self.held_briefs(),
-        };
+        let (term_seen, incarnation, held) = (self.term, self.incarnation, self.held_briefs());
+        let facts = self.facts_to_tell(now, nonce);
+        let message = ControlMessage::LeaseRequest { nonce, term_seen, incarnation, facts, held };
         out.push(LedgerOutput::Send { to: lead, message });
+    }
+
+    /// What the lead does not know of this node already; everything, now and then.
+    fn facts_to_tell(&mut self, now: BootTime, nonce: u64) -> Option<NodeFacts> {
+        let facts = self.facts();
+        let again = Micros(self.config.lease.duration.0.saturating_mul(FACTS_EVERY_LEASES));
+        let known = self.told.as_ref().is_some_and(|(term, since, told)| {
+            *term == self.term && now.since(*since) < again && *told == facts
+        });
+        if known {
+            return None;
+        }
+        self.told = None;
+        self.telling = Some((nonce, facts.clone()));
+        Some(facts)
     }
 
     /// Ends what `token` holds: journalled, resources free.

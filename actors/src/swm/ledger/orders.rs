@@ -92,6 +92,9 @@ impl Ledger {
         if !self.lease.granted(nonce, duration) {
             return;
         }
+        if self.telling.as_ref().is_some_and(|(told, _)| *told == nonce) {
+            self.told = self.telling.take().map(|(_, facts)| (term, now, facts));
+        }
         if !self.admitted {
             self.admitted = true;
             out.push(LedgerOutput::Journal(LedgerRecord::Admitted));

@@ -23,6 +23,8 @@ impl Ledger {
     ) -> (Self, Vec<LedgerOutput>) {
         let mut ledger = Self {
             lease: NodeLease::new(config.first_nonce),
+            telling: None,
+            told: None,
             config,
             incarnation: fresh,
             admitted: false,

@@ -301,3 +301,39 @@ fn ledger_without_its_journal_keeps_what_still_runs() {
     assert!(!out.iter().any(|o| matches!(o, LedgerOutput::Stop { .. })), "{out:?}");
     assert_eq!(node.ledger.free().cpu, MilliCpu(700));
 }
+
+#[test]
+fn lease_request_leaves_out_facts_its_lead_has_answered_to_until_they_change() {
+    let mut node = Node::new();
+    let mut told = |node: &mut Node, answer: bool| {
+        node.now = node.ledger.next_tick().max(node.now);
+        let (nonce, facts) = node
+            .feed(LedgerInput::Tick)
+            .into_iter()
+            .find_map(|o| match o {
+                LedgerOutput::Send { message: ControlMessage::LeaseRequest { nonce, facts, .. }, .. } => {
+                    Some((nonce, facts))
+                }
+                _ => None,
+            })
+            .expect("asks for a lease");
+        if answer {
+            let (term, duration) = (Term { number: 1, owner: LEAD }, config().lease.duration);
+            node.order(ControlMessage::LeaseGrant { nonce, term, duration, revoke: vec![] });
+        }
+        facts
+    };
+    node.lease();
+    assert_eq!(told(&mut node, false), None, "answered to within `lease`");
+    let size = |cpu| Resources::new(MilliCpu(cpu), Bytes(0));
+    node.feed(LedgerInput::Capacity { capacity: size(1_000), foreign: size(100) });
+    assert!(told(&mut node, false).is_some(), "they have changed");
+    node.feed(LedgerInput::Capacity { capacity: size(1_000), foreign: size(0) });
+    assert!(told(&mut node, false).is_some(), "as before, but the lead may have heard of the change");
+    assert!(told(&mut node, true).is_some(), "not answered to yet");
+    assert_eq!(told(&mut node, true), None);
+    let again = (0..100).any(|_| told(&mut node, true).is_some());
+    assert!(again, "everything, now and then");
+    node.order(ControlMessage::Fence { term: Term { number: 2, owner: LEAD } });
+    assert!(told(&mut node, false).is_some(), "a new term");
+}
