@@ -6,6 +6,7 @@ pub mod evidence;
 pub mod fabric;
 pub mod journal;
 pub mod mailbox;
+pub mod netma;
 pub mod process;
 pub mod session;
 pub mod supervision;

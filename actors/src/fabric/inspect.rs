@@ -48,6 +48,10 @@ pub enum InspectRequest {
     /// Keeps work away from the node asked, has its work moved away, or lets work come again; answered once that is on
     /// its disk.
     Upkeep(crate::swm::ledger::Upkeep),
+    /// Its links, as JSON.
+    Links,
+    /// What it finds when it looks after itself, as JSON.
+    Doctor,
 }
 
 impl WireMessage for InspectRequest {

@@ -39,7 +39,7 @@ mod stream;
 pub use backoff::{Backoff, BackoffBounds};
 pub use close::CloseReason;
 pub use config::{Limits, TransportConfig};
-pub use connection::{ConnectionEnd, DatagramError, PeerConnection, StreamError};
+pub use connection::{ConnectionEnd, DatagramError, PathSample, PeerConnection, StreamError};
 pub use endpoint::{BindError, ConnectError, Transport};
 pub use hello::{PROTOCOL_MAX, PROTOCOL_MIN};
 pub use impair::{DELAY_MAX, ImpairError, Impairment, Peers, RULE_LIFE_MAX};

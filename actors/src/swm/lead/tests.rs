@@ -48,6 +48,7 @@ fn facts(node: NodeId, free: u64) -> NodeFacts {
         cordoned: false,
         round_trips: vec![],
         draining: false,
+        coordinate: None,
     }
 }
 

@@ -4,6 +4,7 @@
 mod app;
 mod decision;
 mod fleet;
+mod links;
 mod list;
 mod plan;
 
@@ -18,5 +19,6 @@ pub use fleet::{
     ActorState, ActorView, ClusterStatus, ClusterView, EventObject, EventType, EventView, NodeStatus,
     NodeView,
 };
+pub use links::{LinkSource, LinkStatus, LinkView};
 pub use list::{ErrorBody, List};
 pub use plan::{PlanView, PlannedAction, PlannedReplica};
