@@ -11,7 +11,7 @@ use codeco_protocol::ids::MemberId;
 use codeco_protocol::units::Micros;
 use futures::FutureExt as _;
 
-use super::{Netma, Seen};
+use super::{LinkState, Netma, Seen};
 use crate::clock::boot_now;
 use crate::fabric::Commons;
 use crate::process::{PeriodicMessage, periodic_child};
@@ -82,6 +82,13 @@ impl NetworkEye {
     #[must_use]
     pub fn coordinate(&self) -> Coordinate {
         self.core().coordinate()
+    }
+
+    /// Whether an answer of this member is missing, or it is believed dead.
+    #[must_use]
+    pub fn is_silent(&self, member: MemberId) -> bool {
+        let core = self.core();
+        core.link(member).is_some_and(|link| matches!(link.state(), LinkState::Silent | LinkState::Down))
     }
 
     /// The links of this member, called `from`, for people.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use codeco_actors::fabric::{InspectRequest, Inspector};
-use codeco_actors::process::{Faults, Member};
+use codeco_actors::process::{Faults, Member, check_up};
 use codeco_actors::swm::actor::ask;
 use codeco_actors::swm::ledger::{LedgerInput, Upkeep};
 use codeco_protocol::ids::{ClusterName, Identity, ReplicaId};
@@ -34,6 +34,10 @@ impl Inspector for AgentInspector {
             }
             InspectRequest::Panic { actor, times } if from.is_hub() => {
                 self.faults.panic(&actor, times).map(|()| Vec::new())
+            }
+            InspectRequest::Links => json(&self.member.network.links(&self.member.name), Keep::First),
+            InspectRequest::Doctor => {
+                serde_json::to_vec(&check_up(&self.member).await).map_err(|e| e.to_string())
             }
             InspectRequest::Upkeep(upkeep) => self.set_upkeep(upkeep).await,
             InspectRequest::Fault(fault) if from.is_hub() => self.faults.inject(fault).map(|()| Vec::new()),

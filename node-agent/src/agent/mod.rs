@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use codeco_actors::evidence::Note;
 use codeco_actors::fabric::{LinksConfig, LinksMessage, Watcher, links_child};
+use codeco_actors::netma::{NetworkWord, netma_child};
 use codeco_actors::process::{
     Faults, Member, MemberConfig, MemberError, Metric, MetricKind, PeriodicMessage, Samples,
     note_supervision, panic_by, periodic_child, serve_health,
@@ -194,6 +195,8 @@ fn plant(
     workloads: &Arc<workloads::Workloads>,
     clock: &TrustClock,
 ) -> Tree {
+    // Set once: this is the only tree of this process.
+    let _ = member.hubs.set(config.hubs.clone());
     let policy = Policy::default();
     let (events, supervision) = mpsc::channel(1_024);
     let seed = u64::try_from(member.commons.own.id.0 >> 64).unwrap_or(0);
@@ -293,21 +296,16 @@ fn mdm(config: &AgentConfig, member: &Arc<Member>, ledger: &LedgerRef, policy: P
     })
 }
 
-/// Network Management and Adaptation: round trips to the members this node is connected to. Members it is not
-/// connected to are left out: unknown, not near.
+/// Network Management and Adaptation: what this node measures of the network goes to its ledger, which tells the lead.
 fn netma(member: &Arc<Member>, ledger: &LedgerRef, policy: Policy) -> Periodic {
-    let (ledger, member) = (ledger.clone(), Arc::clone(member));
-    periodic_child("netma", policy, Duration::from_secs(2), move || {
-        let links = member.commons.links();
-        let round_trips =
-            links.iter().map(|(id, linked)| (*id, linked.connection.rtt().into())).take(64).collect();
-        let ledger = ledger.clone();
-        async move {
-            // As above.
-            let _ = ledger.try_send(CoreMessage::Input(LedgerInput::RoundTrips(round_trips)));
-            Ok(())
-        }
-        .boxed()
+    let ledger = ledger.clone();
+    netma_child(&member.network, policy, move |word| {
+        let input = match word {
+            NetworkWord::RoundTrips(list) => LedgerInput::RoundTrips(list),
+            NetworkWord::Coordinate(coordinate) => LedgerInput::Coordinate(coordinate),
+        };
+        // As above.
+        let _ = ledger.try_send(CoreMessage::Input(input));
     })
 }
 

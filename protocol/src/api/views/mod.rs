@@ -3,6 +3,7 @@
 
 mod app;
 mod decision;
+mod doctor;
 mod fleet;
 mod links;
 mod list;
@@ -15,6 +16,7 @@ pub use decision::{
     AGE_UNKNOWN, Bid, BidAnswer, Candidate, DecisionLevel, DecisionView, FilterCount, InputAge, ScorePart,
     SumError,
 };
+pub use doctor::{CheckUp, CheckView, DoctorView, Verdict};
 pub use fleet::{
     ActorState, ActorView, ClusterStatus, ClusterView, EventObject, EventType, EventView, NodeStatus,
     NodeView,
