@@ -13,8 +13,8 @@ use crate::swm::home::{AppSpec, ApplyError, ServiceSpec};
 use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode, EventView, List,
-    NodeView, PlanView, ReplicaView, ResolvedApp, codes,
+    ActorView, AppView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody, ErrorCode, EventView,
+    LinkView, List, NodeView, PlanView, ReplicaView, ResolvedApp, codes,
 };
 use codeco_protocol::identity::Registrar;
 use codeco_protocol::ids::{
@@ -28,6 +28,7 @@ use serde::de::DeserializeOwned;
 use super::intents::without_effect;
 use super::naming::Told;
 use super::views::{AppSnapshot, Copies, app_view, cluster_views, node_view, replica_views, snapshot};
+use crate::acm::api::FaultWish;
 use crate::acm::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use crate::acm::home::HomeRef;
 
@@ -74,7 +75,7 @@ impl MemberFleet {
         })
     }
 
-    fn nodes_now(&self, filter: &Filter) -> Vec<NodeView> {
+    pub(super) fn nodes_now(&self, filter: &Filter) -> Vec<NodeView> {
         let (commons, now) = (&self.member.commons, boot_now());
         let mut nodes: Vec<NodeView> = commons
             .with_views(|views| views.iter().filter_map(|view| node_view(commons, view, now)).collect());
@@ -87,7 +88,7 @@ impl MemberFleet {
     }
 
     /// Asks every connected node that matches, all at once; those that do not answer are named.
-    async fn ask_nodes<T: DeserializeOwned + Told>(
+    pub(super) async fn ask_nodes<T: DeserializeOwned + Told>(
         &self,
         filter: &Filter,
         request: InspectRequest,
@@ -113,7 +114,7 @@ impl MemberFleet {
 
     /// How members are called by people, by the identity in their certificates: who has just joined is known to others
     /// by that alone.
-    fn member_names(&self) -> BTreeMap<String, String> {
+    pub(super) fn member_names(&self) -> BTreeMap<String, String> {
         let identity = |identity: &Identity| identity.to_string().trim_start_matches('/').to_owned();
         let own = [(identity(&self.member.commons.own), self.member.name.clone())];
         let names = self.member.commons.with_views(|views| {
@@ -506,5 +507,19 @@ impl Fleet for MemberFleet {
         let Some(link) = link else { return Err(refused(format!("node {name} is not connected"))) };
         let request = InspectRequest::Panic { actor: actor.clone(), times };
         inspect(&link, &request).await.map(|_| ()).map_err(|e| refused(format!("node {name}: {e}")))
+    }
+
+    async fn links(&self, filter: Filter) -> Result<List<LinkView>, ApiError> {
+        let (mut links, warnings) = self.links_now(&filter).await;
+        newest(&mut links, filter.limit, false);
+        Ok(warned("Link", links, warnings))
+    }
+
+    async fn doctor(&self, filter: Filter) -> Result<DoctorView, ApiError> {
+        Ok(self.doctor_now(&filter).await)
+    }
+
+    async fn fault(&self, member: String, fault: FaultWish) -> Result<(), ApiError> {
+        self.inject(member, fault).await
     }
 }

@@ -6,10 +6,12 @@
 //! | `views` | from what the member knows to what people read |
 //! | `planning` | dry runs, and taking nodes and clusters out of use |
 //! | `intents` | intents that have no effect yet |
+//! | `looking` | links, check-ups, faults for drills |
 //! | `naming` | names that are clear in the whole fleet |
 
 mod fleet;
 mod intents;
+mod looking;
 mod naming;
 mod planning;
 mod views;
