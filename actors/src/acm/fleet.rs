@@ -64,6 +64,12 @@ pub struct Filter {
     pub node: Option<NodeName>,
     /// At most so many, the newest.
     pub limit: Option<u32>,
+    /// Only nodes with such labels or facts, written as a selector of Kubernetes.
+    pub selector: Option<String>,
+    /// Only decisions about this replica: `SERVICE-INDEX`.
+    pub replica: Option<String>,
+    /// Only what is not older: milliseconds since 1970.
+    pub since: Option<u64>,
 }
 
 /// A replica's log to read.

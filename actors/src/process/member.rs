@@ -224,6 +224,8 @@ impl Member {
                 restarts: report.counters.restarts,
                 mailbox_depth: report.counters.depth,
                 handled: report.counters.handled,
+                handled_per_second: report.handled_per_second,
+                wait_p50_us: report.counters.wait_p50_us,
                 wait_p99_us: report.counters.wait_p99_us,
                 last_error: report.last_error,
             })

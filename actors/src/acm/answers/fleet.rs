@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock::{boot_now, wall_now};
 use crate::evidence::profile_on_wire;
 use crate::fabric::{InspectError, InspectRequest, inspect};
+use crate::mdm::selected;
 use crate::process::{Faults, Member};
 use crate::swm::actor::ask;
 use crate::swm::home::{AppSpec, ApplyError, ServiceSpec};
@@ -14,7 +15,7 @@ use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
 use codeco_protocol::api::{
     ActorView, AppView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody, ErrorCode, EventView,
-    LinkView, List, NodeView, PlanView, ReplicaView, ResolvedApp, codes,
+    LinkView, List, NodeView, Selector, SelectorError, PlanView, ReplicaView, ResolvedApp, codes,
 };
 use codeco_protocol::identity::Registrar;
 use codeco_protocol::ids::{
@@ -271,6 +272,21 @@ fn matches(filter: &Filter, snapshot: &AppSnapshot) -> bool {
         && filter.app.as_ref().is_none_or(|name| context.name == *name)
 }
 
+/// Whether a decision is about what is asked for: nodes decide about their own cluster, a home about every one that it
+/// looked at.
+fn wanted(filter: &Filter, decision: &DecisionView) -> bool {
+    let of_namespace = filter.namespace.as_ref().is_none_or(|namespace| decision.namespace == *namespace);
+    let replica = filter.replica.as_ref().is_none_or(|replica| {
+        let short = format!("{}-{}", decision.service, decision.index);
+        *replica == short || *replica == format!("{}/{short}", decision.app)
+    });
+    let cluster = filter.cluster.as_ref().is_none_or(|cluster| {
+        let of = |name: &str| name.split('/').next() == Some(cluster.as_str());
+        decision.chosen.as_deref().map_or_else(|| decision.candidates.iter().any(|c| of(&c.name)), of)
+    });
+    of_namespace && replica && cluster && filter.since.is_none_or(|since| decision.at.0 >= since)
+}
+
 fn newest<T>(items: &mut Vec<T>, limit: Option<u32>, newest_last: bool) {
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
     if newest_last && items.len() > limit {
@@ -378,7 +394,13 @@ impl Fleet for MemberFleet {
     }
 
     async fn nodes(&self, filter: Filter) -> Result<List<NodeView>, ApiError> {
-        Ok(List::new("Node", self.nodes_now(&filter)))
+        let mut nodes = self.nodes_now(&filter);
+        if let Some(text) = &filter.selector {
+            let selector: Selector = text.parse().map_err(|e: SelectorError| ApiError::invalid(e.to_string()))?;
+            nodes.retain(|node| selected(node, &selector));
+        }
+        newest(&mut nodes, filter.limit, false);
+        Ok(List::new("Node", nodes))
     }
 
     async fn clusters(&self, filter: Filter) -> Result<List<ClusterView>, ApiError> {
@@ -422,6 +444,7 @@ impl Fleet for MemberFleet {
         let request = InspectRequest::Decisions(app.clone());
         let (mut decisions, warnings) = self.ask_nodes::<DecisionView>(&filter, request).await;
         decisions.extend(self.member.decisions.list(app.as_ref()));
+        decisions.retain(|decision| wanted(&filter, decision));
         decisions.sort_by_key(|decision| std::cmp::Reverse(decision.at));
         newest(&mut decisions, filter.limit, false);
         Ok(warned("Decision", decisions, warnings))

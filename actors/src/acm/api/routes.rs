@@ -77,7 +77,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 }
 
 fn filter(ask: Ask) -> Result<Filter, ApiError> {
-    let fields = "namespace, app, cluster, node and limit are understood";
+    let fields = "namespace, app, cluster, node, limit, selector, replica and since are understood";
     ask.map(|Query(filter)| filter)
         .map_err(|rejection| ApiError::invalid(format!("the query is wrong: {rejection}")).next(fields))
 }
