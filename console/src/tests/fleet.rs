@@ -4,11 +4,12 @@ use std::sync::{Mutex, mpsc};
 
 use async_trait::async_trait;
 use codeco_actors::swm::ledger::Upkeep;
+use codeco_hub::api::FaultWish;
 use codeco_hub::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use codeco_protocol::api::{
     ActorView, AppView, Bid, BidAnswer, Candidate, ClusterView, CodecoApp, DecisionLevel, DecisionView,
-    ErrorBody, EventView, FilterCount, InputAge, List, NodeView, PlanView, PlannedAction, PlannedReplica,
-    ReplicaView, ScorePart,
+    DoctorView, ErrorBody, EventView, FilterCount, InputAge, LinkView, List, NodeView, PlanView, PlannedAction, PlannedReplica,
+    ReplicaView, ScorePart, Verdict,
 };
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, Role};
 use codeco_protocol::units::WallTime;
@@ -74,6 +75,8 @@ pub(super) fn nodes() -> Vec<NodeView> {
             "capacity": {"cpu": 4000, "memory": 8_589_934_592_u64}, "used": {"cpu": 250, "memory": 134_217_728},
             "free": {"cpu": 3750, "memory": 8_455_716_864_u64}, "replicas": 1, "version": "0.1.0", "ageMs": 120,
             "address": "127.0.0.1:7001", "labels": {"zone": "a"}, "certificateExpires": NOW.0 + 3_600_000,
+            "facts": [{"name": "os", "value": "Debian 13", "source": "Discovered", "ageMs": 30_120},
+                      {"name": "data-source/camera", "value": "rtsp://c", "source": "Declared", "ageMs": 120}],
         })
     };
     serde_json::from_value(json!([one("edge-1-a", true, "Ready"), one("edge-1-b", false, "CutOff")])).unwrap()
@@ -99,10 +102,37 @@ pub(super) fn events() -> Vec<EventView> {
     .unwrap()
 }
 
+pub(super) fn links() -> Vec<LinkView> {
+    serde_json::from_value(json!([
+        {"from": "edge-1/edge-1-a", "to": "edge-1/edge-1-b", "status": "Up", "source": "Measured", "rttUs": 1_234,
+         "rttMinUs": 900, "jitterUs": 87, "loss": 0.004, "mtu": 1452, "ageMs": 600},
+        {"from": "edge-1/edge-1-b", "to": "edge-1/edge-1-a", "status": "Down", "source": "Measured", "ageMs": 9_000},
+        {"from": "edge-1/edge-1-a", "to": "edge-2/edge-2-a", "status": "Unmeasured", "source": "Estimated",
+         "rttUs": 24_600, "error": 0.12, "ageMs": 700},
+    ]))
+    .unwrap()
+}
+
+pub(super) fn doctor() -> DoctorView {
+    serde_json::from_value(json!({
+        "now": now(), "hubs": [],
+        "checks": [
+            {"member": "edge-1/edge-1-a", "check": "disk", "verdict": "Ok", "did": "asked", "found": "9Gi of 10Gi free"},
+            {"member": "edge-1/edge-1-b", "check": "certificate", "verdict": "Failed", "did": "compared",
+             "found": "has expired", "next": "reach a hub"},
+        ],
+    }))
+    .unwrap()
+}
+
+fn now() -> WallTime {
+    codeco_protocol::identity::TrustClock::system().now()
+}
+
 pub(super) fn actors() -> Vec<ActorView> {
     serde_json::from_value(json!([
         {"member": "edge-1-a", "name": "ledger", "parent": "root", "state": "Running", "restarts": 0,
-         "mailboxDepth": 0, "handled": 812, "waitP99Us": 250},
+         "mailboxDepth": 0, "handled": 812, "handledPerSecond": 12.5, "waitP50Us": 16, "waitP99Us": 250},
         {"member": "edge-1-a", "name": "metrics", "parent": "root", "state": "GivenUp", "restarts": 5,
          "mailboxDepth": 7, "handled": 3, "lastError": "boom"},
     ]))
@@ -312,6 +342,24 @@ impl Fleet for FakeFleet {
 
     async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError> {
         self.note(format!("panic {member} {actor} {times}"));
+        Ok(())
+    }
+
+    async fn links(&self, _: Filter) -> Result<List<LinkView>, ApiError> {
+        Ok(List::new("Link", links()))
+    }
+
+    async fn doctor(&self, filter: Filter) -> Result<DoctorView, ApiError> {
+        self.note(format!("doctor {:?}", filter.node));
+        let mut view = doctor();
+        if filter.node.is_some() {
+            view.checks.retain(|check| check.verdict == Verdict::Ok);
+        }
+        Ok(view)
+    }
+
+    async fn fault(&self, member: String, fault: FaultWish) -> Result<(), ApiError> {
+        self.note(format!("fault {member} {fault:?}"));
         Ok(())
     }
 }
