@@ -298,8 +298,13 @@ impl Fleet for FakeFleet {
         Ok(List::new("Replica", replicas()))
     }
 
-    async fn nodes(&self, _: Filter) -> Result<List<NodeView>, ApiError> {
-        Ok(List::new("Node", nodes()))
+    async fn nodes(&self, filter: Filter) -> Result<List<NodeView>, ApiError> {
+        if let Some(selector) = filter.selector {
+            self.note(format!("nodes {selector}"));
+        }
+        let mut nodes = nodes();
+        nodes.retain(|node| filter.cluster.as_ref().is_none_or(|cluster| node.cluster == *cluster));
+        Ok(List::new("Node", nodes))
     }
 
     async fn clusters(&self, _: Filter) -> Result<List<ClusterView>, ApiError> {
@@ -311,6 +316,9 @@ impl Fleet for FakeFleet {
     }
 
     async fn decisions(&self, filter: Filter) -> Result<List<DecisionView>, ApiError> {
+        if filter.replica.is_some() {
+            self.note(format!("decisions {filter:?}"));
+        }
         let mut old = node_decision();
         (old.at, old.reason) = (WallTime(ago(500)), "an older one".to_owned());
         let mut list = List::new("Decision", vec![node_decision(), cluster_decision(), old]);

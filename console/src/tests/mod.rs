@@ -5,5 +5,6 @@ mod failures;
 mod fixture;
 mod fleet;
 mod hostile;
+mod looking;
 mod roles;
 mod tables;
