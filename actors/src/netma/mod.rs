@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `links` | round trip, jitter, loss and state of one link |
 //! | `vivaldi` | network coordinates |
+//! | `delay` | from one place to another, as placement needs it |
 //! | `actor` | the shell |
 //! | `views` | what people read of it |
 
@@ -15,6 +16,7 @@
 
 #[allow(clippy::disallowed_methods)]
 mod actor;
+mod delay;
 mod links;
 mod views;
 pub mod vivaldi;
@@ -28,6 +30,7 @@ use codeco_protocol::transport::PathSample;
 use codeco_protocol::units::{BootTime, Micros};
 
 pub use actor::{NetworkEye, NetworkWord, netma_child};
+pub use delay::Delay;
 pub use links::{Link, LinkState};
 pub use views::{ESTIMATES_MAX, Place, estimates};
 use vivaldi::Vivaldi;
@@ -99,18 +102,25 @@ impl Netma {
     /// Looks at everybody once. A member that is not in `seen` is neither connected nor known any more.
     pub fn look(&mut self, now: BootTime, seen: &BTreeMap<MemberId, Seen>) -> Told {
         self.forget_the_past(now, seen);
+        let (mut placed, mut fresh) = (Vec::new(), Vec::new());
         for (member, seen) in seen {
             if !self.links.contains_key(member) && (seen.path.is_none() || self.links.len() >= LINKS_MAX) {
                 continue;
             }
             let link = self.links.entry(*member).or_insert_with(|| Link::new(now));
-            let fresh = link.look(now, seen.path, seen.believed);
-            if let (true, LinkState::Up, Some(point), Some(least)) =
-                (fresh, link.state(), seen.point, link.least())
-            {
-                self.point.observe(point, least);
+            let is_fresh = link.look(now, seen.path, seen.believed);
+            if let (LinkState::Up, Some(point), Some(least)) = (link.state(), seen.point, link.least()) {
+                placed.push((point, least));
+                fresh.push(is_fresh);
             }
         }
+        let fitting = self.point.fitting(&placed);
+        for ((point, least), _) in
+            placed.into_iter().zip(fitting.into_iter().zip(fresh)).filter(|(_, (fits, fresh))| *fits && *fresh)
+        {
+            self.point.observe(point, least);
+        }
+        self.point.settle();
         Told { round_trips: self.tell_round_trips(now), coordinate: self.tell_point(now) }
     }
 

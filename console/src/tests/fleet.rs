@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 /// The time at which every table of a test is drawn.
-pub(super) const NOW: WallTime = WallTime(1_800_000_000_000);
+pub(crate) const NOW: WallTime = WallTime(1_800_000_000_000);
 
 #[derive(Default)]
 pub(super) struct FakeFleet {
@@ -41,7 +41,7 @@ fn ago(seconds: u64) -> u64 {
     NOW.0 - seconds * 1_000
 }
 
-pub(super) fn app() -> AppView {
+pub(crate) fn app() -> AppView {
     serde_json::from_value(json!({
         "namespace": "default", "name": "media", "uid": "00000000-0000-4000-8000-000000000001",
         "generation": 2, "observedGeneration": 2, "phase": "Running", "profile": "Latency",
@@ -56,7 +56,7 @@ pub(super) fn app() -> AppView {
     .unwrap()
 }
 
-pub(super) fn replicas() -> Vec<ReplicaView> {
+pub(crate) fn replicas() -> Vec<ReplicaView> {
     let one = |service: &str, index: u32, stale: bool| {
         json!({
             "app": "media", "namespace": "default", "service": service, "index": index, "cluster": "edge-1",
@@ -67,7 +67,7 @@ pub(super) fn replicas() -> Vec<ReplicaView> {
     serde_json::from_value(json!([one("origin", 0, false), one("cache", 1, true)])).unwrap()
 }
 
-pub(super) fn nodes() -> Vec<NodeView> {
+pub(crate) fn nodes() -> Vec<NodeView> {
     let one = |name: &str, lead: bool, status: &str| {
         json!({
             "name": name, "cluster": "edge-1", "id": "00000000-0000-4000-8000-000000000002",
@@ -82,7 +82,7 @@ pub(super) fn nodes() -> Vec<NodeView> {
     serde_json::from_value(json!([one("edge-1-a", true, "Ready"), one("edge-1-b", false, "CutOff")])).unwrap()
 }
 
-pub(super) fn cluster() -> ClusterView {
+pub(crate) fn cluster() -> ClusterView {
     serde_json::from_value(json!({
         "name": "edge-1", "lead": "edge-1-a", "term": 3, "nodesReady": 1, "nodes": 2,
         "capacity": {"cpu": 8000, "memory": 17_179_869_184_u64}, "free": {"cpu": 7500, "memory": 16_911_433_728_u64},
@@ -102,7 +102,7 @@ pub(super) fn events() -> Vec<EventView> {
     .unwrap()
 }
 
-pub(super) fn links() -> Vec<LinkView> {
+pub(crate) fn links() -> Vec<LinkView> {
     serde_json::from_value(json!([
         {"from": "edge-1/edge-1-a", "to": "edge-1/edge-1-b", "status": "Up", "source": "Measured", "rttUs": 1_234,
          "rttMinUs": 900, "jitterUs": 87, "loss": 0.004, "mtu": 1452, "ageMs": 600},
@@ -127,6 +127,24 @@ pub(super) fn doctor() -> DoctorView {
 
 fn now() -> WallTime {
     codeco_protocol::identity::TrustClock::system().now()
+}
+
+/// A supervision tree, out of order, with one that is busy and one that has been given up on.
+pub(crate) fn tree() -> Vec<ActorView> {
+    let one = |name: &str, parent: Option<&str>, state: &str, depth: u64, restarts: u64| {
+        json!({"member": "edge-1/edge-1-a", "name": name, "parent": parent, "state": state, "restarts": restarts,
+               "mailboxDepth": depth, "handled": 100, "handledPerSecond": 4.0, "waitP50Us": 8, "waitP99Us": 1024})
+    };
+    let mut given_up = one("agent/mdm", Some("agent"), "GivenUp", 0, 5);
+    given_up["lastError"] = json!("panicked: a fault was injected");
+    serde_json::from_value(json!([
+        one("agent/swm/node/ledger", Some("agent/swm/node"), "Running", 3, 1),
+        given_up,
+        one("agent", None, "Running", 0, 0),
+        one("agent/swm", Some("agent"), "Running", 0, 0),
+        one("agent/swm/node", Some("agent/swm"), "Running", 0, 0),
+    ]))
+    .unwrap()
 }
 
 pub(super) fn actors() -> Vec<ActorView> {
@@ -162,7 +180,7 @@ fn decision(level: &str, chosen: &str, second: &str, candidates: Vec<Candidate>)
     decision
 }
 
-pub(super) fn node_decision() -> DecisionView {
+pub(crate) fn node_decision() -> DecisionView {
     let mut out = candidate("edge-1-c", (0.0, 0.0), (0.0, 0.0), None);
     (out.total, out.parts, out.filtered_by) =
         (None, Vec::new(), Some("cpu: wants 250m, 100m free".to_owned()));
@@ -180,7 +198,7 @@ pub(super) fn node_decision() -> DecisionView {
     decision
 }
 
-pub(super) fn cluster_decision() -> DecisionView {
+pub(crate) fn cluster_decision() -> DecisionView {
     let candidates = vec![
         candidate("edge-1", (0.3, 0.9), (0.5, 0.8), Some(BidAnswer::Yes)),
         candidate("edge-2", (0.4, 1.1), (0.9, 1.2), Some(BidAnswer::Silent)),

@@ -3,7 +3,7 @@
 mod commands;
 mod failures;
 mod fixture;
-mod fleet;
+pub(crate) mod fleet;
 mod hostile;
 mod looking;
 mod roles;
