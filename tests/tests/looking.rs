@@ -40,7 +40,9 @@ fn neighbours_are_measured_and_strangers_estimated(stage: &Stage) {
         for (from, to) in
             [("edge-1/node-1", "edge-1/node-2"), ("edge-2/node-2", "edge-2/node-1"), ("edge-1/node-2", "hub")]
         {
-            let Some(link) = link(&links, from, to) else { return Err(format!("no {from} {to}: {links:#?}")) };
+            let Some(link) = link(&links, from, to) else {
+                return Err(format!("no {from} {to}: {links:#?}"));
+            };
             let measured = link["source"] == "Measured" && link["status"] == "Up";
             if !measured || link["rttUs"].as_u64().is_none_or(|us| us == 0) {
                 return Err(format!("{link:#}"));
@@ -64,7 +66,7 @@ fn nodes_are_found_by_what_their_hosts_are(stage: &Stage) {
     let count = |selector: &str| stage.list(&["get", "nodes", "-l", selector]).len();
     until("all hosts to be known", || match count("fact/kernel") {
         4 => Ok(()),
-        fewer => Err(fewer),
+        fewer => Err(format!("{fewer} of 4")),
     });
     assert_eq!(count(&format!("kubernetes.io/arch={here},data-source/camera-1,fact/runtime=simulated")), 4);
     assert_eq!(count("kubernetes.io/hostname in (node-1,node-9)"), 2);
@@ -99,21 +101,28 @@ fn doctor_finds_nothing_wrong(stage: &Stage) {
 
 fn delay_shows_where_it_was_injected(stage: &Stage) {
     let before = links(stage, &[]);
-    let rtt = |links: &[Value], from: &str, to: &str| link(links, from, to).unwrap()["rttUs"].as_u64().unwrap();
+    let rtt =
+        |links: &[Value], from: &str, to: &str| link(links, from, to).unwrap()["rttUs"].as_u64().unwrap();
     let other = ("edge-2/node-1", "edge-2/node-2");
-    stage.run(&["fault", "delay", "edge-1/node-1", "--by", "80ms", "--from", "edge-1/node-2", "--for", "10m"]).ok();
+    stage
+        .run(&["fault", "delay", "edge-1/node-1", "--by", "80ms", "--from", "edge-1/node-2", "--for", "10m"])
+        .ok();
     let after = until("the delay to be seen from both ends", || {
         let links = links(stage, &[]);
         let seen = |from, to| rtt(&links, from, to) > 60_000;
         let both = seen("edge-1/node-1", "edge-1/node-2") && seen("edge-1/node-2", "edge-1/node-1");
         if both { Ok(links.clone()) } else { Err(format!("{links:#?}")) }
     });
-    assert!(rtt(&after, other.0, other.1) < 60_000, "nobody else is late: {:#?}", link(&before, other.0, other.1));
+    assert!(
+        rtt(&after, other.0, other.1) < 60_000,
+        "nobody else is late: {:#?}",
+        link(&before, other.0, other.1)
+    );
     stage.run(&["fault", "heal", "edge-1/node-1"]).ok();
     until("the delay to be over", || {
         let links = links(stage, &[]);
         let now = rtt(&links, "edge-1/node-1", "edge-1/node-2");
-        if now < 30_000 { Ok(()) } else { Err(now) }
+        if now < 30_000 { Ok(()) } else { Err(format!("{now} µs")) }
     });
 }
 
@@ -124,7 +133,10 @@ fn blocked_port_is_found(stage: &Stage) {
     let said = until("doctor to find the blocked port", || {
         let ran = stage.run(&["doctor"]);
         let found = |line: &str| {
-            line.starts_with("FAILED") && line.contains("here") && line.contains(&hub) && line.contains("none was answered")
+            line.starts_with("FAILED")
+                && line.contains("here")
+                && line.contains(&hub)
+                && line.contains("none was answered")
         };
         if ran.code == 1 && ran.stdout.lines().any(found) { Ok(ran.stdout) } else { Err(ran.stdout) }
     });
@@ -140,11 +152,16 @@ fn dead_member_is_down(stage: &mut Stage) {
     stage.run(&["fault", "kill", "edge-2/node-2"]).ok();
     until("the dead one to be down as its neighbour sees it", || {
         let links = links(stage, &[]);
-        let Some(down) = link(&links, "edge-2/node-1", "edge-2/node-2") else { return Err(format!("{links:#?}")) };
+        let Some(down) = link(&links, "edge-2/node-1", "edge-2/node-2") else {
+            return Err(format!("{links:#?}"));
+        };
         let told = down["status"] == "Down" && down["rttUs"].is_null();
         if told { Ok(()) } else { Err(format!("{down:#}")) }
     });
     let ran = stage.run(&["doctor", "--cluster", "edge-2", "-o", "json"]);
     let said = ran.stdout.clone();
-    assert!(ran.code == 1 && said.contains("edge-2/node-2"), "a member that does not answer is a finding: {said}");
+    assert!(
+        ran.code == 1 && said.contains("edge-2/node-2"),
+        "a member that does not answer is a finding: {said}"
+    );
 }

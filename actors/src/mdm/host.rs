@@ -100,7 +100,9 @@ mod tests {
     fn readings() -> Readings {
         Readings {
             os_release: Some("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\n".into()),
-            cpuinfo: Some("processor\t: 0\nmodel name\t: Some  CPU @ 2\nflags\t\t: fpu hypervisor sse\n".into()),
+            cpuinfo: Some(
+                "processor\t: 0\nmodel name\t: Some  CPU @ 2\nflags\t\t: fpu hypervisor sse\n".into(),
+            ),
             boot_id: Some("6f0e\n".into()),
             machine: None,
             container: None,

@@ -39,7 +39,8 @@ pub fn fact_views(view: &View, now: BootTime) -> Vec<FactView> {
 pub fn selected(node: &NodeView, selector: &Selector) -> bool {
     selector.matches(|key| {
         node.labels.get(key).map(String::as_str).or_else(|| {
-            let name = key.strip_prefix("fact/").or_else(|| key.starts_with("data-source/").then_some(key))?;
+            let name =
+                key.strip_prefix("fact/").or_else(|| key.starts_with("data-source/").then_some(key))?;
             node.facts.iter().find(|fact| fact.name == name).map(|fact| fact.value.as_str())
         })
     })

@@ -35,9 +35,9 @@ impl Delay {
             facts?.round_trips.iter().find(|(member, _)| *member == to).map(|(_, round_trip)| *round_trip)
         };
         let measured = measured(facts, there).or_else(|| measured(others, here));
-        measured.map(|round_trip| Self::of(round_trip, false)).or_else(|| {
-            Self::estimated(facts.and_then(|f| f.coordinate), others.and_then(|f| f.coordinate))
-        })
+        measured
+            .map(|round_trip| Self::of(round_trip, false))
+            .or_else(|| Self::estimated(facts.and_then(|f| f.coordinate), others.and_then(|f| f.coordinate)))
     }
 
     /// By where both ends are.
@@ -75,8 +75,7 @@ mod tests {
             cordoned: false,
             round_trips,
             draining: false,
-            coordinate: height
-                .map(|height| Coordinate { position: [0; 3], height, error_permille: 100 }),
+            coordinate: height.map(|height| Coordinate { position: [0; 3], height, error_permille: 100 }),
         }
     }
 

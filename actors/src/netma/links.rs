@@ -255,7 +255,10 @@ mod tests {
         path.link.look(path.now, Some(path.sample), Some(Liveness::Suspect));
         assert_eq!(path.link.state(), LinkState::Silent);
         path.link.look(path.now, None, Some(Liveness::Dead));
-        assert_eq!((path.link.state(), path.link.round_trip(), path.link.least()), (LinkState::Down, None, None));
+        assert_eq!(
+            (path.link.state(), path.link.round_trip(), path.link.least()),
+            (LinkState::Down, None, None)
+        );
         path.link.look(path.now, None, Some(Liveness::Alive));
         assert_eq!((path.link.state(), path.link.measured()), (LinkState::Idle, measured));
     }

@@ -115,8 +115,10 @@ impl Netma {
             }
         }
         let fitting = self.point.fitting(&placed);
-        for ((point, least), _) in
-            placed.into_iter().zip(fitting.into_iter().zip(fresh)).filter(|(_, (fits, fresh))| *fits && *fresh)
+        for ((point, least), _) in placed
+            .into_iter()
+            .zip(fitting.into_iter().zip(fresh))
+            .filter(|(_, (fits, fresh))| *fits && *fresh)
         {
             self.point.observe(point, least);
         }

@@ -21,9 +21,10 @@ pub(super) fn link_views(commons: &Commons, core: &Netma, from: &str, now: BootT
 /// A member as people call it: `CLUSTER/NODE`, a hub by its name, and by its identity who has not said its name yet.
 fn name_of(commons: &Commons, member: MemberId) -> String {
     let view = commons.view(member);
-    let identity = view.as_ref().map(|view| view.identity.clone()).or_else(|| {
-        commons.link(member).map(|connection| connection.identity().clone())
-    });
+    let identity = view
+        .as_ref()
+        .map(|view| view.identity.clone())
+        .or_else(|| commons.link(member).map(|connection| connection.identity().clone()));
     let name = view.as_ref().and_then(|view| Some(view.member()?.name.clone()));
     match (identity, name) {
         (Some(identity), Some(name)) => match identity.cluster() {
@@ -126,8 +127,7 @@ mod tests {
         let mut measured = estimate(&places[2], &places[0]);
         measured.status = LinkStatus::Down;
         let (rows, left_out) = estimates(&places, &[measured]);
-        let told: Vec<_> =
-            rows.iter().map(|row| (&*row.from, &*row.to, row.source, row.rtt_us)).collect();
+        let told: Vec<_> = rows.iter().map(|row| (&*row.from, &*row.to, row.source, row.rtt_us)).collect();
         let expected = [
             ("a", "b", LinkSource::Unknown, None),
             ("a", "d", LinkSource::Estimated, Some(4_000)),

@@ -53,14 +53,19 @@ pub async fn check_up(member: &Arc<Member>) -> CheckUp {
 /// Whether a hub can be reached: by the connection there is, or else by a datagram of any kind.
 async fn hub_by_udp(member: &Member, hub: SocketAddr) -> CheckView {
     let links = member.commons.links();
-    let linked = links.values().find(|linked| {
-        linked.connection.identity().is_hub() && linked.connection.remote_addr() == hub
-    });
+    let linked = links
+        .values()
+        .find(|linked| linked.connection.identity().is_hub() && linked.connection.remote_addr() == hub);
     if let Some(linked) = linked {
         let silent = member.network.is_silent(linked.connection.identity().id);
         if !silent {
             let found = format!("connected, round trip {:?}", linked.connection.rtt());
-            return CheckView::new(format!("hub {hub}"), Verdict::Ok, "looked at the connection to it", found);
+            return CheckView::new(
+                format!("hub {hub}"),
+                Verdict::Ok,
+                "looked at the connection to it",
+                found,
+            );
         }
     }
     fine_but(

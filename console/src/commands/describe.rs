@@ -236,7 +236,8 @@ fn facts(facts: &[FactView]) -> String {
     let mut text = "\nFacts:\n".to_owned();
     for fact in facts {
         let source = format!("{:?}", fact.source).to_lowercase();
-        let line = format!("{:<width$}   {} ({source}, at most {} old)", fact.name, fact.value, age(fact.age_ms));
+        let line =
+            format!("{:<width$}   {} ({source}, at most {} old)", fact.name, fact.value, age(fact.age_ms));
         let _ = writeln!(text, "  {}", clean(&line));
     }
     text

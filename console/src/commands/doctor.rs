@@ -124,11 +124,7 @@ impl DoctorArgs {
             }
         }
         let (failed, warnings) = (count(Verdict::Failed), count(Verdict::Warning));
-        Ok(writeln!(
-            session.stdout,
-            "{} checks: {failed} failed, {warnings} warnings",
-            view.checks.len()
-        )?)
+        Ok(writeln!(session.stdout, "{} checks: {failed} failed, {warnings} warnings", view.checks.len())?)
     }
 }
 
@@ -137,6 +133,11 @@ fn clock(theirs: u64, before: u64, after: u64) -> CheckView {
     let off = theirs.saturating_sub(after).max(before.saturating_sub(theirs));
     let verdict = if off > SKEW_MS { Verdict::Warning } else { Verdict::Ok };
     let found = if off == 0 { "agrees".to_owned() } else { format!("at least {off} ms apart") };
-    CheckView::new("clock", verdict, "compared this machine's clock with that of whoever answers the API", found)
-        .next("set it: ages in tables are told by it")
+    CheckView::new(
+        "clock",
+        verdict,
+        "compared this machine's clock with that of whoever answers the API",
+        found,
+    )
+    .next("set it: ages in tables are told by it")
 }

@@ -223,12 +223,7 @@ fn share(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("{text:?} is no share: expected such as 10% or 0.5%"))
 }
 
-fn panic(
-    session: &mut Session<'_>,
-    object: &[String],
-    member: String,
-    times: u32,
-) -> Result<(), Failure> {
+fn panic(session: &mut Session<'_>, object: &[String], member: String, times: u32) -> Result<(), Failure> {
     // Only actors can be meant, so their bare name will do.
     let actor = match object {
         [word] if Kind::parse(word.split('/').next().unwrap_or(word)).is_err() => word.clone(),

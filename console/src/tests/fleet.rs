@@ -8,8 +8,8 @@ use codeco_hub::api::FaultWish;
 use codeco_hub::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use codeco_protocol::api::{
     ActorView, AppView, Bid, BidAnswer, Candidate, ClusterView, CodecoApp, DecisionLevel, DecisionView,
-    DoctorView, ErrorBody, EventView, FilterCount, InputAge, LinkView, List, NodeView, PlanView, PlannedAction, PlannedReplica,
-    ReplicaView, ScorePart, Verdict,
+    DoctorView, ErrorBody, EventView, FilterCount, InputAge, LinkView, List, NodeView, PlanView,
+    PlannedAction, PlannedReplica, ReplicaView, ScorePart, Verdict,
 };
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, Role};
 use codeco_protocol::units::WallTime;

@@ -30,7 +30,10 @@ fn links_are_told_with_what_is_measured_what_is_estimated_and_what_nobody_knows(
     let list: codeco_protocol::api::List<codeco_protocol::api::LinkView> =
         serde_json::from_str(&json).unwrap();
     assert_eq!(list.items, fleet::links());
-    assert!(json.contains("\"rttUs\": 1234") && !json.contains("null"), "what is unknown is not there: {json}");
+    assert!(
+        json.contains("\"rttUs\": 1234") && !json.contains("null"),
+        "what is unknown is not there: {json}"
+    );
 }
 
 #[test]
@@ -89,8 +92,18 @@ fn selector_is_passed_on_as_it_is_meant_and_refused_before_anybody_is_asked() {
 #[test]
 fn decisions_are_asked_for_by_application_replica_cluster_and_time() {
     let fixture = Fixture::new();
-    let arguments =
-        ["get", "decisions", "--app", "media", "--replica", "origin-0", "--cluster", "edge-1", "--since", "1h"];
+    let arguments = [
+        "get",
+        "decisions",
+        "--app",
+        "media",
+        "--replica",
+        "origin-0",
+        "--cluster",
+        "edge-1",
+        "--since",
+        "1h",
+    ];
     ok(&fixture, &arguments);
     let call = fixture.fleet.calls().remove(0);
     for part in ["media", "origin-0", "edge-1", "since: Some("] {
@@ -105,7 +118,10 @@ fn fault_of_each_kind_reaches_every_member_that_is_meant() {
     let fixture = Fixture::new();
     let said = ok(&fixture, &["fault", "partition", "cluster/edge-1", "--for", "30s"]).stdout;
     assert_eq!(said, "edge-1/edge-1-a is cut off for 30 s\nedge-1/edge-1-b is cut off for 30 s\n");
-    ok(&fixture, &["fault", "delay", "edge-1/a", "--by", "50ms", "--jitter", "5ms", "--from", "edge-1/b,hub"]);
+    ok(
+        &fixture,
+        &["fault", "delay", "edge-1/a", "--by", "50ms", "--jitter", "5ms", "--from", "edge-1/b,hub"],
+    );
     ok(&fixture, &["fault", "loss", "hub", "--share", "2.5%"]);
     ok(&fixture, &["fault", "pause", "node/edge-1/a", "--for", "10s"]);
     ok(&fixture, &["fault", "kill", "edge-1/a"]);

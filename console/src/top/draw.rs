@@ -28,8 +28,8 @@ const COLUMN_MAX: usize = 40;
 
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, now: WallTime) {
-    let layout =
-        Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(1)]).split(frame.area());
+    let layout = Layout::vertical([Constraint::Length(1), Constraint::Min(1), Constraint::Length(1)])
+        .split(frame.area());
     let (Some(head), Some(body), Some(foot)) = (layout.first(), layout.get(1), layout.get(2)) else { return };
     frame.render_widget(Paragraph::new(header(state)), *head);
     match (&state.detail, state.data()) {
@@ -51,11 +51,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, now: WallTime) {
 fn header(state: &State) -> Text<'_> {
     let mut spans = vec![Span::raw("codeco top  ")];
     for (at, view) in View::ALL.into_iter().enumerate() {
-        let style = if view == state.view() {
-            Style::new().add_modifier(Modifier::REVERSED)
-        } else {
-            Style::new()
-        };
+        let style =
+            if view == state.view() { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() };
         spans.push(Span::styled(format!(" {} {} ", at + 1, view.title()), style));
     }
     spans.push(Span::raw(format!("  {}", state.server)));
@@ -78,7 +75,8 @@ fn footer(state: &State) -> Text<'_> {
     if state.detail.is_some() {
         return Text::raw("Esc back   j k scroll   ? keys   q leave");
     }
-    let filter = if state.filter.is_empty() { String::new() } else { format!("   only: {}", clean(&state.filter)) };
+    let filter =
+        if state.filter.is_empty() { String::new() } else { format!("   only: {}", clean(&state.filter)) };
     Text::raw(format!("? keys   Enter everything   / filter   q leave{filter}"))
 }
 

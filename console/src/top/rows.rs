@@ -27,7 +27,9 @@ fn line(key: String, cells: Vec<Cell>) -> Line {
 pub(super) fn titles(view: View) -> &'static [&'static str] {
     match view {
         View::Fleet => &["NAME", "STATUS", "ROLE", "CPU", "MEMORY", "REPLICAS", "LINKS", "SLOWEST", "SEEN"],
-        View::Actors => &["ACTOR", "STATE", "MAILBOX", "WAIT-P50", "WAIT-P99", "RATE", "RESTARTS", "LAST-ERROR"],
+        View::Actors => {
+            &["ACTOR", "STATE", "MAILBOX", "WAIT-P50", "WAIT-P99", "RATE", "RESTARTS", "LAST-ERROR"]
+        }
         View::Apps => &["NAME", "STATUS", "READY", "CLUSTER", "NODE", "RESTARTS", "AGE"],
         View::Decisions => &["AGE", "REPLICA", "LEVEL", "ACTION", "CHOSEN", "RUNNER-UP", "REASON"],
     }
@@ -83,11 +85,8 @@ fn fleet(data: &Data) -> Vec<Line> {
 
 /// How many links of a node are up, and the slowest round trip.
 fn links_of(data: &Data, name: &str) -> (Cell, Cell) {
-    let measured: Vec<_> = data
-        .links
-        .iter()
-        .filter(|link| link.from == name && link.status != LinkStatus::Unmeasured)
-        .collect();
+    let measured: Vec<_> =
+        data.links.iter().filter(|link| link.from == name && link.status != LinkStatus::Unmeasured).collect();
     let up = measured.iter().filter(|link| link.status == LinkStatus::Up).count();
     let bad = measured.iter().any(|link| matches!(link.status, LinkStatus::Down | LinkStatus::Silent));
     let tone = if bad { Tone::Bad } else { Tone::Plain };
@@ -106,8 +105,11 @@ fn actors(actors: &[ActorView]) -> Vec<Line> {
     for (member, mut tree) in members {
         tree.sort_by(|a, b| a.name.split('/').cmp(b.name.split('/')));
         let bad = tree.iter().filter(|actor| actor.state != ActorState::Running).count();
-        let (word, tone) =
-            if bad == 0 { ("all run".to_owned(), Tone::Good) } else { (format!("{bad} do not run"), Tone::Bad) };
+        let (word, tone) = if bad == 0 {
+            ("all run".to_owned(), Tone::Good)
+        } else {
+            (format!("{bad} do not run"), Tone::Bad)
+        };
         let waiting: u64 = tree.iter().map(|actor| actor.mailbox_depth).sum();
         let rate: f64 = tree.iter().map(|actor| actor.handled_per_second).sum();
         let restarts: u64 = tree.iter().map(|actor| actor.restarts).sum();
@@ -221,7 +223,10 @@ pub(super) fn detail(data: &Data, key: &str, now: WallTime) -> Vec<String> {
             .map(|actor| fields(actor, now)),
         (_, None) => None,
     };
-    text.unwrap_or_else(|| "there is nothing more to tell".to_owned()).lines().map(ToOwned::to_owned).collect()
+    text.unwrap_or_else(|| "there is nothing more to tell".to_owned())
+        .lines()
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 fn node(data: &Data, name: &str, now: WallTime) -> Option<String> {

@@ -1,9 +1,7 @@
 //! What is shown, and what each key does. No terminal, no clock, no network.
 
 use clap::ValueEnum;
-use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, DecisionView, LinkView, NodeView, ReplicaView,
-};
+use codeco_protocol::api::{ActorView, AppView, ClusterView, DecisionView, LinkView, NodeView, ReplicaView};
 use codeco_protocol::units::WallTime;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
@@ -267,7 +265,9 @@ impl State {
             return Outcome::Draw;
         }
         let rows = self.rows(WallTime(0));
-        let Some(at) = to(self.position(&rows), rows.len().saturating_sub(1)) else { return Outcome::Nothing };
+        let Some(at) = to(self.position(&rows), rows.len().saturating_sub(1)) else {
+            return Outcome::Nothing;
+        };
         self.selected = rows.get(at).map(|line| line.key.clone());
         Outcome::Draw
     }

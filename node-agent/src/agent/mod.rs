@@ -305,7 +305,8 @@ fn mdm(config: &AgentConfig, member: &Arc<Member>, ledger: &LedgerRef, policy: P
             let _ = ledger.try_send(CoreMessage::Input(input));
             member.spread_readiness();
             if looks {
-                let host = tokio::task::spawn_blocking(move || looker.look()).await.map_err(|e| e.to_string())?;
+                let host =
+                    tokio::task::spawn_blocking(move || looker.look()).await.map_err(|e| e.to_string())?;
                 member.commons.publish_fact("host", Fact::Host(Box::new(host)));
             }
             Ok(())

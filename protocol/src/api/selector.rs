@@ -78,7 +78,8 @@ impl FromStr for Selector {
     type Err = SelectorError;
 
     fn from_str(text: &str) -> Result<Self, SelectorError> {
-        let error = |found: &str, expected| SelectorError { found: found.chars().take(100).collect(), expected };
+        let error =
+            |found: &str, expected| SelectorError { found: found.chars().take(100).collect(), expected };
         let parts = parts(text);
         if parts.len() > REQUIREMENTS_MAX {
             return Err(error(text, "at most 64 requirements"));

@@ -58,7 +58,9 @@ pub async fn reach(address: SocketAddr, within: Duration) -> Result<Duration, Re
             other => other?,
         };
         let pause = within / TRIES;
-        while let Ok(received) = timeout(pause.saturating_sub(asked.elapsed()), socket.recv(&mut answer)).await {
+        while let Ok(received) =
+            timeout(pause.saturating_sub(asked.elapsed()), socket.recv(&mut answer)).await
+        {
             match received {
                 Ok(len) if is_answer(&answer[..len], &ids) => return Ok(asked.elapsed()),
                 // Something else that came from there.

@@ -15,7 +15,7 @@ use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
 use codeco_protocol::api::{
     ActorView, AppView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody, ErrorCode, EventView,
-    LinkView, List, NodeView, Selector, SelectorError, PlanView, ReplicaView, ResolvedApp, codes,
+    LinkView, List, NodeView, PlanView, ReplicaView, ResolvedApp, Selector, SelectorError, codes,
 };
 use codeco_protocol::identity::Registrar;
 use codeco_protocol::ids::{
@@ -396,7 +396,8 @@ impl Fleet for MemberFleet {
     async fn nodes(&self, filter: Filter) -> Result<List<NodeView>, ApiError> {
         let mut nodes = self.nodes_now(&filter);
         if let Some(text) = &filter.selector {
-            let selector: Selector = text.parse().map_err(|e: SelectorError| ApiError::invalid(e.to_string()))?;
+            let selector: Selector =
+                text.parse().map_err(|e: SelectorError| ApiError::invalid(e.to_string()))?;
             nodes.retain(|node| selected(node, &selector));
         }
         newest(&mut nodes, filter.limit, false);

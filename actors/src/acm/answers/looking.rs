@@ -11,7 +11,7 @@ use codeco_protocol::units::{Micros, WallTime};
 use futures::future::join_all;
 
 use super::fleet::{MemberFleet, error};
-use crate::acm::api::{FaultWish, FaultPeers};
+use crate::acm::api::{FaultPeers, FaultWish};
 use crate::acm::fleet::{ApiError, Filter};
 use crate::clock::{boot_now, wall_now};
 use crate::fabric::{InspectRequest, inspect};
@@ -39,8 +39,7 @@ impl MemberFleet {
 
     /// Links as their near ends have measured them, and estimates for pairs that nobody has.
     pub(super) async fn links_now(&self, filter: &Filter) -> (Vec<LinkView>, Vec<String>) {
-        let (mut links, mut warnings) =
-            self.ask_nodes::<LinkView>(filter, InspectRequest::Links).await;
+        let (mut links, mut warnings) = self.ask_nodes::<LinkView>(filter, InspectRequest::Links).await;
         // Who has just joined may be known to the member asked by its identity alone.
         let names = self.member_names();
         for link in &mut links {
@@ -75,10 +74,8 @@ impl MemberFleet {
             let others = views.iter().filter_map(|view| {
                 let name = &view.member()?.name;
                 let cluster = view.identity.cluster();
-                let lives = matches!(
-                    commons.liveness(view.identity.id),
-                    Some(Liveness::Alive | Liveness::Suspect)
-                );
+                let lives =
+                    matches!(commons.liveness(view.identity.id), Some(Liveness::Alive | Liveness::Suspect));
                 let wanted = filter.cluster.as_ref().is_none_or(|c| cluster == Some(c))
                     && filter.node.as_ref().is_none_or(|n| cluster.is_some() && n.as_str() == name.as_str());
                 lives.then(|| Place {
@@ -150,7 +147,9 @@ impl MemberFleet {
         let (id, name) = self.find_node(&member)?;
         let link = self.member.commons.link(id);
         let Some(link) = link else {
-            return Err(refused(format!("node {name} is not connected; a fault of its network ends by itself")));
+            return Err(refused(format!(
+                "node {name} is not connected; a fault of its network ends by itself"
+            )));
         };
         let answer = inspect(&link, &InspectRequest::Fault(fault)).await;
         answer.map(|_| ()).map_err(|e| refused(format!("node {name}: {e}")))
@@ -161,13 +160,21 @@ impl MemberFleet {
             FaultWish::Kill => Fault::Kill,
             FaultWish::Heal => Fault::Heal,
             FaultWish::Pause { seconds } => Fault::Pause { seconds: *seconds },
-            FaultWish::Network { from, inbound, outbound, loss_per_million, delay_us, jitter_us, seconds } => {
+            FaultWish::Network {
+                from,
+                inbound,
+                outbound,
+                loss_per_million,
+                delay_us,
+                jitter_us,
+                seconds,
+            } => {
                 let others = match from {
                     FaultPeers::Everybody => Others::Everybody,
                     FaultPeers::OtherClusters => Others::OtherClusters,
-                    FaultPeers::Members(names) => {
-                        Others::Members(names.iter().map(|name| self.find_member(name)).collect::<Result<_, _>>()?)
-                    }
+                    FaultPeers::Members(names) => Others::Members(
+                        names.iter().map(|name| self.find_member(name)).collect::<Result<_, _>>()?,
+                    ),
                 };
                 let what = Impairment {
                     cut_inbound: *inbound,
@@ -228,8 +235,13 @@ fn clock(theirs: WallTime, asked: WallTime, took: u64) -> CheckView {
         (off, true) => format!("at least {off} ms ahead"),
         (off, false) => format!("at least {off} ms behind"),
     };
-    CheckView::new("clock", verdict, "asked for its wall clock, and compared it with that of the asker", found)
-        .next("set it, by NTP or by hand: certificates and logs are judged by it; leases are not")
+    CheckView::new(
+        "clock",
+        verdict,
+        "asked for its wall clock, and compared it with that of the asker",
+        found,
+    )
+    .next("set it, by NTP or by hand: certificates and logs are judged by it; leases are not")
 }
 
 #[cfg(test)]
@@ -244,6 +256,9 @@ mod tests {
         assert_eq!(found(1_002_500).found, "at least 2000 ms ahead");
         assert_eq!(found(1_002_500).verdict, Verdict::Warning);
         let of_1970 = found(0);
-        assert_eq!((of_1970.verdict, of_1970.found.as_str()), (Verdict::Failed, "at least 1000000 ms behind"));
+        assert_eq!(
+            (of_1970.verdict, of_1970.found.as_str()),
+            (Verdict::Failed, "at least 1000000 ms behind")
+        );
     }
 }

@@ -269,9 +269,9 @@ impl Home {
                     Some(Delay::NONE)
                 } else {
                     let there = self.clusters.get(&held.cluster);
-                    Delay::estimated(facts.coordinate, there.and_then(|there| there.coordinate)).or_else(|| {
-                        Delay::through(facts.round_trip, there.and_then(|there| there.round_trip))
-                    })
+                    Delay::estimated(facts.coordinate, there.and_then(|there| there.coordinate)).or_else(
+                        || Delay::through(facts.round_trip, there.and_then(|there| there.round_trip)),
+                    )
                 };
                 partners.push((delay, channel.delay_max));
             }
