@@ -19,7 +19,7 @@ fn link<'a>(links: &'a [Value], from: &str, to: &str) -> Option<&'a Value> {
 
 #[test]
 fn network_is_seen_as_it_is_and_its_faults_are_found() {
-    let mut stage = Stage::with(
+    let stage = Stage::with(
         2,
         2,
         RuntimeKind::Simulated,
@@ -31,7 +31,8 @@ fn network_is_seen_as_it_is_and_its_faults_are_found() {
     doctor_finds_nothing_wrong(&stage);
     delay_shows_where_it_was_injected(&stage);
     blocked_port_is_found(&stage);
-    dead_member_is_down(&mut stage);
+    dead_member_is_down(&stage);
+    dead_member_is_forgotten(&stage);
 }
 
 fn neighbours_are_measured_and_strangers_estimated(stage: &Stage) {
@@ -148,7 +149,9 @@ fn blocked_port_is_found(stage: &Stage) {
     });
 }
 
-fn dead_member_is_down(stage: &mut Stage) {
+fn dead_member_is_down(stage: &Stage) {
+    let alive = stage.run(&["node", "forget", "edge-2/node-2", "--force"]).failed(1);
+    assert!(alive.contains("it still answers") && alive.contains("[node-not-forgotten]"), "{alive}");
     stage.run(&["fault", "kill", "edge-2/node-2"]).ok();
     until("the dead one to be down as its neighbour sees it", || {
         let links = links(stage, &[]);
@@ -164,4 +167,27 @@ fn dead_member_is_down(stage: &mut Stage) {
         ran.code == 1 && said.contains("edge-2/node-2"),
         "a member that does not answer is a finding: {said}"
     );
+}
+
+fn dead_member_is_forgotten(stage: &Stage) {
+    until("the dead one to be forgotten", || {
+        let ran = stage.run(&["node", "forget", "edge-2/node-2"]);
+        if ran.code == 0 { Ok(()) } else { Err(ran.stderr) }
+    });
+    let nodes = || -> Vec<String> {
+        let nodes = stage.list(&["get", "nodes", "--cluster", "edge-2"]);
+        nodes.iter().map(|node| node["name"].as_str().unwrap().to_owned()).collect()
+    };
+    until("nobody to know it any more", || {
+        let cluster = stage.list(&["get", "clusters", "--cluster", "edge-2"]);
+        let links = links(stage, &["--cluster", "edge-2"]);
+        let told = links.iter().any(|link| link["to"] == "edge-2/node-2" || link["from"] == "edge-2/node-2");
+        let gone =
+            nodes() == ["node-1"] && cluster[0]["nodes"] == 1 && cluster[0]["status"] == "Ready" && !told;
+        if gone { Ok(()) } else { Err(format!("{:?} {cluster:#?} {told}", nodes())) }
+    });
+    stage.event("edge-2/node-1", "NodeForgotten", "edge-2/node-2", 1);
+    stage.run(&["node", "forget", "edge-2/node-2"]).failed(3);
+    let ran = stage.run(&["doctor", "--cluster", "edge-2"]);
+    assert_eq!(ran.code, 0, "what is forgotten is not missed: {}", ran.stdout);
 }

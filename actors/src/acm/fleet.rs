@@ -130,4 +130,11 @@ pub trait Fleet: Send + Sync + 'static {
     async fn doctor(&self, filter: Filter) -> Result<DoctorView, ApiError>;
     /// A fault of a member's process or network. Only where faults are enabled.
     async fn fault(&self, member: String, fault: FaultWish) -> Result<(), ApiError>;
+    /// Removes a node for good; refused while it answers. Returns who may still tell of it.
+    async fn forget_node(
+        &self,
+        cluster: ClusterName,
+        node: NodeName,
+        forced: bool,
+    ) -> Result<Vec<String>, ApiError>;
 }

@@ -10,6 +10,7 @@ mod explain;
 mod fault;
 mod get;
 mod logs;
+mod node;
 mod plan;
 mod token;
 mod version;
@@ -48,6 +49,9 @@ pub(crate) enum Command {
     Describe(describe::DescribeArgs),
     /// Why an application is where it is, or why it is not somewhere.
     Explain(explain::ExplainArgs),
+    /// Remove nodes that are gone.
+    #[command(subcommand)]
+    Node(node::NodeCommand),
     /// Look for what keeps a fleet from working: UDP, MTU, clocks, disks, ports, certificates.
     Doctor(doctor::DoctorArgs),
     /// What a replica has written.
@@ -78,6 +82,7 @@ impl Command {
             Self::Get(args) => args.run(session),
             Self::Describe(args) => args.run(session),
             Self::Explain(args) => args.run(session),
+            Self::Node(command) => command.run(session),
             Self::Doctor(args) => args.run(session),
             Self::Logs(args) => args.run(session),
             Self::Token(command) => command.run(session),

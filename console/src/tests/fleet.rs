@@ -388,4 +388,14 @@ impl Fleet for FakeFleet {
         self.note(format!("fault {member} {fault:?}"));
         Ok(())
     }
+
+    async fn forget_node(
+        &self,
+        cluster: ClusterName,
+        node: NodeName,
+        forced: bool,
+    ) -> Result<Vec<String>, ApiError> {
+        self.note(format!("forget {cluster}/{node} {forced}"));
+        Ok(vec!["node edge-1/c is not connected".to_owned()])
+    }
 }

@@ -146,3 +146,15 @@ fn fault_of_each_kind_reaches_every_member_that_is_meant() {
     assert_eq!(viewer.class, ExitClass::Refused, "faults are for admins");
     assert_eq!(fixture.run(&["fault", "kill", "cluster/nowhere"]).class, ExitClass::NotFound);
 }
+
+#[test]
+fn node_is_forgotten_by_its_full_name_only_and_by_an_operator() {
+    let fixture = Fixture::new();
+    let ran = ok(&fixture, &["--context", "operator", "node", "forget", "node/edge-1/b"]);
+    assert_eq!(ran.stdout, "node/edge-1/b forgotten\n");
+    assert_eq!(ran.stderr, "warning: node edge-1/c is not connected\n");
+    ok(&fixture, &["node", "forget", "edge-1/b", "--force"]);
+    assert_eq!(fixture.fleet.calls(), ["forget edge-1/b false", "forget edge-1/b true"]);
+    assert_eq!(fixture.run(&["node", "forget", "b"]).class, ExitClass::Usage);
+    assert_eq!(fixture.run(&["--context", "viewer", "node", "forget", "edge-1/b"]).class, ExitClass::Refused);
+}

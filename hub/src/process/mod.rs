@@ -223,6 +223,8 @@ fn plant(
         registrar: registrar.clone(),
         clock: clock.clone(),
         life: config.certificate_life,
+        own: member.commons.own.clone(),
+        links: links_ref,
     };
     // Set once: this is the only tree of this process.
     let _ = member.commons.inspector.set(Arc::new(inspector));

@@ -273,6 +273,7 @@ fn plant(
         workloads: Arc::clone(workloads),
         cluster: cluster.clone(),
         faults,
+        links: links_ref,
     };
     // Set once, as above.
     let _ = member.commons.inspector.set(Arc::new(inspector));

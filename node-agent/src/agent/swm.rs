@@ -308,6 +308,9 @@ fn lead_note(member: &Member, cluster: &ClusterName, note: LeadNote) -> Note {
             &name,
             "does not answer and its lease has ended: its replicas are placed elsewhere".into(),
         ),
+        LeadNote::Forgotten(name) => {
+            of_node(Normal, "NodeForgotten", &name, "was removed from the cluster by an operator".into())
+        }
         LeadNote::NodeBack(name) => of_node(Normal, "NodeBack", &name, "answers again".into()),
         LeadNote::Unplaceable(replica, why) => {
             of_replica(Warning, "Unplaceable", &replica, format!("no node can run it: {why}"))

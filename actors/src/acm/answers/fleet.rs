@@ -546,4 +546,13 @@ impl Fleet for MemberFleet {
     async fn fault(&self, member: String, fault: FaultWish) -> Result<(), ApiError> {
         self.inject(member, fault).await
     }
+
+    async fn forget_node(
+        &self,
+        cluster: ClusterName,
+        node: NodeName,
+        forced: bool,
+    ) -> Result<Vec<String>, ApiError> {
+        self.forget(&cluster, &node, forced).await
+    }
 }

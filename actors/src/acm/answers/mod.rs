@@ -7,9 +7,11 @@
 //! | `planning` | dry runs, and taking nodes and clusters out of use |
 //! | `intents` | intents that have no effect yet |
 //! | `looking` | links, check-ups, faults for drills |
+//! | `forgetting` | removing a node for good |
 //! | `naming` | names that are clear in the whole fleet |
 
 mod fleet;
+mod forgetting;
 mod intents;
 mod looking;
 mod naming;

@@ -17,8 +17,9 @@ use tokio::time::timeout;
 use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
 use super::requests::{
-    ApiTokenRequest, FILE_NAME_HEADER, FaultRequest, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
-    TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
+    ApiTokenRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, NewApiToken, PanicRequest,
+    TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish,
+    VersionView,
 };
 use super::server::Shared;
 use super::tokens::ApiTokensError;
@@ -61,6 +62,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/apps", post(apply))
         .route("/api/v1/plan", post(plan))
         .route("/api/v1/nodes/{cluster}/{node}/upkeep", post(node_upkeep))
+        .route("/api/v1/nodes/{cluster}/{node}/forget", post(forget))
         .route("/api/v1/clusters/{cluster}/upkeep", post(cluster_upkeep))
         .route("/api/v1/apps/{namespace}/{name}", delete(remove))
         .route("/api/v1/logs/{namespace}/{app}/{service}/{index}", get(logs))
@@ -111,6 +113,16 @@ async fn node_upkeep(
     };
     shared.fleet.node_upkeep(cluster, node, upkeep).await?;
     Ok(Json(serde_json::json!({})))
+}
+
+async fn forget(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<(ClusterName, NodeName)>, axum::extract::rejection::PathRejection>,
+    request: Request,
+) -> Reply<Forgotten> {
+    let Path((cluster, node)) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
+    let ForgetRequest { force } = read_json(&shared, request).await?;
+    Ok(Json(Forgotten { warnings: shared.fleet.forget_node(cluster, node, force).await? }))
 }
 
 async fn cluster_upkeep(
