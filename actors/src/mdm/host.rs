@@ -26,6 +26,8 @@ pub struct Readings {
     pub memory: Bytes,
     /// Size of the file system with the state folder, and what is free of it.
     pub disk: Option<(Bytes, Bytes)>,
+    /// Share of it that is free, as it is to be told, in hundredths.
+    pub disk_free_percent: Option<u64>,
 }
 
 /// Facts by name, in a stable order. What is not known is not there: unknown is not empty.
@@ -41,7 +43,7 @@ pub fn facts(readings: &Readings) -> Vec<(String, String)> {
     add("cores", Some(readings.cores.to_string()));
     add("cpu", readings.cpuinfo.as_deref().and_then(cpu_model));
     add("disk", readings.disk.map(|(all, _)| all.to_string()));
-    add("disk-free", readings.disk.and_then(|(all, free)| free_share(all, free)));
+    add("disk-free", readings.disk_free_percent.map(|percent| format!("{percent}%")));
     add("kernel", Some(readings.kernel.0.clone()));
     add("machine", readings.machine.clone());
     add("memory", Some(readings.memory.to_string()));
@@ -87,10 +89,13 @@ fn virtualisation(cpuinfo: &str, readings: &Readings) -> String {
     }
 }
 
-/// In steps of five of a hundred, so that it is news only now and then; rounded down.
-fn free_share(all: Bytes, free: Bytes) -> Option<String> {
-    let share = free.0.saturating_mul(20).checked_div(all.0)?.min(20) * 5;
-    Some(format!("{share}%"))
+/// The share of a disk that is free, in hundredths: what was told last, unless that is off by five or more. So it is news
+/// only now and then, also at the border between two steps.
+#[must_use]
+pub fn free_percent(disk: Option<(Bytes, Bytes)>, told: Option<u64>) -> Option<u64> {
+    let (all, free) = disk?;
+    let now = free.0.saturating_mul(100).checked_div(all.0)?.min(100);
+    Some(told.filter(|told| told.abs_diff(now) < 5).unwrap_or(now))
 }
 
 #[cfg(test)]
@@ -110,6 +115,7 @@ mod tests {
             cores: 4,
             memory: Bytes(8 << 30),
             disk: Some((Bytes(1_000), Bytes(499))),
+            disk_free_percent: Some(49),
         }
     }
 
@@ -126,7 +132,7 @@ mod tests {
             ("boot-id", "6f0e"),
             ("virtualisation", "vm"),
             ("memory", "8Gi"),
-            ("disk-free", "45%"),
+            ("disk-free", "49%"),
             ("architecture", "x86_64"),
         ] {
             assert_eq!(of(&facts, name), Some(value), "{name}");
@@ -140,12 +146,21 @@ mod tests {
         assert!(of(&nothing, "os").is_none() && of(&nothing, "virtualisation").is_none(), "{nothing:?}");
         let nonsense = Readings {
             os_release: Some(format!("PRETTY_NAME={}\u{1b}[31m", "x".repeat(100_000))),
-            disk: Some((Bytes(0), Bytes(1))),
+            disk_free_percent: free_percent(Some((Bytes(0), Bytes(1))), None),
             ..readings()
         };
         let facts = facts(&nonsense);
         assert_eq!(of(&facts, "os").map(str::len), Some(VALUE_MAX));
         assert_eq!(of(&facts, "disk-free"), None);
+    }
+
+    #[test]
+    fn free_share_of_a_disk_is_told_anew_only_when_it_has_changed_by_enough() {
+        let told = |free, told| free_percent(Some((Bytes(1_000), Bytes(free))), told);
+        assert_eq!(told(495, None), Some(49));
+        assert_eq!((told(500, Some(49)), told(455, Some(49))), (Some(49), Some(49)));
+        assert_eq!(told(440, Some(49)), Some(44));
+        assert_eq!(free_percent(None, Some(49)), None, "unknown is not what it was");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Reading what the kernel says.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use codeco_protocol::gossip::{HOST_ITEMS_MAX, HostFact};
 use codeco_protocol::units::Bytes;
 
-use super::host::{Readings, facts};
+use super::host::{Readings, facts, free_percent};
 
 /// Between two looks.
 pub const LOOK_SECONDS: u32 = 30;
@@ -13,7 +14,7 @@ pub const LOOK_SECONDS: u32 = 30;
 const FILE_MAX: usize = 64 << 10;
 
 /// Looks at the host.
-#[derive(Debug, Clone)]
+#[derive(Debug, Default)]
 pub struct Looker {
     /// Whose file system is measured.
     pub state: PathBuf,
@@ -21,13 +22,20 @@ pub struct Looker {
     pub runtime: String,
     /// Data sources that people have declared.
     pub data_sources: Vec<(String, String)>,
+    /// Share of the disk that was last told to be free, in hundredths.
+    pub told_free: Mutex<Option<u64>>,
 }
 
 impl Looker {
     /// Looks once. Blocks for a moment.
     #[must_use]
     pub fn look(&self) -> HostFact {
-        let mut found = facts(&read(&self.state));
+        let mut readings = read(&self.state);
+        let mut told = self.told_free.lock().unwrap_or_else(PoisonError::into_inner);
+        readings.disk_free_percent = free_percent(readings.disk, *told);
+        *told = readings.disk_free_percent;
+        drop(told);
+        let mut found = facts(&readings);
         found.push(("runtime".to_owned(), self.runtime.clone()));
         found.truncate(HOST_ITEMS_MAX);
         let data_sources = self.data_sources.iter().take(HOST_ITEMS_MAX).cloned().collect();
@@ -64,6 +72,7 @@ fn read(state: &Path) -> Readings {
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
         memory: Bytes(info.totalram.saturating_mul(u64::from(info.mem_unit.max(1)))),
         disk,
+        disk_free_percent: None,
     }
 }
 

@@ -294,6 +294,7 @@ fn mdm(config: &AgentConfig, member: &Arc<Member>, ledger: &LedgerRef, policy: P
         state: config.state.clone(),
         runtime: format!("{:?}", config.runtime).to_lowercase(),
         data_sources: config.data_sources.clone(),
+        ..Looker::default()
     });
     let round = Arc::new(AtomicU32::new(0));
     periodic_child("mdm", policy, MDM_PERIOD, move || {
