@@ -4,6 +4,7 @@
 
 use bincode::{Decode, Encode};
 
+use crate::coordinate::Coordinate;
 use crate::ids::{AppName, AppUid, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
 use crate::resources::Resources;
 use crate::token::{Epoch, MandateId, Term, Token};
@@ -100,6 +101,8 @@ pub struct NodeFacts {
     pub round_trips: Vec<(MemberId, Micros)>,
     /// Whether what it holds is to move elsewhere. A node that is drained is cordoned too.
     pub draining: bool,
+    /// Where it is in the network, for round trips that were never measured.
+    pub coordinate: Option<Coordinate>,
 }
 
 /// Why a token is closed: the node does not run it and never will.

@@ -14,6 +14,7 @@ use codeco_protocol::resources::Resources;
 use codeco_protocol::units::{Micros, MilliWatts};
 
 use super::feasibility::shortages;
+use crate::netma::Delay;
 
 /// Share of a resource above which load is counted five times.
 pub const SAFETY_SHARE: f64 = 0.8;
@@ -38,7 +39,7 @@ pub struct Site {
     /// Copies of the same service there already.
     pub copies: u32,
     /// Delay to each placed partner of a channel, with the limit asked for. `None` is unknown.
-    pub partners: Vec<(Option<Micros>, Option<Micros>)>,
+    pub partners: Vec<(Option<Delay>, Option<Micros>)>,
     /// A cost of another kind to add: the bid of a cluster.
     pub bid: Option<f64>,
     /// Age of what is known.
@@ -156,12 +157,24 @@ pub fn rank(sites: &[Site], wanted: &Resources, selector: &[(String, String)], p
     #[allow(clippy::cast_precision_loss)]
     let partners: Vec<f64> = sites.iter().map(|site| site.partners.len() as f64).collect();
     score(&mut candidates, &raws, &partners, &weights(profile));
+    note_estimates(&mut candidates, sites);
     candidates.sort_by(|a, b| {
         (a.filtered.is_some(), a.total, &a.name)
             .partial_cmp(&(b.filtered.is_some(), b.total, &b.name))
             .unwrap_or(std::cmp::Ordering::Equal)
     });
     Ranking { candidates }
+}
+
+/// Says where a delay was not measured. Candidates are still in the order of their sites.
+fn note_estimates(candidates: &mut [Candidate], sites: &[Site]) {
+    for (candidate, site) in candidates.iter_mut().zip(sites) {
+        let estimated = site.partners.iter().any(|(delay, _)| delay.is_some_and(|delay| delay.estimated));
+        let parts = candidate.parts.iter_mut().filter(|part| part.name == "channel delay" && estimated);
+        for part in parts.filter(|part| part.note.is_none()) {
+            part.note = Some("estimated by network coordinates, not measured");
+        }
+    }
 }
 
 fn filter(site: &Site, wanted: &Resources, selector: &[(String, String)]) -> Option<Obstacle> {
@@ -187,7 +200,7 @@ fn raw_parts(site: &Site, wanted: &Resources) -> [Option<f64>; 6] {
     let load = fuller + 4.0 * (fuller - SAFETY_SHARE).max(0.0);
     let delay = site.partners.iter().try_fold(0.0, |sum, (delay, limit)| {
         let limit = limit.unwrap_or(DELAY_REFERENCE).as_f64().max(1.0);
-        delay.map(|d| sum + d.as_f64() / limit)
+        delay.map(|d| sum + d.one_way.as_f64() / limit)
     });
     let energy = site.power.map(|(idle, full)| {
         let dynamic =
@@ -287,15 +300,23 @@ mod tests {
     #[test]
     fn ranking_of_an_unknown_delay_takes_the_worst_known_not_zero() {
         let mut near = site("near", 1_000);
-        near.partners = vec![(Some(Micros(100)), None)];
+        let delay = |micros, estimated| Some(Delay { one_way: Micros(micros), estimated });
+        near.partners = vec![(delay(100, false), None)];
         let mut far = site("far", 1_000);
-        far.partners = vec![(Some(Micros(9_000)), None)];
+        far.partners = vec![(delay(9_000, true), None)];
         let mut unknown = site("a-unknown", 1_000);
         unknown.partners = vec![(None, None)];
         let ranking = rank(&[unknown, far, near], &wanted(), &[], Profile::Latency);
         assert_eq!(ranking.best().map(|c| c.name.as_str()), Some("near"));
         let total = |name: &str| ranking.candidates.iter().find(|c| c.name == name).map(|c| c.total);
         assert!(total("a-unknown") > total("far"), "at least the limit asked for");
+        let note = |name: &str| {
+            let parts = ranking.candidates.iter().find(|c| c.name == name).map(|c| &c.parts).into_iter();
+            parts.flatten().find(|part| part.name == "channel delay").and_then(|part| part.note)
+        };
+        assert_eq!(note("near"), None);
+        assert!(note("far").unwrap().starts_with("estimated"), "an estimate passes for no measurement");
+        assert!(note("a-unknown").unwrap().starts_with("unknown"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod rollout;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
+use codeco_protocol::coordinate::Coordinate;
 use codeco_protocol::ids::{
     AppName, AppUid, ClusterName, MemberId, Namespace, NodeName, ReplicaId, ServiceName,
 };
@@ -112,6 +113,8 @@ pub struct ClusterFacts {
     pub labels: BTreeMap<String, String>,
     /// Round trip to its lead, where measured.
     pub round_trip: Option<Micros>,
+    /// Where its lead is in the network.
+    pub coordinate: Option<Coordinate>,
     /// Age of the summary.
     pub age: Micros,
     /// Whether the lead can be reached now.

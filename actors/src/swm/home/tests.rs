@@ -97,6 +97,7 @@ impl Play {
             free: Resources::new(MilliCpu(1_000), Bytes(0)),
             labels: BTreeMap::new(),
             round_trip: None,
+            coordinate: None,
             age: Micros(0),
             reachable: true,
         });

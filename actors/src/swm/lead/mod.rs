@@ -6,6 +6,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod forget;
 mod members;
 mod offers;
 mod placing;
@@ -26,6 +27,7 @@ use super::decision::Decision;
 use super::lease::{LeadLease, LeaseConfig};
 use super::takeover::Takeover;
 
+pub use forget::ForgetError;
 pub use record::LeadRecord;
 pub(crate) use replace::is_available;
 
@@ -117,6 +119,8 @@ pub enum LeadNote {
     Enrolled(NodeName),
     /// A node's lease has been waited out: what needs one no longer runs there.
     NodeLost(NodeName),
+    /// An operator has removed a node for good.
+    Forgotten(NodeName),
     /// A lost node answers again.
     NodeBack(NodeName),
     /// A replica runs nowhere for now.

@@ -1,6 +1,6 @@
 //! Attempts: choosing a node, reserving, committing, and what their ends mean.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use codeco_protocol::ids::{NodeId, ReplicaId};
 use codeco_protocol::messages::{
@@ -12,6 +12,7 @@ use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::workload::PartitionPolicy;
 
 use super::{Lead, LeadNote, LeadOutput, LeadRecord, Member, NEW};
+use crate::netma::Delay;
 use crate::swm::attempt::{Placement, Stage};
 use crate::swm::decision::{Decision, Level};
 use crate::swm::score::{self, Ranking, Site};
@@ -198,8 +199,7 @@ impl Lead {
         free
     }
 
-    /// Delay from `node` to each placed partner of the replica's channels: half a round trip, unknown where it was
-    /// never measured.
+    /// Delay from `node` to each placed partner of the replica's channels.
     fn partners(
         &self,
         node: NodeId,
@@ -207,9 +207,7 @@ impl Lead {
         context: &AppContext,
         replica: &ReplicaId,
         placed: &[(&ReplicaId, Placement)],
-    ) -> Vec<(Option<Micros>, Option<Micros>)> {
-        let round_trips: BTreeMap<NodeId, Micros> =
-            member.facts.iter().flat_map(|facts| facts.round_trips.iter().copied()).collect();
+    ) -> Vec<(Option<Delay>, Option<Micros>)> {
         let mut partners = Vec::new();
         for channel in &context.channels {
             let other = match (replica.service == channel.from, replica.service == channel.to) {
@@ -218,11 +216,8 @@ impl Lead {
                 _ => continue,
             };
             for (_, p) in placed.iter().filter(|(id, _)| id.app == replica.app && id.service == *other) {
-                let delay = if p.node == node {
-                    Some(Micros(0))
-                } else {
-                    round_trips.get(&p.node).map(|round_trip| Micros(round_trip.0 / 2))
-                };
+                let there = self.members.get(&p.node).and_then(|member| member.facts.as_ref());
+                let delay = Delay::between_nodes((node, member.facts.as_ref()), (p.node, there));
                 partners.push((delay, channel.delay_max));
             }
         }

@@ -77,6 +77,11 @@ pub enum LeadRecord {
         /// The term in which it was waited out.
         term: Term,
     },
+    /// An operator has removed a node for good: nothing of it runs any more.
+    Forgotten {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 impl Lead {
@@ -129,6 +134,13 @@ impl Lead {
             LeadRecord::WaitedOut { node, term } => {
                 let known = self.waited_out.entry(*node).or_default();
                 *known = (*known).max(*term);
+            }
+            LeadRecord::Forgotten { node } => {
+                self.members.remove(node);
+                self.owed.remove(node);
+                for mandate in self.mandates.values_mut() {
+                    mandate.outgoing = mandate.outgoing.take().filter(|out| out.placement.node != *node);
+                }
             }
             LeadRecord::HistoryForgotten => {
                 let term = self.term;

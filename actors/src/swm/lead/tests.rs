@@ -48,6 +48,7 @@ fn facts(node: NodeId, free: u64) -> NodeFacts {
         cordoned: false,
         round_trips: vec![],
         draining: false,
+        coordinate: None,
     }
 }
 
@@ -463,4 +464,54 @@ fn lead_hears_of_a_copy_in_the_order_in_which_its_node_spoke() {
     assert_eq!(run(&play), Some(RunPhase::Starting), "but not this");
     play.hear(node, status(RunPhase::Ready, Told { life: 8, number: 1 }));
     assert_eq!(run(&play), Some(RunPhase::Ready), "a new life counts afresh");
+}
+
+/// Asks a lead to forget a node, and writes down what it writes down.
+fn forgets(play: &mut Play, node: NodeId, forced: bool) -> Result<(), ForgetError> {
+    let mut out = vec![];
+    let told = play.lead.forget(play.now, node, forced, &mut out);
+    play.journal.extend(out.into_iter().filter_map(|output| match output {
+        LeadOutput::Journal(record) => Some(record),
+        _ => None,
+    }));
+    told
+}
+
+#[test]
+fn lead_forgets_a_node_only_once_it_is_waited_out_or_an_operator_says_that_nothing_of_it_runs() {
+    let mut play = Play::with_nodes();
+    play.placed(PartitionPolicy::Fence);
+    assert!(matches!(forgets(&mut play, N1, false), Err(ForgetError::Answers(_))));
+    assert!(matches!(forgets(&mut play, N1, true), Err(ForgetError::Answers(_))), "force does not kill");
+    assert_eq!(forgets(&mut play, LEAD, true), Err(ForgetError::Itself));
+    play.passes(Micros::from_millis(2_500), N2, &[]);
+    let before = play.journal.len();
+    assert_eq!(forgets(&mut play, N1, false), Err(ForgetError::NotWaitedOut));
+    assert_eq!(play.journal.len(), before);
+
+    let mut forced = Play::on(play.journal.clone());
+    forced.joins(N2, 800);
+    forced.now = forced.now + Micros::from_millis(2_500);
+    assert_eq!(forgets(&mut forced, N1, true), Ok(()));
+
+    let (node, _) = reserve(&play.passes(Micros::from_secs(2), N2, &[])).expect("waited out");
+    assert_eq!(node, N2);
+    assert_eq!(forgets(&mut play, N1, false), Ok(()));
+    assert_eq!(forgets(&mut play, N1, false), Ok(()), "twice is as good");
+    assert!(play.lead.owed.is_empty() && play.lead.members().all(|(node, _)| node != N1));
+    // So it is for whoever goes on from the journal, and from what is left of it.
+    let again = Play::on(play.journal.clone());
+    assert!(again.lead.members().all(|(node, _)| node != N1));
+    let compacted = Lead::recover(config(), &play.lead.snapshot());
+    assert!(compacted.members().all(|(node, _)| node != N1));
+}
+
+#[test]
+fn lead_that_took_office_does_not_wait_for_a_node_that_was_forgotten() {
+    let mut play = Play::with_nodes();
+    play.passes(Micros::from_secs(5), N2, &[]);
+    assert_eq!(forgets(&mut play, N1, false), Ok(()));
+    let mut next = Play::on(play.journal.clone());
+    next.joins(N2, 800);
+    assert!(next.lead.is_ready(), "everybody enrolled has reported");
 }
