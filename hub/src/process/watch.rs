@@ -75,6 +75,7 @@ pub(super) fn cluster_facts(commons: &Commons, now: BootTime) -> Vec<ClusterFact
                     labels: fact.labels.iter().cloned().collect(),
                     round_trip,
                     age: view.age(now),
+                    traits: fact.traits.clone(),
                     reachable: alive && commons.sessions.is_up(&view.identity),
                 },
             );

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};
 
+use crate::demands::ClusterTraits;
 use crate::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, ReplicaId};
 use crate::messages::{HeldPhase, NodeFacts, RunPhase};
 use crate::resources::Resources;
@@ -96,6 +97,8 @@ pub struct ClusterFact {
     pub mandates: u32,
     /// Labels of the cluster.
     pub labels: Vec<(String, String)>,
+    /// What its lead declares about it as a whole.
+    pub traits: ClusterTraits,
 }
 
 /// One fact.

@@ -358,6 +358,7 @@ mod tests {
             free: Resources::default(),
             mandates,
             labels: vec![],
+            traits: Default::default(),
         }))
     }
 

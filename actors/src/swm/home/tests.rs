@@ -36,7 +36,14 @@ fn app(replicas: u32, cpu: u64) -> AppSpec {
         pod_spec_json: String::new(),
     };
     AppSpec {
-        context: AppContext { uid: AppUid(1), namespace, name, profile: Profile::Balanced, channels: vec![] },
+        context: AppContext {
+            uid: AppUid(1),
+            namespace,
+            name,
+            profile: Profile::Balanced,
+            channels: vec![],
+            demands: Default::default(),
+        },
         services: vec![ServiceSpec {
             name: ServiceName::new("s").unwrap(),
             replicas,
@@ -44,6 +51,8 @@ fn app(replicas: u32, cpu: u64) -> AppSpec {
             node_selector: vec![],
             cluster_selector: vec![],
             max_unavailable: 1,
+            spread: Default::default(),
+            regions: vec![],
         }],
         manifest_json: String::new(),
     }
@@ -99,6 +108,7 @@ impl Play {
             round_trip: None,
             age: Micros(0),
             reachable: true,
+            traits: Default::default(),
         });
         let list = list.collect();
         self.feed(HomeInput::Clusters(list))
@@ -131,6 +141,8 @@ impl Play {
                 replica: demand.replica.clone(),
                 answer: Ok((price, NodeName::new("n").unwrap())),
                 obstacles: vec![],
+                power: None,
+                cost: None,
             });
             let (lines, term) = (lines.collect(), term(self.terms[lead], *lead));
             sent.extend(self.hear(*lead, M::Bid { request: *request, term, cluster: cluster(*lead), lines }));
@@ -158,6 +170,7 @@ impl Play {
                 token,
                 run: RunPhase::Ready,
                 leaving: Leaving::No,
+                uplink: Default::default(),
             },
         )
     }

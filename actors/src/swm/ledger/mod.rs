@@ -42,6 +42,8 @@ pub struct LedgerConfig {
     pub labels: Vec<(String, String)>,
     /// Power when idle and at full load.
     pub power: Option<(MilliWatts, MilliWatts)>,
+    /// What it declares about itself.
+    pub traits: codeco_protocol::demands::NodeTraits,
     /// How leases are counted.
     pub lease: LeaseConfig,
     /// Where the nonces of this life of the process start.
@@ -329,6 +331,7 @@ impl Ledger {
             cordoned: self.upkeep != Upkeep::Open,
             round_trips: self.round_trips.clone(),
             draining: self.upkeep == Upkeep::Draining,
+            traits: self.config.traits,
         }
     }
 
