@@ -1,6 +1,7 @@
 //! The components of CODECO (ACM, MDM, NetMA, SWM), their supervision and their introspection.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod acm;
 pub mod clock;
 pub mod evidence;
 pub mod fabric;

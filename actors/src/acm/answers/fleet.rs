@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::{boot_now, wall_now};
+use crate::evidence::profile_on_wire;
+use crate::fabric::{InspectError, InspectRequest, inspect};
+use crate::process::{Faults, Member};
+use crate::swm::actor::ask;
+use crate::swm::home::{AppSpec, ApplyError, ServiceSpec};
+use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
-use codeco_actors::clock::{boot_now, wall_now};
-use codeco_actors::evidence::profile_on_wire;
-use codeco_actors::fabric::{InspectError, InspectRequest, inspect};
-use codeco_actors::process::{Faults, Member};
-use codeco_actors::swm::actor::ask;
-use codeco_actors::swm::home::{AppSpec, ApplyError, ServiceSpec};
-use codeco_actors::swm::ledger::Upkeep;
 use codeco_protocol::api::{
     ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode, EventView, List,
     NodeView, PlanView, ReplicaView, ResolvedApp, codes,
@@ -25,22 +25,27 @@ use codeco_protocol::transport::PeerConnection;
 use futures::future::join_all;
 use serde::de::DeserializeOwned;
 
-use super::HomeRef;
 use super::intents::without_effect;
 use super::naming::Told;
 use super::views::{AppSnapshot, Copies, app_view, cluster_views, node_view, replica_views, snapshot};
-use crate::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
+use crate::acm::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
+use crate::acm::home::HomeRef;
 
 /// How long an apply waits for a second member to hold the specification.
 const DURABLE_WAIT: Duration = Duration::from_millis(300);
 /// Longest life of a join token.
 const TOKEN_LIFE_MAX: u64 = 30 * 24 * 3_600;
 
-pub(super) struct HubFleet {
-    pub(super) member: Arc<Member>,
-    pub(super) home: HomeRef,
-    pub(super) registrar: Registrar,
-    pub(super) faults: Faults,
+/// What a member knows, asks of others, and does for people.
+pub struct MemberFleet {
+    /// The member.
+    pub member: Arc<Member>,
+    /// Its home of applications.
+    pub home: HomeRef,
+    /// Who makes join tokens, if this member is an authority.
+    pub registrar: Option<Registrar>,
+    /// Faults of this process.
+    pub faults: Faults,
 }
 
 pub(super) fn error(
@@ -55,7 +60,7 @@ pub(super) fn error(
     ApiError { status, body }
 }
 
-impl HubFleet {
+impl MemberFleet {
     async fn apps_now(&self) -> Result<Vec<AppSnapshot>, ApiError> {
         ask(&self.home, |home, _, _| snapshot(home)).await.map_err(|e| {
             let next = "wait a moment; `codeco get events` says why the hub's home does not answer";
@@ -283,7 +288,7 @@ fn warned<T>(kind: &str, items: Vec<T>, warnings: Vec<String>) -> List<T> {
 }
 
 #[async_trait]
-impl Fleet for HubFleet {
+impl Fleet for MemberFleet {
     async fn apps(&self, filter: Filter) -> Result<List<AppView>, ApiError> {
         let copies = Copies::of(&self.member.commons, boot_now());
         let apps = self.apps_now().await?;
@@ -480,7 +485,10 @@ impl Fleet for HubFleet {
                 "choose a shorter life; no token was made",
             ));
         }
-        let registrar = self.registrar.clone();
+        let Some(registrar) = self.registrar.clone() else {
+            let message = format!("{} is a node: only hubs make join tokens", self.member.name);
+            return Err(error(409, codes::TOKEN_NOT_MADE, None, message, "ask a hub; no token was made"));
+        };
         let made = tokio::task::spawn_blocking(move || {
             registrar.create_token(scope, Duration::from_secs(ttl_seconds))
         });

@@ -1,7 +1,7 @@
 //! What the API asks of the process behind it. The API server knows nothing of actors; the hub implements this.
 
+use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
-use codeco_actors::swm::ledger::Upkeep;
 use codeco_protocol::api::{
     ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, EventView, List, NodeView, PlanView,
     ReplicaView,

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use codeco_actors::clock::wall_now;
-use codeco_actors::evidence::profile_of;
-use codeco_actors::fabric::Commons;
-use codeco_actors::swm::home::{App, Home, HomeReplica, Progress};
+use crate::clock::wall_now;
+use crate::evidence::profile_of;
+use crate::fabric::Commons;
+use crate::swm::home::{App, Home, HomeReplica, Progress};
 use codeco_protocol::api::{
     AppPhase, AppView, ChannelView, ClusterStatus, ClusterView, Condition, ConditionStatus, NodeStatus,
     NodeView, ReplicaPhase, ReplicaView, ServiceView,

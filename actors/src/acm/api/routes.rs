@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::swm::ledger::Upkeep;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
-use codeco_actors::swm::ledger::Upkeep;
 use codeco_protocol::api::{CodecoApp, List, PlanView, codes, load_manifests};
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, ServiceName};
 use serde::de::DeserializeOwned;
@@ -22,7 +22,7 @@ use super::requests::{
 };
 use super::server::Shared;
 use super::tokens::ApiTokensError;
-use crate::fleet::{ApiError, Applied, Filter, LogQuery, NewToken};
+use crate::acm::fleet::{ApiError, Applied, Filter, LogQuery, NewToken};
 
 /// Bytes of a log when nobody says how many.
 const TAIL_BYTES_DEFAULT: u32 = 64 << 10;

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use codeco_protocol::api::{ErrorBody, ErrorCode, ManifestError, codes};
 
-use crate::fleet::ApiError;
+use crate::acm::fleet::ApiError;
 
 impl ApiError {
     /// An error of the API server itself.

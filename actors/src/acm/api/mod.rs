@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `server` | connections: TLS, limits, graceful stop |
 //! | `peers` | how many connections each address holds |
-//! | `routes` | paths, and what each asks of the [`Fleet`](crate::fleet::Fleet) |
+//! | `routes` | paths, and what each asks of the [`Fleet`](crate::acm::fleet::Fleet) |
 //! | `guard` | roles, and who may do what |
 //! | `tokens` | API tokens, of which the hub knows hashes only |
 //! | `refusals` | counts of refusals, and one report of each a minute |

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::refusals::{RefusalReason, Refused};
 use super::server::Shared;
 use super::tokens::Bearer;
-use crate::fleet::ApiError;
+use crate::acm::fleet::ApiError;
 
 /// What a token may do. Each role may do everything the one before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
