@@ -49,6 +49,7 @@ fn facts(node: NodeId, free: u64) -> NodeFacts {
         round_trips: vec![],
         draining: false,
         coordinate: None,
+        traits: Default::default(),
     }
 }
 
@@ -142,6 +143,7 @@ impl Play {
             name: AppName::new("a").unwrap(),
             profile: Profile::Balanced,
             channels: vec![],
+            demands: Default::default(),
         };
         M::Offer {
             term: self.lead.term(),
@@ -153,6 +155,7 @@ impl Play {
             context,
             replace: Replace::StopFirst,
             replaces: self.stage().placement().map(|p| p.token),
+            rules: Default::default(),
         }
     }
 
@@ -351,7 +354,9 @@ fn lead_asked_to_keep_what_it_has_answers_with_the_old_generation_and_stops_noth
     let spec = spec(2, PartitionPolicy::Fence);
     // Allowed for a copy that is long gone.
     let (replace, replaces) = (Replace::StopFirst, Some(Token::default()));
-    let late = M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces };
+    let rules = Default::default();
+    let late =
+        M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces, rules };
     let sent = play.hear(HOME, late);
     assert!(
         matches!(&sent[..], [(HOME, M::Accepted { generation: 1, run: RunPhase::Ready, token, .. })] if *token == old),
@@ -409,6 +414,7 @@ fn lead_offered_for_another_term_says_which_is_its_own() {
         name: AppName::new("a").unwrap(),
         profile: Profile::Balanced,
         channels: vec![],
+        demands: Default::default(),
     };
     let (spec, mandate) = (spec(1, PartitionPolicy::Fence), MandateId(1));
     let offer = M::Offer {
@@ -421,6 +427,7 @@ fn lead_offered_for_another_term_says_which_is_its_own() {
         context,
         replace: Replace::Keep,
         replaces: None,
+        rules: Default::default(),
     };
     let sent = play.hear(HOME, offer);
     assert!(matches!(sent[..], [(HOME, M::LeadIs { term: t, .. })] if t == play.lead.term()), "{sent:?}");
