@@ -215,6 +215,7 @@ impl Member {
             held: std::collections::BTreeMap::new(),
             refused_with: None,
             lost: false,
+            told: Default::default(),
             next_fence: now,
         }
     }
@@ -238,6 +239,7 @@ impl Mandate {
             stage: Stage::Idle,
             recalled: false,
             run: RunPhase::Waiting,
+            run_told: Default::default(),
             placed_generation: 0,
             placed_resources: Default::default(),
             accepted: false,
