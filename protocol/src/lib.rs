@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod coordinate;
+pub mod demands;
 pub mod gossip;
 pub mod identity;
 pub mod ids;

@@ -298,6 +298,7 @@ impl World {
             coordinate: None,
             age: Micros(0),
             reachable: true,
+            traits: lead.traits(),
         };
         let (from, number, sent) = (host.node, host.summaries, self.now);
         for span in self.network.fate(from, self.home_machine(), &mut self.rng).arrivals {
@@ -360,6 +361,7 @@ fn node_host(number: u32, cluster: u32, lease: LeaseConfig, rng: &mut fastrand::
             name,
             labels: vec![("disk".into(), disk.into())],
             power: None,
+            traits: Default::default(),
             lease,
             first_nonce: 0,
         },

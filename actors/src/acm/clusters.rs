@@ -38,6 +38,7 @@ pub fn cluster_facts(commons: &Commons, now: BootTime) -> Vec<ClusterFacts> {
                     round_trip,
                     coordinate: view.coordinate(),
                     age: view.age(now),
+                    traits: fact.traits.clone(),
                     reachable: alive && commons.sessions.is_up(&view.identity),
                 },
             );

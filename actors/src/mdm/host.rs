@@ -91,7 +91,8 @@ fn virtualisation(cpuinfo: &str, readings: &Readings) -> String {
 
 /// The share of a disk that is free, in hundredths: what was told last, unless that is off by five or more. So it is news
 /// only now and then, also at the border between two steps.
-pub(super) fn free_percent(disk: Option<(Bytes, Bytes)>, told: Option<u64>) -> Option<u64> {
+#[must_use]
+pub(crate) fn free_percent(disk: Option<(Bytes, Bytes)>, told: Option<u64>) -> Option<u64> {
     let (all, free) = disk?;
     let now = free.0.saturating_mul(100).checked_div(all.0)?.min(100);
     Some(told.filter(|told| told.abs_diff(now) < 5).unwrap_or(now))

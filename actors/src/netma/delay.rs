@@ -76,6 +76,7 @@ mod tests {
             round_trips,
             draining: false,
             coordinate: height.map(|height| Coordinate { position: [0; 3], height, error_permille: 100 }),
+            traits: Default::default(),
         }
     }
 

@@ -90,6 +90,18 @@ impl Ask {
                 channel.to
             );
         }
+        if !app.intents.is_empty() {
+            text.push_str("\nIntents:\n");
+        }
+        for intent in &app.intents {
+            let _ = writeln!(
+                text,
+                "  {}: {}: {}",
+                clean(&intent.field),
+                clean(&intent.value),
+                clean(&intent.effect)
+            );
+        }
         text.push_str(&conditions(&app.conditions, self.now));
         text.push_str(&self.section("Replicas", &replicas));
         text.push_str(&self.events(Kind::App, name)?);

@@ -219,6 +219,7 @@ fn planned() -> Vec<PlannedReplica> {
         from_cluster: None,
         from_node: None,
         reason: "replica without mandate: edge-1 is the only candidate left".to_owned(),
+        intents: Vec::new(),
         candidates: cluster_decision().candidates,
     };
     let reason =
@@ -229,6 +230,7 @@ fn planned() -> Vec<PlannedReplica> {
         cluster: None,
         node: None,
         reason,
+        intents: Vec::new(),
         candidates: Vec::new(),
         ..web.clone()
     };

@@ -35,6 +35,7 @@ pub(super) fn restore_ledger(
         name: config.name.clone(),
         labels: node_labels(config),
         power: config.power,
+        traits: config.traits,
         lease: config.lease,
         first_nonce: 0,
     };
@@ -65,7 +66,8 @@ pub(super) fn restore_lead(
     cluster: &ClusterName,
 ) -> Restore<Lead> {
     let path = config.state.join("lead.journal");
-    let lead_config = LeadConfig::new(member.commons.own.id, cluster.clone(), config.lease);
+    let mut lead_config = LeadConfig::new(member.commons.own.id, cluster.clone(), config.lease);
+    lead_config.uplink = config.uplink;
     Arc::new(move || {
         let (path, lead_config) = (path.clone(), lead_config.clone());
         async move {
@@ -264,6 +266,7 @@ impl Effects<Lead> for LeadEffects {
             free: sum(|facts| &facts.free),
             mandates: count(lead.mandates().count()),
             labels: self.labels.clone(),
+            traits: lead.traits(),
         };
         self.member.commons.publish_fact("cluster", Fact::Cluster(Box::new(fact)));
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bincode::{Decode, Encode};
 
 use crate::coordinate::Coordinate;
+use crate::demands::ClusterTraits;
 use crate::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, ReplicaId};
 use crate::messages::{HeldPhase, NodeFacts, RunPhase};
 use crate::resources::Resources;
@@ -97,6 +98,8 @@ pub struct ClusterFact {
     pub mandates: u32,
     /// Labels of the cluster.
     pub labels: Vec<(String, String)>,
+    /// What its lead declares about it as a whole.
+    pub traits: ClusterTraits,
 }
 
 /// A member's place in the network. Spread only when it has changed by enough to matter.

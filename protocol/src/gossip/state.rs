@@ -376,6 +376,7 @@ mod tests {
             free: Resources::default(),
             mandates,
             labels: vec![],
+            traits: Default::default(),
         }))
     }
 

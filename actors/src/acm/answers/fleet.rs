@@ -242,6 +242,7 @@ async fn ask_one<T: DeserializeOwned + Told>(
 /// The application as the home keeps it.
 pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
     let pairs = |map: BTreeMap<String, String>| map.into_iter().collect::<Vec<_>>();
+    let demands = super::intents::demands_of(&resolved);
     AppSpec {
         context: AppContext {
             uid: AppUid::random(),
@@ -249,6 +250,7 @@ pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
             name: resolved.name,
             profile: profile_on_wire(resolved.profile),
             channels: resolved.channels,
+            demands,
         },
         services: resolved
             .services
@@ -260,6 +262,8 @@ pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
                 node_selector: pairs(service.node_selector),
                 cluster_selector: pairs(service.cluster_selector),
                 max_unavailable: service.max_unavailable,
+                spread: super::intents::limits_of(service.spread),
+                regions: service.regions,
             })
             .collect(),
         manifest_json: serde_json::to_string(app).unwrap_or_default(),

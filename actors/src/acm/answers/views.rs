@@ -295,6 +295,7 @@ pub(super) fn app_view(snapshot: &AppSnapshot, rows: &[ReplicaView]) -> AppView 
                 delay_max: channel.delay_max,
             })
             .collect(),
+        intents: super::intents::effective(&app.spec.manifest_json),
     }
 }
 

@@ -49,6 +49,7 @@ fn facts(node: NodeId, free: u64) -> NodeFacts {
         round_trips: vec![],
         draining: false,
         coordinate: None,
+        traits: Default::default(),
     }
 }
 
@@ -142,6 +143,7 @@ impl Play {
             name: AppName::new("a").unwrap(),
             profile: Profile::Balanced,
             channels: vec![],
+            demands: Default::default(),
         };
         M::Offer {
             term: self.lead.term(),
@@ -153,6 +155,7 @@ impl Play {
             context,
             replace: Replace::StopFirst,
             replaces: self.stage().placement().map(|p| p.token),
+            rules: Default::default(),
         }
     }
 
@@ -351,7 +354,9 @@ fn lead_asked_to_keep_what_it_has_answers_with_the_old_generation_and_stops_noth
     let spec = spec(2, PartitionPolicy::Fence);
     // Allowed for a copy that is long gone.
     let (replace, replaces) = (Replace::StopFirst, Some(Token::default()));
-    let late = M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces };
+    let rules = Default::default();
+    let late =
+        M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces, rules };
     let sent = play.hear(HOME, late);
     assert!(
         matches!(&sent[..], [(HOME, M::Accepted { generation: 1, run: RunPhase::Ready, token, .. })] if *token == old),
@@ -409,6 +414,7 @@ fn lead_offered_for_another_term_says_which_is_its_own() {
         name: AppName::new("a").unwrap(),
         profile: Profile::Balanced,
         channels: vec![],
+        demands: Default::default(),
     };
     let (spec, mandate) = (spec(1, PartitionPolicy::Fence), MandateId(1));
     let offer = M::Offer {
@@ -421,6 +427,7 @@ fn lead_offered_for_another_term_says_which_is_its_own() {
         context,
         replace: Replace::Keep,
         replaces: None,
+        rules: Default::default(),
     };
     let sent = play.hear(HOME, offer);
     assert!(matches!(sent[..], [(HOME, M::LeadIs { term: t, .. })] if t == play.lead.term()), "{sent:?}");
@@ -436,6 +443,34 @@ fn lead_heard_late_of_another_life_of_a_node_keeps_what_this_life_runs() {
     assert_eq!(reserve(&sent), None, "the report was overtaken; the copy still runs");
     assert!(play.stage().may_run(), "{:?}", play.stage());
     assert_eq!(play.stage().placement().map(|p| p.token), Some(token));
+}
+
+#[test]
+fn lead_hears_of_a_copy_in_the_order_in_which_its_node_spoke() {
+    let mut play = Play::with_nodes();
+    let (node, token) = play.placed(PartitionPolicy::Fence);
+    let told = |number| Told { life: 7, number };
+    let status = |run, told| M::Status { replica: replica(), token, run, told };
+    play.hear(node, status(RunPhase::Ready, told(3)));
+    play.hear(node, status(RunPhase::Starting, told(2)));
+    let run = |play: &Play| play.lead.mandates().map(|(_, m)| m.run).next();
+    assert_eq!(run(&play), Some(RunPhase::Ready), "the other was overtaken");
+    let brief = HeldBrief { replica: replica(), token, phase: HeldPhase::Committed, run: RunPhase::Starting };
+    let request = |told| M::LeaseRequest {
+        nonce: 99,
+        term_seen: play.lead.term(),
+        incarnation: facts(node, 900).incarnation,
+        facts: Some(facts(node, 900)),
+        held: vec![brief.clone()],
+        told,
+    };
+    let (before, after) = (request(told(1)), request(told(4)));
+    play.hear(node, before);
+    assert_eq!(run(&play), Some(RunPhase::Ready), "so was this");
+    play.hear(node, after);
+    assert_eq!(run(&play), Some(RunPhase::Starting), "but not this");
+    play.hear(node, status(RunPhase::Ready, Told { life: 8, number: 1 }));
+    assert_eq!(run(&play), Some(RunPhase::Ready), "a new life counts afresh");
 }
 
 /// Asks a lead to forget a node, and writes down what it writes down.
@@ -486,32 +521,4 @@ fn lead_that_took_office_does_not_wait_for_a_node_that_was_forgotten() {
     let mut next = Play::on(play.journal.clone());
     next.joins(N2, 800);
     assert!(next.lead.is_ready(), "everybody enrolled has reported");
-}
-
-#[test]
-fn lead_hears_of_a_copy_in_the_order_in_which_its_node_spoke() {
-    let mut play = Play::with_nodes();
-    let (node, token) = play.placed(PartitionPolicy::Fence);
-    let told = |number| Told { life: 7, number };
-    let status = |run, told| M::Status { replica: replica(), token, run, told };
-    play.hear(node, status(RunPhase::Ready, told(3)));
-    play.hear(node, status(RunPhase::Starting, told(2)));
-    let run = |play: &Play| play.lead.mandates().map(|(_, m)| m.run).next();
-    assert_eq!(run(&play), Some(RunPhase::Ready), "the other was overtaken");
-    let brief = HeldBrief { replica: replica(), token, phase: HeldPhase::Committed, run: RunPhase::Starting };
-    let request = |told| M::LeaseRequest {
-        nonce: 99,
-        term_seen: play.lead.term(),
-        incarnation: facts(node, 900).incarnation,
-        facts: Some(facts(node, 900)),
-        held: vec![brief.clone()],
-        told,
-    };
-    let (before, after) = (request(told(1)), request(told(4)));
-    play.hear(node, before);
-    assert_eq!(run(&play), Some(RunPhase::Ready), "so was this");
-    play.hear(node, after);
-    assert_eq!(run(&play), Some(RunPhase::Starting), "but not this");
-    play.hear(node, status(RunPhase::Ready, Told { life: 8, number: 1 }));
-    assert_eq!(run(&play), Some(RunPhase::Ready), "a new life counts afresh");
 }

@@ -43,6 +43,8 @@ pub struct LedgerConfig {
     pub labels: Vec<(String, String)>,
     /// Power when idle and at full load.
     pub power: Option<(MilliWatts, MilliWatts)>,
+    /// What it declares about itself.
+    pub traits: codeco_protocol::demands::NodeTraits,
     /// How leases are counted.
     pub lease: LeaseConfig,
     /// Where the nonces of this life of the process start.
@@ -344,6 +346,7 @@ impl Ledger {
             round_trips: self.round_trips.clone(),
             draining: self.upkeep == Upkeep::Draining,
             coordinate: self.coordinate,
+            traits: self.config.traits,
         }
     }
 

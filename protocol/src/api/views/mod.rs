@@ -10,7 +10,8 @@ mod list;
 mod plan;
 
 pub use app::{
-    AppPhase, AppView, ChannelView, Condition, ConditionStatus, ReplicaPhase, ReplicaView, ServiceView,
+    AppPhase, AppView, ChannelView, Condition, ConditionStatus, IntentView, ReplicaPhase, ReplicaView,
+    ServiceView,
 };
 pub use decision::{
     AGE_UNKNOWN, Bid, BidAnswer, Candidate, DecisionLevel, DecisionView, FilterCount, InputAge, ScorePart,
