@@ -224,12 +224,10 @@ impl Actor for LinksActor {
             }
             LinksMessage::Unreached(member) => self.judge(now, MembershipInput::DialFailed(member), state),
             LinksMessage::Forget(member) => {
-                // One that is connected lives: nobody forgets whom he hears.
-                if self.commons.link(member).is_none_or(|connection| connection.end().is_some()) {
-                    self.judge(now, MembershipInput::Forget(member), state);
-                    self.commons.forget(member);
-                    state.addresses.remove(&member);
-                    state.targets.retain(|_, target| target.who != Some(member) || target.is_kept());
+                // Nobody forgets whom he hears.
+                let alive = Some(Liveness::Alive);
+                if self.commons.liveness(member) != alive && state.membership.liveness(member) != alive {
+                    self.forget(now, member, state);
                 }
             }
             LinksMessage::Hints { from, hints } => self.hints(now, &from, hints, state),
@@ -355,6 +353,17 @@ impl LinksActor {
         for target in state.targets.values_mut().filter(|target| target.who == Some(member)) {
             target.next = now;
         }
+    }
+
+    /// Removes a member for good, and what is left of a connection that nobody answers on.
+    fn forget(&self, now: BootTime, member: MemberId, state: &mut LinksState) {
+        if let Some(linked) = self.commons.set_link(member, None) {
+            linked.connection.close(CloseReason::Removed);
+        }
+        self.judge(now, MembershipInput::Forget(member), state);
+        self.commons.forget(member);
+        state.addresses.remove(&member);
+        state.targets.retain(|_, target| target.who != Some(member) || target.is_kept());
     }
 
     /// Members of our own cluster that others know of.

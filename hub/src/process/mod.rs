@@ -205,7 +205,7 @@ fn plant(
             async { Ok(()) }.boxed()
         })
     };
-    let (netma, netma_ref) = netma_child(&member.network, policy, |_| {});
+    let (netma, netma_ref) = netma_child(&member.network, policy, config.membership.period, |_| {});
     let (identity, _) = {
         let (config, member, registrar) = (config.clone(), Arc::clone(member), registrar.clone());
         let (slot, clock) = (Arc::clone(slot), clock.clone());

@@ -262,7 +262,7 @@ fn plant(
     post.set_cores(cores);
 
     let (mdm, mdm_ref) = mdm(config, member, &ledger_ref, policy);
-    let (netma, netma_ref) = netma(member, &ledger_ref, policy);
+    let (netma, netma_ref) = netma(member, &ledger_ref, config.membership.period, policy);
     let (follow, _) = watch::follow_lead(&watcher, member, &ledger_ref, policy);
     let (identity, _) = identity(config, member, clock, policy);
     faults = faults
@@ -318,9 +318,14 @@ fn mdm(config: &AgentConfig, member: &Arc<Member>, ledger: &LedgerRef, policy: P
 }
 
 /// Network Management and Adaptation: what this node measures of the network goes to its ledger, which tells the lead.
-fn netma(member: &Arc<Member>, ledger: &LedgerRef, policy: Policy) -> Periodic {
+fn netma(
+    member: &Arc<Member>,
+    ledger: &LedgerRef,
+    pace: codeco_protocol::units::Micros,
+    policy: Policy,
+) -> Periodic {
     let ledger = ledger.clone();
-    netma_child(&member.network, policy, move |word| {
+    netma_child(&member.network, policy, pace, move |word| {
         let input = match word {
             NetworkWord::RoundTrips(list) => LedgerInput::RoundTrips(list),
             NetworkWord::Coordinate(coordinate) => LedgerInput::Coordinate(coordinate),

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};
 
-use crate::coordinate::Coordinate;
 use crate::demands::ClusterTraits;
 use crate::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, ReplicaId};
 use crate::messages::{HeldPhase, NodeFacts, RunPhase};
@@ -102,13 +101,6 @@ pub struct ClusterFact {
     pub traits: ClusterTraits,
 }
 
-/// A member's place in the network. Spread only when it has changed by enough to matter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub struct NetworkFact {
-    /// Where it is.
-    pub coordinate: Coordinate,
-}
-
 /// What a host is, as its own agent finds it. Found again and again, spread only when it has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct HostFact {
@@ -134,8 +126,6 @@ pub enum Fact {
     Replica(Box<ReplicaFact>),
     /// Its cluster, if it is the lead.
     Cluster(Box<ClusterFact>),
-    /// Its place in the network.
-    Network(Box<NetworkFact>),
     /// The host it runs on, if it is a node.
     Host(Box<HostFact>),
 }

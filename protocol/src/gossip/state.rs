@@ -266,15 +266,6 @@ impl View {
         }
     }
 
-    /// Where it is in the network, as it says itself; never a point out of bounds.
-    #[must_use]
-    pub fn coordinate(&self) -> Option<crate::coordinate::Coordinate> {
-        match self.fact("network") {
-            Some(Fact::Network(fact)) => fact.coordinate.checked(),
-            _ => None,
-        }
-    }
-
     /// The host it runs on.
     #[must_use]
     pub fn host(&self) -> Option<&super::HostFact> {
