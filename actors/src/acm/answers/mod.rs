@@ -5,7 +5,7 @@
 //! | `fleet` | what is asked, and of whom it is found out |
 //! | `views` | from what the member knows to what people read |
 //! | `planning` | dry runs, and taking nodes and clusters out of use |
-//! | `intents` | intents that have no effect yet |
+//! | `intents` | intents: as placement gets them, as they hold, and those without effect yet |
 //! | `naming` | names that are clear in the whole fleet |
 
 mod fleet;
@@ -14,4 +14,4 @@ mod naming;
 mod planning;
 mod views;
 
-pub use fleet::MemberFleet;
+pub use fleet::{MemberFleet, app_spec};

@@ -72,8 +72,23 @@ impl Home {
         let (bid_wait, bidders_none) = (self.config.bid_wait, bidders.is_empty());
         let known = self.clusters.len();
         let Some(app) = self.apps.get(&uid) else { return };
-        let wanted: Vec<(ServiceName, u32)> = self.due(app, now).cloned().collect();
+        let (wanted, early): (Vec<(ServiceName, u32)>, Vec<_>) =
+            self.due(app, now).cloned().partition(|key| app.awaits(&key.0).is_none());
+        let early: Vec<_> = early
+            .into_iter()
+            .filter_map(|key| Some((app.awaits(&key.0)?.clone(), key)))
+            .map(|(leader, key)| (key, format!("waits for {leader}, which it follows, to have a node")))
+            .collect();
         let Some(app) = self.apps.get_mut(&uid) else { return };
+        for (key, why) in early {
+            if let Some(replica) = app.replicas.get_mut(&key) {
+                replica.waiting = Some(why);
+                replica.next_try = now + Micros(RETRY.0 / 10);
+            }
+        }
+        if wanted.is_empty() {
+            return;
+        }
         if bidders_none {
             for key in &wanted {
                 if let Some(replica) = app.replicas.get_mut(key) {
@@ -285,17 +300,18 @@ impl Home {
         for channel in &app.spec.context.channels {
             let Some(other) = other_end(channel, service) else { continue };
             let placed = app.replicas.iter().filter(|((name, _), _)| name == other);
-            for held in placed.filter_map(|(_, replica)| replica.mandate.as_ref()) {
+            for (key, held) in placed.filter_map(|(key, replica)| Some((key, replica.mandate.as_ref()?))) {
                 let delay = if held.cluster == facts.name {
                     Some(Micros(0))
                 } else {
                     let there = self.clusters.get(&held.cluster).and_then(|other| other.round_trip);
                     facts.round_trip.zip(there).map(|(a, b)| Micros(a.0.midpoint(b.0)))
                 };
+                let follows = app.will_follow(service, key, held);
                 partners.push(Partner {
                     delay,
                     limit: channel.delay_max,
-                    assured: channel.assured,
+                    assured: channel.assured && !follows,
                     channel: channel.name.clone(),
                     other: format!("{other} in {}", held.cluster),
                 });
