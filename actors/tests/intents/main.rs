@@ -129,6 +129,9 @@ fn spread_per_cluster_and_per_zone_limits_copies_there() {
     let why = stage.waiting("a", "s").unwrap();
     assert!(why.contains("cluster has 1 of at most 1 copies"), "{why}");
 
+    let plan = stage.plan(&manifest("b", "placement: {replicas: 2, spread: {maxPerCluster: 1}}", &[("s", "1m", "")]));
+    assert!(plan.replicas.iter().all(|r| r.action == PlanAction::Create), "{plan:#?}");
+
     let zone = |name: &str| Node::default().label("topology.kubernetes.io/zone", name);
     let mut stage = Stage::new();
     stage.add(&[zone("z1"), zone("z1"), zone("z2"), Node::default()], |_| {});

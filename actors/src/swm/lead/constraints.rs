@@ -160,7 +160,11 @@ impl Lead {
         let copies = || occupants.iter().filter(same);
         let here = count(copies().filter(|other| other.node == node).count());
         reached("node".into(), here, limits.per_node)
-            .or_else(|| reached("cluster".into(), count(copies().count()), limits.per_cluster))
+            // Others of the same bid may go to other clusters: how many come here is the home's to say.
+            .or_else(|| {
+                let held = copies().filter(|other| other.token.is_some());
+                reached("cluster".into(), count(held.count()), limits.per_cluster)
+            })
             .or_else(|| {
                 let most = limits.per_zone?;
                 // A node whose zone is not known may be in any: it is not counted as a zone of its own.
