@@ -307,7 +307,10 @@ impl std::fmt::Display for Obstacle {
                 write!(f, "channel {channel}: {delay} to {other}, at most {most} is assured")
             }
             Self::Delay { channel, other, delay: None, most } => {
-                write!(f, "channel {channel}: at most {most} is assured, the delay to {other} is not measured")
+                write!(
+                    f,
+                    "channel {channel}: at most {most} is assured, the delay to {other} is not measured"
+                )
             }
             Self::Link { link, wanted, free: Some(free) } => {
                 write!(f, "{link}: ASSURED channels need {wanted} more, {free} left")

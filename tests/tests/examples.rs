@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use codeco_protocol::api::{AppView, DecisionLevel, DecisionView, NodeView, PlanView, PlannedAction, ReplicaView};
+use codeco_protocol::api::{
+    AppView, DecisionLevel, DecisionView, NodeView, PlanView, PlannedAction, ReplicaView,
+};
 use codeco_tests::{Fleet, Shape};
 
 const CODECO: &str = env!("CARGO_BIN_EXE_codeco-under-test");
@@ -63,7 +65,10 @@ impl Seen {
     fn delay_in_limits(&self, app: &str, service: &str) -> Result<f64, String> {
         let copy = self.copies(app, service).next().ok_or("no copy")?;
         let made = |d: &&DecisionView| {
-            d.level == DecisionLevel::Node && d.app.as_str() == app && d.token.is_some() && d.token == copy.token
+            d.level == DecisionLevel::Node
+                && d.app.as_str() == app
+                && d.token.is_some()
+                && d.token == copy.token
         };
         let decision = self.decisions.iter().find(made).ok_or("no decision for the copy")?;
         decision.check_sums().map_err(|e| e.to_string())?;
@@ -78,7 +83,8 @@ fn examples_all_six_run_at_once_on_three_clusters_and_meet_their_kpis() {
     let mut fleet = Fleet::start(CODECO, SHAPE).unwrap();
     for (app, file, replicas) in EXAMPLES {
         let plans: Vec<PlanView> =
-            serde_json::from_str(&fleet.codeco(&["plan", "-f", &example(file), "-o", "json"]).unwrap()).unwrap();
+            serde_json::from_str(&fleet.codeco(&["plan", "-f", &example(file), "-o", "json"]).unwrap())
+                .unwrap();
         let found = plans[0].replicas.iter().filter(|r| r.action == PlannedAction::Create).count();
         assert_eq!(u32::try_from(found).unwrap(), replicas, "{app}: {:#?}", plans[0].replicas);
         fleet.codeco(&["apply", "-f", &example(file)]).unwrap();
@@ -161,11 +167,14 @@ fn twin_is_near(seen: &Seen) -> Result<(), String> {
 
 fn intents_are_told(fleet: &Fleet) {
     let text = fleet.codeco(&["explain", "app/decentralised-grids"]).unwrap();
-    for told in ["complianceClass High: only nodes that declare", "appEnergyLimit 5 %", "residency: only in eu-edge"] {
+    for told in
+        ["complianceClass High: only nodes that declare", "appEnergyLimit 5 %", "residency: only in eu-edge"]
+    {
         assert!(text.contains(told), "{told}: {text}");
     }
     let text = fleet.codeco(&["describe", "app/smart-buildings"]).unwrap();
-    for told in ["appFailureTolerance: High", "qosClass: BestEffort", "spread.maxPerCluster: 1", "tier=edge"] {
+    for told in ["appFailureTolerance: High", "qosClass: BestEffort", "spread.maxPerCluster: 1", "tier=edge"]
+    {
         assert!(text.contains(told), "{told}: {text}");
     }
 }
@@ -181,7 +190,8 @@ fn twin_follows(fleet: &Fleet) {
         fleet
             .until("the twin has followed", |fleet| {
                 let apps: Vec<AppView> = fleet.apps().map_err(|e| e.to_string())?;
-                let app = apps.iter().find(|a| a.name.as_str() == "vehicular-digital-twin").ok_or("no app")?;
+                let app =
+                    apps.iter().find(|a| a.name.as_str() == "vehicular-digital-twin").ok_or("no app")?;
                 if app.generation != app.observed_generation || app.replicas_ready != 2 {
                     return Err(format!("{:#?}", app.conditions));
                 }

@@ -408,7 +408,11 @@ mod tests {
             site
         };
         let all = |assured| {
-            [with("far", Some(Micros(900)), assured), with("near", Some(Micros(100)), assured), with("unknown", None, assured)]
+            [
+                with("far", Some(Micros(900)), assured),
+                with("near", Some(Micros(100)), assured),
+                with("unknown", None, assured),
+            ]
         };
         let names = |assured| {
             let ranking = rank(&all(assured), &wanted(), &[], Profile::Balanced);

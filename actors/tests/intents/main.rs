@@ -71,8 +71,13 @@ fn security_and_compliance_classes_take_out_nodes_that_declare_less_or_nothing()
         let allowed: &[&str] = if nodes == 1 { &["c1/n3"] } else { &["c1/n2", "c1/n3"] };
         assert!(allowed.contains(&placed[0].as_str()), "{field}: {placed:?}");
         let reasons = filters(&stage, "s", DecidedBy::Node);
-        assert!(reasons.contains(&format!("{field} {class} is demanded, the node declares no level")), "{reasons}");
-        assert!(told(&stage, "s", DecidedBy::Node).contains(&format!("{field} {class}: only nodes that declare")));
+        assert!(
+            reasons.contains(&format!("{field} {class} is demanded, the node declares no level")),
+            "{reasons}"
+        );
+        assert!(
+            told(&stage, "s", DecidedBy::Node).contains(&format!("{field} {class}: only nodes that declare"))
+        );
     }
 }
 
@@ -90,13 +95,15 @@ fn security_class_nobody_declares_makes_the_plan_wait_and_says_what_would_make_i
 
 #[test]
 fn failure_tolerance_keeps_copies_apart_among_nodes_or_clusters_where_greenness_would_stack_them() {
-    let spec = |class: &str| {
-        format!("performanceProfile: Greenness\n{class}\nplacement: {{replicas: 3}}")
-    };
+    let spec = |class: &str| format!("performanceProfile: Greenness\n{class}\nplacement: {{replicas: 3}}");
     let placed = |class: &str| {
         let mut stage = Stage::of(3, 3);
         stage.apply(&manifest("a", &spec(class), &[("s", "100m", "")]));
-        (stage.places("a", "s"), told(&stage, "s", DecidedBy::Cluster), part(&stage, "s", DecidedBy::Node, "spread"))
+        (
+            stage.places("a", "s"),
+            told(&stage, "s", DecidedBy::Cluster),
+            part(&stage, "s", DecidedBy::Node, "spread"),
+        )
     };
     let (low, _, (_, weight)) = placed("appFailureTolerance: Low");
     assert_eq!((low.len(), weight), (3, 0.5), "{low:?}");
@@ -129,7 +136,11 @@ fn spread_per_cluster_and_per_zone_limits_copies_there() {
     let why = stage.waiting("a", "s").unwrap();
     assert!(why.contains("cluster has 1 of at most 1 copies"), "{why}");
 
-    let plan = stage.plan(&manifest("b", "placement: {replicas: 2, spread: {maxPerCluster: 1}}", &[("s", "1m", "")]));
+    let plan = stage.plan(&manifest(
+        "b",
+        "placement: {replicas: 2, spread: {maxPerCluster: 1}}",
+        &[("s", "1m", "")],
+    ));
     assert!(plan.replicas.iter().all(|r| r.action == PlanAction::Create), "{plan:#?}");
 
     let zone = |name: &str| Node::default().label("topology.kubernetes.io/zone", name);
@@ -209,7 +220,10 @@ fn delay_of_an_assured_channel_is_a_filter_and_of_a_best_effort_one_a_part_of_th
         if class == "ASSURED" {
             assert_eq!(placed, Vec::<String>::new());
             let why = stage.waiting("a", "free").unwrap();
-            assert!(why.contains("channel link: 15.0 ms to fixed on n1, at most 10.0 ms is assured"), "{why}");
+            assert!(
+                why.contains("channel link: 15.0 ms to fixed on n1, at most 10.0 ms is assured"),
+                "{why}"
+            );
             assert!(why.contains("the delay to fixed on n1 is not measured"), "{why}");
             assert!(why.contains("a maxDelay of channel link of 15.0 ms (on c1/n2)"), "{why}");
         } else {
@@ -272,7 +286,8 @@ fn split(uplinks: [Option<u64>; 2]) -> (Stage, String) {
         });
     }
     let link = channel("back", "ASSURED", "30M", "1");
-    let spec = "placement: {services: {front: {clusterSelector: {site: a}}, back: {clusterSelector: {site: b}}}}";
+    let spec =
+        "placement: {services: {front: {clusterSelector: {site: a}}, back: {clusterSelector: {site: b}}}}";
     (stage, manifest("app", spec, &[("front", "100m", &link), ("back", "100m", "")]))
 }
 
@@ -281,7 +296,10 @@ fn assured_channel_between_clusters_is_reserved_on_both_uplinks_or_refused_with_
     let (mut stage, text) = split([Some(100_000_000), Some(100_000_000)]);
     stage.apply(&text);
     stage.run(5_000);
-    assert_eq!((stage.places("app", "front"), stage.places("app", "back")), (vec!["c1/n1".into()], vec!["c2/n1".into()]));
+    assert_eq!(
+        (stage.places("app", "front"), stage.places("app", "back")),
+        (vec!["c1/n1".into()], vec!["c2/n1".into()])
+    );
     for cluster in [1, 2] {
         assert_eq!(stage.lead(cluster).traits().uplink_reserved.0, 30_000_000, "c{cluster}");
     }
@@ -324,14 +342,26 @@ fn service_bound_by_an_assured_channel_follows_the_one_that_moves() {
         stage.distance(id(1, pair.0), id(1, pair.1), Some(Micros::from_millis(50)));
     }
     let text = |position: &str| {
-        let spec = format!("placement: {{partitionPolicy: fence, services: {{end: {{nodeSelector: {{position: {position}}}}}}}}}");
-        manifest("a", &spec, &[("end", "100m", &channel("twin", "ASSURED", "1M", "10ms")), ("twin", "100m", "")])
+        let spec = format!(
+            "placement: {{partitionPolicy: fence, services: {{end: {{nodeSelector: {{position: {position}}}}}}}}}"
+        );
+        manifest(
+            "a",
+            &spec,
+            &[("end", "100m", &channel("twin", "ASSURED", "1M", "10ms")), ("twin", "100m", "")],
+        )
     };
     stage.apply(&text("p1"));
-    assert_eq!((stage.places("a", "end"), stage.places("a", "twin")), (vec!["c1/n1".into()], vec!["c1/n1".into()]));
+    assert_eq!(
+        (stage.places("a", "end"), stage.places("a", "twin")),
+        (vec!["c1/n1".into()], vec!["c1/n1".into()])
+    );
     stage.apply(&text("p3"));
     stage.run(10_000);
-    assert_eq!((stage.places("a", "end"), stage.places("a", "twin")), (vec!["c1/n3".into()], vec!["c1/n3".into()]));
+    assert_eq!(
+        (stage.places("a", "end"), stage.places("a", "twin")),
+        (vec!["c1/n3".into()], vec!["c1/n3".into()])
+    );
 }
 
 #[test]

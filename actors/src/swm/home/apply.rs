@@ -201,7 +201,11 @@ pub(super) fn number_services(app: &App, spec: &mut AppSpec, generation: u64) {
             service.spec.generation = before.spec.generation;
             let selectors = |s: &super::ServiceSpec| (s.node_selector.clone(), s.cluster_selector.clone());
             let moved = |s: &super::ServiceSpec| {
-                app.spec.services.iter().find(|b| b.name == s.name).is_some_and(|b| selectors(b) != selectors(s))
+                app.spec
+                    .services
+                    .iter()
+                    .find(|b| b.name == s.name)
+                    .is_some_and(|b| selectors(b) != selectors(s))
             };
             let follows = leaders_of(&services, &spec.context.channels, service).any(moved);
             let channels = reservations(&spec.context.channels, &service.name)

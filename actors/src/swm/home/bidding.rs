@@ -34,8 +34,11 @@ pub(super) struct Bidding {
 
 impl Home {
     pub(super) fn ask_for_bids(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
-        let is_due = |app: &App| !app.deleting && app.bidding.is_none() && self.due(app, now).next().is_some();
-        let Some(lowest) = self.apps.values().filter(|app| is_due(app)).map(App::priority).min() else { return };
+        let is_due =
+            |app: &App| !app.deleting && app.bidding.is_none() && self.due(app, now).next().is_some();
+        let Some(lowest) = self.apps.values().filter(|app| is_due(app)).map(App::priority).min() else {
+            return;
+        };
         self.pull_forward(now, lowest);
         let mut due: Vec<(Reverse<Priority>, AppUid)> = self
             .apps

@@ -143,7 +143,8 @@ impl Home {
         for (_, held) in app.holders(&service.name).filter(|(_, held)| held.cluster != *here) {
             let node = held.accepted.as_ref().map(|(_, node, _)| node);
             let traits = self.clusters.get(&held.cluster).map(|facts| &facts.traits);
-            let zone = node.zip(traits).and_then(|(node, traits)| traits.zones.iter().find(|(n, _)| n == node));
+            let zone =
+                node.zip(traits).and_then(|(node, traits)| traits.zones.iter().find(|(n, _)| n == node));
             if let Some((_, zone)) = zone {
                 *zones.entry(zone.clone()).or_default() += 1;
             }
@@ -262,8 +263,13 @@ impl Home {
     /// A replica has found its place: what was asked for on its behalf is what its channels need now.
     pub(super) fn settle_uplinks(&mut self, key: &Key, uid: codeco_protocol::ids::AppUid) {
         let Some(app) = self.apps.get_mut(&uid) else { return };
-        let others: Vec<ServiceName> =
-            app.spec.context.channels.iter().filter_map(|channel| other_end(channel, &key.0).cloned()).collect();
+        let others: Vec<ServiceName> = app
+            .spec
+            .context
+            .channels
+            .iter()
+            .filter_map(|channel| other_end(channel, &key.0).cloned())
+            .collect();
         for ((service, _), replica) in &mut app.replicas {
             if let Some(held) = replica.mandate.as_mut().filter(|_| others.contains(service)) {
                 held.uplink.wanted = BitsPerSecond(0);

@@ -268,7 +268,13 @@ fn plan_change(
 }
 
 fn empty(replica: &ReplicaId) -> BidLine {
-    BidLine { replica: replica.clone(), answer: Err(String::new()), obstacles: Vec::new(), power: None, cost: None }
+    BidLine {
+        replica: replica.clone(),
+        answer: Err(String::new()),
+        obstacles: Vec::new(),
+        power: None,
+        cost: None,
+    }
 }
 
 impl Bidding {

@@ -151,7 +151,9 @@ impl Home {
         let (Some(service), Some(held)) = (service, held) else { return nothing };
         match (&held.accepted, held.rolling) {
             // One that is to go to another cluster stays as it is until that has been found.
-            (Some(_), Some(_)) if self.is_misplaced(app, &(replica.service.clone(), replica.index), held) => nothing,
+            (Some(_), Some(_)) if self.is_misplaced(app, &(replica.service.clone(), replica.index), held) => {
+                nothing
+            }
             (Some((_, _, token)), Some(pick)) if pick.generation == service.spec.generation => {
                 let replace = if pick.stop_first { Replace::StopFirst } else { Replace::Overlap };
                 (replace, Some(*token))

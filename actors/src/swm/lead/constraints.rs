@@ -115,8 +115,10 @@ impl Lead {
                 uplink: m.rules.uplink.0 > 0,
             };
             let present = m.stage.placement().map(|p| occupant(p.node, p.token, &m.spec.resources, false));
-            let outgoing =
-                m.outgoing.as_ref().map(|o| occupant(o.placement.node, o.placement.token, o.resources(), true));
+            let outgoing = m
+                .outgoing
+                .as_ref()
+                .map(|o| occupant(o.placement.node, o.placement.token, o.resources(), true));
             present.into_iter().chain(outgoing)
         })
     }
@@ -180,7 +182,12 @@ impl Lead {
     }
 
     /// What the links of the cluster lack for `wanted` to be on `node`.
-    fn link_obstacle(&self, wanted: &Wanted<'_>, node: NodeId, occupants: &[Occupant<'_>]) -> Option<Obstacle> {
+    fn link_obstacle(
+        &self,
+        wanted: &Wanted<'_>,
+        node: NodeId,
+        occupants: &[Occupant<'_>],
+    ) -> Option<Obstacle> {
         let context = wanted.context;
         if !context.channels.iter().any(|channel| assured(channel).is_some()) {
             return None;
@@ -312,7 +319,8 @@ fn usage<'a>(occupants: impl Iterator<Item = &'a Occupant<'a>> + Clone) -> BTree
     for occupant in occupants.filter(has_channels) {
         let replica = occupant.replica;
         for channel in occupant.channels {
-            let (Some(bandwidth), Some(other)) = (assured(channel), other_end(channel, &replica.service)) else {
+            let (Some(bandwidth), Some(other)) = (assured(channel), other_end(channel, &replica.service))
+            else {
                 continue;
             };
             let ends = nodes_of.get(&(replica.app, other)).map_or(&[][..], Vec::as_slice);

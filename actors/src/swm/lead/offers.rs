@@ -300,8 +300,12 @@ impl Lead {
                 refused: &refused,
                 given: &given,
             };
-            let ranking =
-                score::rank(&self.sites(now, &wanted), &demand.resources, &demand.node_selector, weighing(context));
+            let ranking = score::rank(
+                &self.sites(now, &wanted),
+                &demand.resources,
+                &demand.node_selector,
+                weighing(context),
+            );
             let best = ranking.best().map(|best| (best.id, best.total));
             let facts = best.and_then(|(id, _)| self.members.get(&id)?.facts.as_ref());
             let (power, cost) = (

@@ -233,9 +233,9 @@ impl Lead {
         let mut partners = Vec::new();
         for channel in &wanted.context.channels {
             let Some(other) = other_end(channel, &replica.service) else { continue };
-            let ends = placed.iter().filter(|o| {
-                o.replica.app == replica.app && o.replica.service == *other && !o.outgoing
-            });
+            let ends = placed
+                .iter()
+                .filter(|o| o.replica.app == replica.app && o.replica.service == *other && !o.outgoing);
             for end in ends {
                 let there = self.members.get(&end.node);
                 let delay = if end.node == node {
