@@ -101,6 +101,9 @@ counts! {
     drains: "nodes cordoned or drained",
     /// Clusters that operators drained.
     cluster_drains: "clusters drained",
+    links_reserved: "steps with bandwidth reserved on links",
+    uplinks_reserved: "steps with bandwidth reserved on uplinks",
+    links_full: "steps with a link that had no room for a channel",
     /// Mandates asked back.
     recalls: "recalls",
     /// Mandates that went back.
