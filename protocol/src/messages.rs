@@ -4,6 +4,7 @@
 
 use bincode::{Decode, Encode};
 
+use crate::coordinate::Coordinate;
 use crate::demands::{Demands, Level, NodeTraits, PlaceRules};
 use crate::ids::{AppName, AppUid, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
 use crate::resources::Resources;
@@ -38,6 +39,24 @@ pub enum RunPhase {
     Finished,
     /// Cannot run; the runtime tries again or has given up.
     Failed,
+}
+
+/// When a node said something, against what else it said: letters overtake each other on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode)]
+pub struct Told {
+    /// Life of the process; differs between any two.
+    pub life: u64,
+    /// Grows with everything it says.
+    pub number: u64,
+}
+
+impl Told {
+    /// Whether this was said before `other`. Lives have no order: the one heard last is taken for the present one, and
+    /// a letter of an earlier life is put right by the next.
+    #[must_use]
+    pub fn is_before(self, other: Self) -> bool {
+        self.life == other.life && self.number < other.number
+    }
 }
 
 /// A replica a node holds, without its specification.
@@ -83,6 +102,8 @@ pub struct NodeFacts {
     pub round_trips: Vec<(MemberId, Micros)>,
     /// Whether what it holds is to move elsewhere. A node that is drained is cordoned too.
     pub draining: bool,
+    /// Where it is in the network, for round trips that were never measured.
+    pub coordinate: Option<Coordinate>,
     /// What it declares about itself.
     pub traits: NodeTraits,
 }
@@ -368,6 +389,8 @@ pub enum ControlMessage {
         facts: Option<NodeFacts>,
         /// What it holds.
         held: Vec<HeldBrief>,
+        /// When it said so.
+        told: Told,
     },
     /// Lead → node: a lease from the time of the request named.
     LeaseGrant {
@@ -393,6 +416,8 @@ pub enum ControlMessage {
         facts: NodeFacts,
         /// What it holds, with specifications.
         held: Vec<Held>,
+        /// When it said so.
+        told: Told,
     },
     /// Lead → node: set resources aside.
     Reserve {
@@ -465,6 +490,8 @@ pub enum ControlMessage {
         token: Token,
         /// What the runtime says.
         run: RunPhase,
+        /// When the node said so.
+        told: Told,
     },
     /// Home → lead: what would it cost you to run these?
     BidRequest {
@@ -527,6 +554,8 @@ pub enum ControlMessage {
         run: RunPhase,
         /// Whether its node is being drained.
         leaving: Leaving,
+        /// Grows with everything that the lead of this term says: letters overtake each other.
+        number: u64,
         /// What is reserved for it on the cluster's uplink.
         uplink: BitsPerSecond,
     },

@@ -297,6 +297,7 @@ impl World {
             free,
             labels: BTreeMap::new(),
             round_trip: None,
+            coordinate: None,
             age: Micros(0),
             reachable: true,
             traits: lead.traits(),

@@ -14,6 +14,7 @@ use codeco_protocol::resources::Resources;
 use codeco_protocol::units::{Micros, MilliWatts};
 
 use super::feasibility::shortages;
+use crate::netma::Delay;
 
 /// Share of a resource above which load is counted five times.
 pub const SAFETY_SHARE: f64 = 0.8;
@@ -55,7 +56,7 @@ pub struct Site {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partner {
     /// One-way delay to it; `None` is unknown.
-    pub delay: Option<Micros>,
+    pub delay: Option<Delay>,
     /// The limit asked for.
     pub limit: Option<Micros>,
     /// Whether the limit is hard. That of a best-effort channel only counts in the score.
@@ -208,12 +209,25 @@ pub fn rank(
     #[allow(clippy::cast_precision_loss)]
     let partners: Vec<f64> = sites.iter().map(|site| site.partners.len() as f64).collect();
     score(&mut candidates, &raws, &partners, &weights);
+    note_estimates(&mut candidates, sites);
     candidates.sort_by(|a, b| {
         (a.filtered.is_some(), a.total, &a.name)
             .partial_cmp(&(b.filtered.is_some(), b.total, &b.name))
             .unwrap_or(std::cmp::Ordering::Equal)
     });
     Ranking { candidates }
+}
+
+/// Says where a delay was not measured. Candidates are still in the order of their sites.
+fn note_estimates(candidates: &mut [Candidate], sites: &[Site]) {
+    for (candidate, site) in candidates.iter_mut().zip(sites) {
+        let estimated =
+            site.partners.iter().any(|partner| partner.delay.is_some_and(|delay| delay.estimated));
+        let parts = candidate.parts.iter_mut().filter(|part| part.name == "channel delay" && estimated);
+        for part in parts.filter(|part| part.note.is_none()) {
+            part.note = Some("estimated by network coordinates, not measured");
+        }
+    }
 }
 
 fn filter(site: &Site, wanted: &Resources, selector: &[(String, String)]) -> Option<Obstacle> {
@@ -231,10 +245,10 @@ fn filter(site: &Site, wanted: &Resources, selector: &[(String, String)]) -> Opt
     }
     site.partners.iter().filter(|partner| partner.assured).find_map(|partner| {
         let most = partner.limit?;
-        partner.delay.is_none_or(|delay| delay > most).then(|| Obstacle::Delay {
+        partner.delay.is_none_or(|delay| delay.one_way > most).then(|| Obstacle::Delay {
             channel: partner.channel.clone(),
             other: partner.other.clone(),
-            delay: partner.delay,
+            delay: partner.delay.map(|delay| delay.one_way),
             most,
         })
     })
@@ -250,7 +264,7 @@ fn raw_parts(site: &Site, wanted: &Resources) -> [Option<f64>; N] {
     let load = fuller + 4.0 * (fuller - SAFETY_SHARE).max(0.0);
     let delay = site.partners.iter().try_fold(0.0, |sum, partner| {
         let limit = partner.limit.unwrap_or(DELAY_REFERENCE).as_f64().max(1.0);
-        partner.delay.map(|d| sum + d.as_f64() / limit)
+        partner.delay.map(|d| sum + d.one_way.as_f64() / limit)
     });
     let energy = site.power.map(|(idle, full)| {
         let dynamic =
@@ -340,7 +354,7 @@ mod tests {
         }
     }
 
-    fn partner(delay: Option<Micros>) -> Partner {
+    fn partner(delay: Option<Delay>) -> Partner {
         let (channel, other) = ("c".into(), "p on n".into());
         Partner { delay, limit: None, assured: false, channel, other }
     }
@@ -362,15 +376,23 @@ mod tests {
     #[test]
     fn ranking_of_an_unknown_delay_takes_the_worst_known_not_zero() {
         let mut near = site("near", 1_000);
-        near.partners = vec![partner(Some(Micros(100)))];
+        let delay = |micros, estimated| Some(Delay { one_way: Micros(micros), estimated });
+        near.partners = vec![partner(delay(100, false))];
         let mut far = site("far", 1_000);
-        far.partners = vec![partner(Some(Micros(9_000)))];
+        far.partners = vec![partner(delay(9_000, true))];
         let mut unknown = site("a-unknown", 1_000);
         unknown.partners = vec![partner(None)];
         let ranking = rank(&[unknown, far, near], &wanted(), &[], Profile::Latency);
         assert_eq!(ranking.best().map(|c| c.name.as_str()), Some("near"));
         let total = |name: &str| ranking.candidates.iter().find(|c| c.name == name).map(|c| c.total);
         assert!(total("a-unknown") > total("far"), "at least the limit asked for");
+        let note = |name: &str| {
+            let parts = ranking.candidates.iter().find(|c| c.name == name).map(|c| &c.parts).into_iter();
+            parts.flatten().find(|part| part.name == "channel delay").and_then(|part| part.note)
+        };
+        assert_eq!(note("near"), None);
+        assert!(note("far").unwrap().starts_with("estimated"), "an estimate passes for no measurement");
+        assert!(note("a-unknown").unwrap().starts_with("unknown"));
     }
 
     #[test]
@@ -402,7 +424,8 @@ mod tests {
 
     #[test]
     fn ranking_filters_by_the_delay_of_an_assured_channel_and_only_scores_that_of_a_best_effort_one() {
-        let with = |name: &str, delay, assured| {
+        let with = |name: &str, delay: Option<Micros>, assured| {
+            let delay = delay.map(|one_way| Delay { one_way, estimated: false });
             let mut site = site(name, 1_000);
             site.partners = vec![Partner { limit: Some(Micros(500)), assured, ..partner(delay) }];
             site

@@ -9,7 +9,7 @@ use codeco_actors::process::{ConfigError, MembershipProfile, load_file, resolve_
 use codeco_actors::swm::lease::LeaseConfig;
 use codeco_protocol::api::Quantity as _;
 use codeco_protocol::demands::{Level, NodeTraits};
-use codeco_protocol::gossip::RingConfig;
+use codeco_protocol::gossip::{HOST_ITEMS_MAX, RingConfig};
 use codeco_protocol::identity::JoinToken;
 use codeco_protocol::ids::NodeName;
 use codeco_protocol::resources::Resources;
@@ -75,6 +75,10 @@ pub struct AgentOptions {
     /// Labels of this node, key=value.
     #[arg(long = "label", env = "CODECO_LABELS", value_delimiter = ',')]
     pub labels: Vec<String>,
+    /// Sources of data at this node, name=what, such as camera-1=rtsp://10.0.0.9/1; `get nodes -l data-source/camera-1`
+    /// finds it.
+    #[arg(long = "data-source", env = "CODECO_DATA_SOURCES", value_delimiter = ',')]
+    pub data_sources: Vec<String>,
     /// Labels of the cluster, key=value; used where this node leads.
     #[arg(long = "cluster-label", env = "CODECO_CLUSTER_LABELS", value_delimiter = ',')]
     pub cluster_labels: Vec<String>,
@@ -142,6 +146,8 @@ pub struct AgentConfig {
     pub capacity: Resources,
     /// Labels of the node.
     pub labels: Vec<(String, String)>,
+    /// Sources of data at this node.
+    pub data_sources: Vec<(String, String)>,
     /// Labels of the cluster.
     pub cluster_labels: Vec<(String, String)>,
     /// Power when idle and at full load.
@@ -206,6 +212,7 @@ impl AgentOptions {
             runtime: self.runtime.unwrap_or(RuntimeKind::Process),
             capacity: self.capacity()?,
             labels: labels("label", &self.labels)?,
+            data_sources: data_sources(&self.data_sources)?,
             cluster_labels: labels("cluster-label", &self.cluster_labels)?,
             power: self.power_watts.as_deref().map(power).transpose()?,
             traits: self.traits()?,
@@ -263,6 +270,22 @@ fn labels(field: &'static str, texts: &[String]) -> Result<Vec<(String, String)>
             _ => Err(value(field, text, "key=value")),
         })
         .collect()
+}
+
+/// Names are such as keys of labels, and there are only so many.
+fn data_sources(texts: &[String]) -> Result<Vec<(String, String)>, ConfigError> {
+    if texts.len() > HOST_ITEMS_MAX {
+        return Err(value("data-source", &texts.len().to_string(), "at most 64 of them"));
+    }
+    let sources = labels("data-source", texts)?;
+    for (name, what) in &sources {
+        let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.len() > 63 || !name.chars().all(fine) || what.len() > 200 {
+            let expected = "name=what: letters, digits, - _ . in at most 63 characters, and at most 200 more";
+            return Err(value("data-source", name, expected));
+        }
+    }
+    Ok(sources)
 }
 
 fn level(field: &'static str, text: &str) -> Result<Level, ConfigError> {

@@ -452,6 +452,7 @@ pub(super) fn node_view(commons: &Commons, view: &View, now: BootTime) -> Option
         age_ms,
         conditions,
         labels: facts.map(|facts| facts.labels.iter().cloned().collect()).unwrap_or_default(),
+        facts: crate::mdm::fact_views(view, now),
     })
 }
 

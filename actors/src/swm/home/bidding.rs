@@ -15,6 +15,7 @@ use codeco_protocol::units::{BootTime, Micros};
 
 use super::constraints::other_end;
 use super::{App, ClusterFacts, Home, HomeNote, HomeOutput, HomeRecord, ServiceSpec};
+use crate::netma::Delay;
 use crate::swm::decision::{Decision, Level, intents_told};
 use crate::swm::feasibility;
 use crate::swm::score::{self, Partner, Ranking, Site, Weighing};
@@ -296,8 +297,8 @@ impl Home {
             .collect()
     }
 
-    /// Delay from a cluster to the clusters of placed partners: through this home, half of both round trips, where
-    /// measured.
+    /// Delay from a cluster to the clusters of placed partners: between their leads, by where they are in the network;
+    /// else through this home, half of both round trips, where measured.
     pub(super) fn partners(&self, app: &App, service: &ServiceName, facts: &ClusterFacts) -> Vec<Partner> {
         let mut partners = Vec::new();
         for channel in &app.spec.context.channels {
@@ -305,10 +306,12 @@ impl Home {
             let placed = app.replicas.iter().filter(|((name, _), _)| name == other);
             for (key, held) in placed.filter_map(|(key, replica)| Some((key, replica.mandate.as_ref()?))) {
                 let delay = if held.cluster == facts.name {
-                    Some(Micros(0))
+                    Some(Delay::NONE)
                 } else {
-                    let there = self.clusters.get(&held.cluster).and_then(|other| other.round_trip);
-                    facts.round_trip.zip(there).map(|(a, b)| Micros(a.0.midpoint(b.0)))
+                    let there = self.clusters.get(&held.cluster);
+                    Delay::estimated(facts.coordinate, there.and_then(|there| there.coordinate)).or_else(
+                        || Delay::through(facts.round_trip, there.and_then(|there| there.round_trip)),
+                    )
                 };
                 let follows = app.will_follow(service, key, held);
                 partners.push(Partner {

@@ -285,7 +285,9 @@ impl Home {
         let lacks = service.cluster_selector.iter().any(|(key, value)| facts.labels.get(key) != Some(value));
         let far = self.partners(app, &key.0, facts).iter().any(|partner| {
             let limit = partner.limit.filter(|_| partner.assured);
-            limit.is_some_and(|limit| partner.delay.is_some_and(|delay| delay > limit))
+            // An estimate is no reason to move what runs.
+            let measured = partner.delay.filter(|delay| !delay.estimated);
+            limit.is_some_and(|limit| measured.is_some_and(|delay| delay.one_way > limit))
         });
         lacks || far || self.uplink_obstacle(app, key, facts, false).is_some()
     }

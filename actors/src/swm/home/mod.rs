@@ -15,6 +15,7 @@ mod rollout;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
+use codeco_protocol::coordinate::Coordinate;
 use codeco_protocol::demands::{ClusterTraits, SpreadLimits};
 use codeco_protocol::ids::{
     AppName, AppUid, ClusterName, MemberId, Namespace, NodeName, ReplicaId, ServiceName,
@@ -119,6 +120,8 @@ pub struct ClusterFacts {
     pub labels: BTreeMap<String, String>,
     /// Round trip to its lead, where measured.
     pub round_trip: Option<Micros>,
+    /// Where its lead is in the network.
+    pub coordinate: Option<Coordinate>,
     /// Age of the summary.
     pub age: Micros,
     /// Whether the lead can be reached now.
@@ -197,6 +200,8 @@ pub struct HomeMandate {
     pub leaving: Leaving,
     /// What may be done with the copy now, while it is being changed.
     pub rolling: Option<Pick>,
+    /// When the lead said that: its term, and the number within it.
+    told: Option<(Term, u64)>,
     /// What it has of its cluster's uplink.
     pub uplink: UplinkShare,
     next_send: BootTime,
@@ -297,10 +302,11 @@ impl Home {
             M::Bid { request, term, lines, .. } if term.owner == from => {
                 self.handle_bid(request, cluster, lines);
             }
-            M::Accepted { term, mandate, replica, generation, node, token, run, leaving, uplink }
+            M::Accepted { term, mandate, replica, generation, node, token, run, leaving, number, uplink }
                 if term.owner == from =>
             {
-                let answer = Answer { accepted: (generation, node, token), run, leaving, uplink };
+                let accepted = (generation, node, token);
+                let answer = Answer { accepted, run, leaving, told: (term, number), uplink };
                 self.handle_accepted(now, cluster, mandate, &replica, answer, out);
             }
             M::Declined { term, mandate, replica, reason, .. } if term.owner == from => {

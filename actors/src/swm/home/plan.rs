@@ -219,6 +219,7 @@ impl Home {
                 run: None,
                 leaving: Default::default(),
                 rolling: None,
+                told: None,
                 uplink: Default::default(),
                 next_send: BootTime(0),
                 ask_again: BootTime(0),

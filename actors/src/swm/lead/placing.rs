@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use codeco_protocol::demands::{Apart, Priority};
 use codeco_protocol::ids::{NodeId, ReplicaId};
 use codeco_protocol::messages::{
-    AppContext, ClosedReason, ControlMessage, NodeFacts, Obstacle, Replace, RunPhase,
+    AppContext, ClosedReason, ControlMessage, Obstacle, Replace, RunPhase, Told,
 };
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Attempt, Token};
@@ -15,6 +15,7 @@ use codeco_protocol::workload::PartitionPolicy;
 
 use super::constraints::{Occupant, Wanted, cost_of, other_end, power_of};
 use super::{Lead, LeadNote, LeadOutput, LeadRecord, Mandate, Member, NEW};
+use crate::netma::Delay;
 use crate::swm::attempt::{Placement, Stage};
 use crate::swm::decision::{Decision, Level, intents_told};
 use crate::swm::score::{self, Partner, Ranking, Site, Weighing};
@@ -217,8 +218,7 @@ impl Lead {
         free
     }
 
-    /// Delay from `node` to each placed partner of the replica's channels: half a round trip, as measured by either of
-    /// the two; unknown where neither has.
+    /// Delay from `node` to each placed partner of the replica's channels.
     fn partners(
         &self,
         node: NodeId,
@@ -226,9 +226,6 @@ impl Lead {
         wanted: &Wanted<'_>,
         placed: &[Occupant<'_>],
     ) -> Vec<Partner> {
-        let round_trip = |of: Option<&NodeFacts>, to: NodeId| {
-            of?.round_trips.iter().find(|(id, _)| *id == to).map(|(_, round_trip)| *round_trip)
-        };
         let replica = wanted.replica;
         let mut partners = Vec::new();
         for channel in &wanted.context.channels {
@@ -237,16 +234,9 @@ impl Lead {
                 .iter()
                 .filter(|o| o.replica.app == replica.app && o.replica.service == *other && !o.outgoing);
             for end in ends {
-                let there = self.members.get(&end.node);
-                let delay = if end.node == node {
-                    Some(Micros(0))
-                } else {
-                    round_trip(member.facts.as_ref(), end.node)
-                        .or_else(|| round_trip(there.and_then(|m| m.facts.as_ref()), node))
-                        .map(|round_trip| Micros(round_trip.0 / 2))
-                };
+                let there = self.members.get(&end.node).and_then(|member| member.facts.as_ref());
                 partners.push(Partner {
-                    delay,
+                    delay: Delay::between_nodes((node, member.facts.as_ref()), (end.node, there)),
                     limit: channel.delay_max,
                     assured: channel.assured && !wanted.rules.followers.contains(&end.replica.service),
                     channel: channel.name.clone(),
@@ -372,13 +362,25 @@ impl Lead {
         self.close_if_unwanted(now, replica, out);
     }
 
-    pub(super) fn handle_status(&mut self, from: NodeId, replica: &ReplicaId, token: Token, run: RunPhase) {
+    pub(super) fn handle_status(
+        &mut self,
+        from: NodeId,
+        replica: &ReplicaId,
+        token: Token,
+        run: RunPhase,
+        told: Told,
+    ) {
         if let Some(m) = self.mandates.get_mut(replica)
             && m.stage.placement().is_some_and(|p| p.node == from && p.token == token)
+            && !told.is_before(m.run_told)
         {
             m.run = run;
+            m.run_told = told;
         }
-        if let Some(brief) = self.members.get_mut(&from).and_then(|member| member.held.get_mut(replica))
+        let Some(member) = self.members.get_mut(&from).filter(|member| !told.is_before(member.told)) else {
+            return;
+        };
+        if let Some(brief) = member.held.get_mut(replica)
             && brief.token == token
         {
             brief.run = run;

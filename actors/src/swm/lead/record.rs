@@ -80,6 +80,11 @@ pub enum LeadRecord {
         /// The term in which it was waited out.
         term: Term,
     },
+    /// An operator has removed a node for good: nothing of it runs any more.
+    Forgotten {
+        /// The node.
+        node: NodeId,
+    },
     /// What the home says of a mandate beside its specification has changed.
     Amended {
         /// The replica.
@@ -142,6 +147,13 @@ impl Lead {
             LeadRecord::WaitedOut { node, term } => {
                 let known = self.waited_out.entry(*node).or_default();
                 *known = (*known).max(*term);
+            }
+            LeadRecord::Forgotten { node } => {
+                self.members.remove(node);
+                self.owed.remove(node);
+                for mandate in self.mandates.values_mut() {
+                    mandate.outgoing = mandate.outgoing.take().filter(|out| out.placement.node != *node);
+                }
             }
             LeadRecord::Amended { replica, context, rules } => {
                 if let Some(mandate) = self.mandates.get_mut(replica) {
@@ -223,6 +235,7 @@ impl Member {
             held: std::collections::BTreeMap::new(),
             refused_with: None,
             lost: false,
+            told: Default::default(),
             next_fence: now,
         }
     }
@@ -248,6 +261,7 @@ impl Mandate {
             stage: Stage::Idle,
             recalled: false,
             run: RunPhase::Waiting,
+            run_told: Default::default(),
             placed_generation: 0,
             placed_resources: Default::default(),
             placed_channels: Vec::new(),

@@ -3,7 +3,9 @@
 
 mod app;
 mod decision;
+mod doctor;
 mod fleet;
+mod links;
 mod list;
 mod plan;
 
@@ -15,9 +17,11 @@ pub use decision::{
     AGE_UNKNOWN, Bid, BidAnswer, Candidate, DecisionLevel, DecisionView, FilterCount, InputAge, ScorePart,
     SumError,
 };
+pub use doctor::{CheckUp, CheckView, DoctorView, Verdict};
 pub use fleet::{
-    ActorState, ActorView, ClusterStatus, ClusterView, EventObject, EventType, EventView, NodeStatus,
-    NodeView,
+    ActorState, ActorView, ClusterStatus, ClusterView, EventObject, EventType, EventView, FactSource,
+    FactView, NodeStatus, NodeView,
 };
+pub use links::{LinkSource, LinkStatus, LinkView};
 pub use list::{ErrorBody, List};
 pub use plan::{PlanView, PlannedAction, PlannedReplica};
