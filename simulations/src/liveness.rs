@@ -191,6 +191,7 @@ impl World {
 /// Whether an application has ASSURED channels, so that a copy that is missing, or serves under an older generation, may
 /// wait for bandwidth rather than for room. That it waits for that is not looked at: invariant I7 is judged instead.
 fn waits_for_links(app: &App, service: &ServiceSpec, copies: &[(usize, Token, u64, State)]) -> bool {
-    let serves = matches!(copies, [(_, _, generation, State::Ready)] if *generation < service.spec.generation);
+    let serves =
+        matches!(copies, [(_, _, generation, State::Ready)] if *generation < service.spec.generation);
     !app.spec.context.channels.is_empty() && (copies.is_empty() || serves)
 }

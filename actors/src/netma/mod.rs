@@ -183,7 +183,7 @@ impl Netma {
     /// How far the point must move to be news: a share of what is near.
     fn worth_telling(&self) -> f64 {
         let mut round_trips: Vec<u64> =
-            self.links.values().filter_map(|link| link.least()).map(|least| least.0).collect();
+            self.links.values().filter_map(links::Link::least).map(|least| least.0).collect();
         round_trips.sort_unstable();
         let median = round_trips.get(round_trips.len() / 2).copied().unwrap_or(0);
         (Micros(median).as_f64() * CHANGE_SHARE).max(CHANGE_MIN.as_f64())

@@ -2,6 +2,9 @@
 //! from manifest to node.
 #![allow(clippy::unwrap_used)]
 
+mod published;
+#[path = "../../../protocol/tests/samples/mod.rs"]
+mod samples;
 mod stage;
 
 use codeco_actors::swm::decision::Level as DecidedBy;
@@ -388,5 +391,76 @@ fn service_bound_by_an_assured_channel_follows_into_another_cluster() {
         stage.run(15_000);
         assert_eq!(stage.places("agv", "vehicle"), [place]);
         assert_eq!(stage.places("agv", "controller"), [place]);
+    }
+}
+
+/// Manifests that ask for what no node has: which constraint took out how many, and what would make it fit.
+#[test]
+fn infeasible_manifests_say_which_constraint_removes_how_many_nodes_and_what_would_fit() {
+    let node = |security, region: &str| {
+        Node::default()
+            .label("topology.kubernetes.io/region", region)
+            .with(|node| node.traits.security = security)
+    };
+    let mut stage = Stage::new();
+    stage.add(&[node(Some(Level::Low), "eu"), node(None, "eu"), node(Some(Level::Medium), "us")], |_| {});
+    let cases = [
+        (
+            "",
+            "9",
+            "3 candidates: 3 have less than 9 cpu free (largest free: 4 on c1/n1); it would fit with cpu: 4",
+        ),
+        (
+            "placement: {nodeSelector: {gpu: a100}}",
+            "1",
+            "3 lack label gpu=a100; it would fit with one node with label",
+        ),
+        (
+            "placement: {clusterSelector: {tier: cloud}}",
+            "1",
+            "1 candidate: 1 (cluster c1): cluster label tier=cloud is missing",
+        ),
+        ("placement: {residency: [jp]}", "1", "it is in eu, allowed is jp; it would fit in region jp"),
+        (
+            "securityClass: Good",
+            "1",
+            "it would fit on a node that declares Good (agent option --security), or with a lower",
+        ),
+        (
+            "complianceClass: Medium",
+            "1",
+            "the node declares no level; it would fit on a node that declares Medium (agent option --compliance)",
+        ),
+        (
+            "appEnergyLimit: 1",
+            "4",
+            "would draw 100.0 W, may draw 3.0 W; it would fit with an appEnergyLimit that gives it 100.0 W",
+        ),
+        (
+            "securityClass: Medium\nplacement: {residency: [eu]}",
+            "1",
+            "1 (c1/n3): residency: it is in us, allowed is eu",
+        ),
+        (
+            "placement: {replicas: 5, spread: {maxPerNode: 1}}",
+            "100m",
+            "spread: node has 1 of at most 1 copies; it would fit with a spread above 1",
+        ),
+        (
+            "placement: {replicas: 2, spread: {maxPerZone: 1}}",
+            "100m",
+            "3 lack label topology.kubernetes.io/zone=(any)",
+        ),
+        (
+            "placement: {replicas: 3, spread: {maxPerCluster: 2}}",
+            "100m",
+            "cluster has 2 of at most 2 copies; it would fit with a spread above 2",
+        ),
+    ];
+    for (spec, cpu, told) in cases {
+        let plan = stage.plan(&manifest("a", spec, &[("s", cpu, "")]));
+        let waits = plan.replicas.iter().find(|r| r.action == PlanAction::Wait);
+        let why = &waits.unwrap_or_else(|| panic!("{spec}: {plan:#?}")).why;
+        assert!(why.contains(told), "{spec}:\n{why}\nexpected\n{told}");
     }
 }

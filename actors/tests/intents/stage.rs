@@ -331,6 +331,7 @@ fn facts(id: MemberId, cluster: &Cluster) -> ClusterFacts {
         labels: cluster.labels.clone(),
         round_trip: cluster.round_trip,
         age: Micros(0),
+        coordinate: None,
         traits: cluster.lead.traits(),
         reachable: cluster.lead.is_ready(),
     }
