@@ -63,7 +63,10 @@ impl Seen {
 
     /// The sum over channels of delay, each in parts of its limit, as the decision that made the present copy knew it.
     fn delay_in_limits(&self, app: &str, service: &str) -> Result<f64, String> {
-        let copy = self.copies(app, service).next().ok_or("no copy")?;
+        self.delay_of(app, self.copies(app, service).next().ok_or("no copy")?)
+    }
+
+    fn delay_of(&self, app: &str, copy: &ReplicaView) -> Result<f64, String> {
         let made = |d: &&DecisionView| {
             d.level == DecisionLevel::Node
                 && d.app.as_str() == app
@@ -135,13 +138,20 @@ fn grid_draws_little_and_stays_in_its_region(seen: &Seen) {
 
 fn media_stay_within_their_delay(seen: &Seen) {
     assert_eq!(seen.places("media-streaming", "edge-cache").len(), 2);
-    // Two copies of the transcoder each have one channel from the origin and one to each cache there is.
-    let clusters: BTreeSet<String> = ["origin", "transcoder", "edge-cache"]
-        .iter()
-        .flat_map(|service| seen.places("media-streaming", service))
-        .map(|(cluster, _)| cluster)
-        .collect();
-    assert!(!clusters.is_empty());
+    // Each copy has an ASSURED channel to each copy of the other end that was there before it: five partners at most,
+    // each within its limit.
+    for service in ["origin", "transcoder", "edge-cache"] {
+        for copy in seen.copies("media-streaming", service) {
+            let delay = seen.delay_of("media-streaming", copy).unwrap();
+            assert!(delay <= 5.0, "{service}: {delay} limits");
+        }
+    }
+    let cluster = &seen.places("media-streaming", "origin")[0].0;
+    let transcoders = seen.places("media-streaming", "transcoder");
+    assert!(
+        transcoders.iter().all(|(there, _)| there == cluster),
+        "reserved inside one cluster: {transcoders:?}"
+    );
 }
 
 fn controller_is_one_and_near(seen: &Seen) -> Result<(), String> {
