@@ -149,7 +149,7 @@ fn apps(data: &Data, now: WallTime) -> Vec<Line> {
     let mut lines = Vec::new();
     for app in &data.apps {
         let ready = app.replicas_ready >= app.replicas_wanted;
-        let clusters: Vec<&str> = app.clusters.iter().map(|cluster| cluster.as_str()).collect();
+        let clusters: Vec<&str> = app.clusters.iter().map(codeco_protocol::ids::ClusterName::as_str).collect();
         let cells = vec![
             Cell::new(format!("{}/{}", app.namespace, app.name)),
             Cell::toned(format!("{:?}", app.phase), if ready { Tone::Good } else { Tone::Busy }),
@@ -243,7 +243,7 @@ fn node(data: &Data, name: &str, now: WallTime) -> Option<String> {
 
 /// All columns of a row, one a line.
 fn fields<R: Row>(row: &R, now: WallTime) -> String {
-    let titles = R::COLUMNS.iter().map(|column| column.title());
+    let titles = R::COLUMNS.iter().map(crate::render::Column::title);
     let lines = titles.zip(row.cells(now)).map(|(title, cell)| format!("{title:<16} {}\n", cell.text));
     lines.collect()
 }
