@@ -149,7 +149,8 @@ fn apps(data: &Data, now: WallTime) -> Vec<Line> {
     let mut lines = Vec::new();
     for app in &data.apps {
         let ready = app.replicas_ready >= app.replicas_wanted;
-        let clusters: Vec<&str> = app.clusters.iter().map(codeco_protocol::ids::ClusterName::as_str).collect();
+        let clusters: Vec<&str> =
+            app.clusters.iter().map(codeco_protocol::ids::ClusterName::as_str).collect();
         let cells = vec![
             Cell::new(format!("{}/{}", app.namespace, app.name)),
             Cell::toned(format!("{:?}", app.phase), if ready { Tone::Good } else { Tone::Busy }),
