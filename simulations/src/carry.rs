@@ -135,6 +135,11 @@ impl World {
         let mut out = Vec::new();
         let was_ready = lead.is_ready();
         lead.handle(now, input, &mut out);
+        crate::oracle::check_links(lead)?;
+        let (links, uplinks) = (lead.link_reservations(), lead.traits().uplink_reserved.0);
+        self.counts.links_reserved += u64::from(!links.is_empty());
+        self.counts.uplinks_reserved += u64::from(uplinks > 0);
+        self.counts.links_full += u64::from(links.values().any(|used| used.0 > 60) || uplinks > 20);
         // What comes just before a takeover is complete is left unanswered; its repeat is the first that counts.
         if let Some(input) = replayed.filter(|_| lead.is_ready() == was_ready) {
             self.counts.replays += 1;

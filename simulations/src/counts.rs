@@ -101,6 +101,12 @@ counts! {
     drains: "nodes cordoned or drained",
     /// Clusters that operators drained.
     cluster_drains: "clusters drained",
+    /// Steps of a lead with bandwidth reserved on links.
+    links_reserved: "steps with bandwidth reserved on links",
+    /// The same on its uplink.
+    uplinks_reserved: "steps with bandwidth reserved on uplinks",
+    /// The same with a link on which another channel has no room.
+    links_full: "steps with a link that had no room for a channel",
     /// Mandates asked back.
     recalls: "recalls",
     /// Mandates that went back.

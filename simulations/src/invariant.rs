@@ -23,6 +23,8 @@ pub enum Invariant {
     Journal,
     /// Journals.
     Durable,
+    /// I7.
+    Links,
     /// I8.
     Converges,
     /// I8, while a service changes.
@@ -43,6 +45,7 @@ impl fmt::Display for Invariant {
             Self::Deleted => "I6: the deleted never return",
             Self::Journal => "journal: a snapshot stands for the records it replaces",
             Self::Durable => "journal: what was promised to others is there after a crash",
+            Self::Links => "I7: ASSURED channels never reserve more of a link or an uplink than it has",
             Self::Converges => {
                 "I8: once faults stop, every feasible replica runs exactly once at its newest generation, the rest is \
                  gone, and home, lead and ledger agree"

@@ -35,6 +35,7 @@ impl World {
                     let replica = ReplicaId { app: uid, service: service.name.clone(), index };
                     let copies = running.remove(&replica).unwrap_or_default();
                     if let Some(what) = self.unsettled_replica(app, service, &replica, &copies)
+                        && !waits_for_links(app, service, &copies)
                         && !self.waits_for_budget(service, &replica, &copies)
                         && !self.waits_for_room(service, &copies)
                     {
@@ -185,4 +186,12 @@ impl World {
         }
         None
     }
+}
+
+/// Whether an application has ASSURED channels, so that a copy that is missing, or serves under an older generation, may
+/// wait for bandwidth rather than for room. That it waits for that is not looked at: invariant I7 is judged instead.
+fn waits_for_links(app: &App, service: &ServiceSpec, copies: &[(usize, Token, u64, State)]) -> bool {
+    let serves =
+        matches!(copies, [(_, _, generation, State::Ready)] if *generation < service.spec.generation);
+    !app.spec.context.channels.is_empty() && (copies.is_empty() || serves)
 }

@@ -125,6 +125,12 @@ pub(crate) fn check_promises(
     })
 }
 
+/// I7: what is reserved on links and uplink fits.
+pub(crate) fn check_links(lead: &codeco_actors::swm::lead::Lead) -> Result<(), Violation> {
+    let over = lead.overbooked_links();
+    check(over.is_empty(), Invariant::Links, || over.join("; "))
+}
+
 /// I4: no reservation outlives its time.
 pub(crate) fn check_reservations(ledger: &Ledger, now: BootTime) -> Result<(), Violation> {
     for (replica, entry) in ledger.entries() {

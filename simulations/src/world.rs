@@ -6,11 +6,12 @@ use codeco_actors::swm::home::{ClusterFacts, HomeConfig, HomeInput};
 use codeco_actors::swm::lead::{LeadConfig, LeadInput};
 use codeco_actors::swm::lease::LeaseConfig;
 use codeco_actors::swm::ledger::{LedgerConfig, LedgerInput, RuntimeFact};
+use codeco_protocol::demands::NodeTraits;
 use codeco_protocol::ids::{ClusterName, MemberId, NodeName, ReplicaId};
 use codeco_protocol::messages::{Addressee, ControlMessage};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::Token;
-use codeco_protocol::units::{BootTime, Bytes, Micros, MilliCpu};
+use codeco_protocol::units::{BitsPerSecond, BootTime, Bytes, Micros, MilliCpu};
 
 use crate::apps::Users;
 use crate::clock::Clock;
@@ -55,7 +56,8 @@ impl World {
                 let number = 0x10 * (cluster + 1) + at;
                 machines.insert(member(number), nodes.len());
                 if at == 0 {
-                    let config = LeadConfig::new(member(number), cluster_name(cluster), lease);
+                    let mut config = LeadConfig::new(member(number), cluster_name(cluster), lease);
+                    config.uplink = Some(BitsPerSecond(60));
                     leads.push(lead_host(config, nodes.len()));
                 }
                 nodes.push(node_host(number, cluster, lease, &mut rng));
@@ -361,7 +363,7 @@ fn node_host(number: u32, cluster: u32, lease: LeaseConfig, rng: &mut fastrand::
             name,
             labels: vec![("disk".into(), disk.into())],
             power: None,
-            traits: Default::default(),
+            traits: NodeTraits { link: Some(BitsPerSecond(100)), ..NodeTraits::default() },
             lease,
             first_nonce: 0,
         },

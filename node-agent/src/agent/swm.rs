@@ -342,6 +342,12 @@ fn lead_note(member: &Member, cluster: &ClusterName, note: LeadNote) -> Note {
         LeadNote::HandedBack(replica, why) => {
             of_replica(Normal, "HandedBack", &replica, format!("the mandate went back to its home: {why}"))
         }
+        LeadNote::Unassured(replica, link) => of_replica(
+            Warning,
+            "Unassured",
+            &replica,
+            format!("runs on without the bandwidth of its ASSURED channels: {link}"),
+        ),
         LeadNote::Ignored(what) => of_cluster(Warning, "MessageIgnored", what),
     }
 }

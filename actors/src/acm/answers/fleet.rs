@@ -240,7 +240,8 @@ async fn ask_one<T: DeserializeOwned + Told>(
 }
 
 /// The application as the home keeps it.
-pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
+#[must_use]
+pub fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
     let pairs = |map: BTreeMap<String, String>| map.into_iter().collect::<Vec<_>>();
     let demands = super::intents::demands_of(&resolved);
     AppSpec {

@@ -250,7 +250,8 @@ impl Lead {
         if same && mandate.stage.adopt(Placement { token, node, incarnation }) && !known {
             mandate.placed_generation = copy.spec.generation;
             mandate.placed_resources = copy.spec.resources.clone();
-            mandate.placed_channels = mandate.context.channels.clone();
+            self.reserve_for_adopted(&replica, out);
+            let Some(mandate) = self.mandates.get_mut(&replica) else { return };
             mandate.run = run;
             mandate.idle_since = None;
             if phase == HeldPhase::Stopping {

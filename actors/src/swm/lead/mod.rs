@@ -141,6 +141,8 @@ pub enum LeadNote {
     Adopted(ReplicaId, NodeName, Token),
     /// A mandate went back to its home.
     HandedBack(ReplicaId, String),
+    /// A copy that was found runs on without the bandwidth of its ASSURED channels: a link has no room for it.
+    Unassured(ReplicaId, String),
     /// A message of an older lead or an older epoch was ignored.
     Ignored(String),
 }
