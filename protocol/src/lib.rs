@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
+pub mod election;
 pub mod gossip;
 pub mod identity;
 pub mod ids;

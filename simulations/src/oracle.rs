@@ -203,7 +203,7 @@ impl World {
     /// I6: a lead stops what runs only for a newer decision: the home's, or its own newer placement.
     pub(crate) fn check_lead_orders(
         &mut self,
-        cluster: usize,
+        node: usize,
         message: &ControlMessage,
     ) -> Result<(), Violation> {
         let orders: Vec<(ReplicaId, Token)> = match message {
@@ -212,9 +212,10 @@ impl World {
             _ => return Ok(()),
         };
         for (replica, token) in orders {
-            let placed = self.leads[cluster]
-                .lead
+            let placed = self.electors[node]
+                .elector
                 .as_ref()
+                .map(codeco_actors::swm::election::elector::Elector::lead)
                 .and_then(|lead| lead.mandates().find(|(id, _)| **id == replica))
                 .and_then(|(_, m)| m.stage.placement());
             let replaced = placed.is_some_and(|p| p.token != token);
@@ -232,9 +233,9 @@ impl World {
             check(
                 !runs || again || replaced || drained || self.oracle.has_newer_decision(&replica, token),
                 Invariant::Stops,
-                || format!("lead {cluster} stops {replica} {token}; its own placement is {placed:?}"),
+                || format!("lead on {node} stops {replica} {token}; its own placement is {placed:?}"),
             )?;
-            self.check_budget(cluster, &replica, token)?;
+            self.check_budget(node, &replica, token)?;
             self.oracle.ordered.insert((replica, token));
         }
         Ok(())
@@ -242,8 +243,8 @@ impl World {
 
     /// A lead that stops a copy of which it knows that it serves, and the only one, takes no more away than the budget
     /// of its service allows.
-    fn check_budget(&mut self, cluster: usize, replica: &ReplicaId, token: Token) -> Result<(), Violation> {
-        let lead = self.leads[cluster].lead.as_ref();
+    fn check_budget(&mut self, node: usize, replica: &ReplicaId, token: Token) -> Result<(), Violation> {
+        let lead = self.electors[node].elector.as_ref().map(|elector| elector.lead());
         let mandate = lead.and_then(|lead| lead.mandates().find(|(id, _)| *id == replica)).map(|(_, m)| m);
         let by_choice = mandate.is_some_and(|m| {
             matches!(m.stage, Stage::Closing(p) if p.token == token) && m.run == RunPhase::Ready
@@ -271,7 +272,7 @@ impl World {
         let (_, most) = self.oracle.wanted.get(&service).copied().unwrap_or_default();
         check(u32::try_from(gone.len()).is_ok_and(|gone| gone <= most), Invariant::Budget, || {
             format!(
-                "lead {cluster} stops {replica} {token}; stopped by choice: {gone:?}, at most {most} may be"
+                "lead on {node} stops {replica} {token}; stopped by choice: {gone:?}, at most {most} may be"
             )
         })
     }

@@ -69,7 +69,7 @@ impl Play {
         let lead = Lead::recover(config(), &journal);
         let mut play = Self { lead, journal, now: BootTime(1_000_000), nonce: 0 };
         play.feed(LeadInput::OwnLease(BootTime(u64::MAX)));
-        play.feed(LeadInput::TakeOffice);
+        play.feed(LeadInput::TakeOffice(play.lead.term().next_for(LEAD)));
         play
     }
 
