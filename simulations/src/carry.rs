@@ -6,6 +6,7 @@ use codeco_actors::swm::election::elector::{
 use codeco_actors::swm::home::{HomeInput, HomeNote, HomeOutput, HomeRecord};
 use codeco_actors::swm::lead::{LeadNote, LeadOutput, LeadRecord};
 use codeco_actors::swm::ledger::{LedgerInput, LedgerOutput, LedgerRecord};
+use codeco_protocol::ids::ReplicaId;
 use codeco_protocol::messages::ControlMessage;
 
 use crate::invariant::{Invariant, Violation, check};
@@ -139,6 +140,9 @@ impl World {
         let was_ready = elector.lead().is_ready();
         elector.handle(now, input, &mut out);
         // What comes just before a takeover is complete is left unanswered; its repeat is the first that counts.
+        if let Some(lead) = elector.in_office() {
+            self.oracle.decided(lead);
+        }
         if let Some(input) = replayed.filter(|_| elector.lead().is_ready() == was_ready) {
             self.counts.replays += 1;
             crate::replay::elector(elector, now, &input)?;
@@ -197,7 +201,14 @@ impl World {
                 }
                 ElectorOutput::Send { to, message } => {
                     self.check_lead_orders(node, &message)?;
-                    if let ControlMessage::Accepted { replica, mandate, .. } = &message {
+                    let lead = self.electors[node].elector.as_ref().map(|elector| elector.lead());
+                    let keeps = |replica: &ReplicaId| {
+                        lead.is_some_and(|lead| lead.mandates().any(|(known, _)| known == replica))
+                    };
+                    // What is handed back already left its answer behind; it was true when it was given.
+                    if let ControlMessage::Accepted { replica, mandate, .. } = &message
+                        && keeps(replica)
+                    {
                         self.clusters[cluster].told.insert((replica.clone(), *mandate));
                     }
                     self.send(node, to, &message);

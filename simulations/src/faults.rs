@@ -91,8 +91,10 @@ impl World {
         let Some((_, newest)) = voting.iter().max_by_key(|(_, electorate)| electorate.version()) else {
             return false;
         };
+        // Of two voters neither can be spared, so neither can whoever is about to become the second.
+        let small = known.len() < 3;
         if !voting.iter().any(|(at, _)| *at == node) {
-            return true;
+            return small || newest.size() >= 3;
         }
         let agreed = voting.iter().filter(|(_, electorate)| electorate == newest).count();
         newest.size() >= 3 && agreed == newest.size()
