@@ -113,8 +113,8 @@ pub trait Fleet: Send + Sync + 'static {
     async fn actors(&self, filter: Filter) -> Result<List<ActorView>, ApiError>;
     /// A log, as raw bytes.
     async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError>;
-    /// A join token for a node of a cluster, or for a hub.
-    async fn create_token(&self, scope: Role, ttl_seconds: u64) -> Result<NewToken, ApiError>;
+    /// A join token for a node of a cluster, perhaps the one that founds its electorate, or for a hub.
+    async fn create_token(&self, scope: Role, ttl_seconds: u64, founds: bool) -> Result<NewToken, ApiError>;
     /// Makes an actor panic: `times` messages in a row, for tests of supervision. Only where faults are enabled.
     async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError>;
 }

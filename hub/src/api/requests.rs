@@ -22,6 +22,9 @@ pub struct TokenRequest {
     pub scope: Role,
     /// How long it can be used.
     pub ttl_seconds: u64,
+    /// Whether its bearer founds the electorate of its cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub founds: bool,
 }
 
 /// Asks for an API token.

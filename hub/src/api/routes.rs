@@ -183,7 +183,7 @@ async fn token(State(shared): State<Arc<Shared>>, request: Request) -> Reply<New
         );
         return Err(ApiError::invalid(message));
     }
-    Ok(Json(shared.fleet.create_token(wish.scope, wish.ttl_seconds).await?))
+    Ok(Json(shared.fleet.create_token(wish.scope, wish.ttl_seconds, wish.founds).await?))
 }
 
 /// The tokens are the API's own: the fleet is not asked.

@@ -465,7 +465,7 @@ impl Fleet for HubFleet {
         }
     }
 
-    async fn create_token(&self, scope: Role, ttl_seconds: u64) -> Result<NewToken, ApiError> {
+    async fn create_token(&self, scope: Role, ttl_seconds: u64, founds: bool) -> Result<NewToken, ApiError> {
         if ttl_seconds == 0 || ttl_seconds > TOKEN_LIFE_MAX {
             let message = format!("ttlSeconds: found {ttl_seconds}, expected 1 to {TOKEN_LIFE_MAX}");
             return Err(error(
@@ -476,9 +476,17 @@ impl Fleet for HubFleet {
                 "choose a shorter life; no token was made",
             ));
         }
+        if founds {
+            self.may_be_founded(&scope)?;
+        }
         let registrar = self.registrar.clone();
         let made = tokio::task::spawn_blocking(move || {
-            registrar.create_token(scope, Duration::from_secs(ttl_seconds))
+            let life = Duration::from_secs(ttl_seconds);
+            if founds {
+                registrar.create_founding_token(scope, life)
+            } else {
+                registrar.create_token(scope, life)
+            }
         });
         let failed = |e: String| error(503, codes::TOKEN_NOT_MADE, None, e, "no token was made; try again");
         let token = made.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
@@ -498,5 +506,27 @@ impl Fleet for HubFleet {
         let Some(link) = link else { return Err(refused(format!("node {name} is not connected"))) };
         let request = InspectRequest::Panic { actor: actor.clone(), times };
         inspect(&link, &request).await.map(|_| ()).map_err(|e| refused(format!("node {name}: {e}")))
+    }
+}
+
+impl HubFleet {
+    /// A cluster has one electorate: whoever would found another one is refused, where a first one is known.
+    fn may_be_founded(&self, scope: &Role) -> Result<(), ApiError> {
+        let refused = |object: Option<String>, message: String, next: &'static str| {
+            Err(error(409, codes::ELECTORATE_EXISTS, object, message, next))
+        };
+        let Role::Node(cluster) = scope else {
+            let message = "founds: found true for a hub, expected a node of a cluster".to_owned();
+            return refused(None, message, "leave it out; no token was made");
+        };
+        let known = self.member.commons.with_views(|views| {
+            views.iter().any(|view| view.identity.cluster() == Some(cluster) && view.cluster().is_some())
+        });
+        if known {
+            let message = format!("cluster {cluster} has a lead, so it has an electorate");
+            let next = "make the token without --founds: its bearer is asked to vote where a voter is missing";
+            return refused(Some(format!("cluster/{cluster}")), message, next);
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};
 
-use crate::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, ReplicaId};
+use crate::ids::{AppName, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
 use crate::messages::{HeldPhase, NodeFacts, RunPhase};
 use crate::resources::Resources;
 use crate::token::{Term, Token};
@@ -98,6 +98,30 @@ pub struct ClusterFact {
     pub labels: Vec<(String, String)>,
 }
 
+/// A voter, in the words of its lead.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct VoterFact {
+    /// The member.
+    pub member: MemberId,
+    /// The life of its journal in which it votes.
+    pub life: Incarnation,
+    /// Whether it only votes, and never leads.
+    pub witness: bool,
+    /// Whether it has answered within the last lease.
+    pub answers: bool,
+}
+
+/// Who votes in a cluster, in the words of its lead.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ElectorateFact {
+    /// The lead's term.
+    pub term: Term,
+    /// Grows with every change.
+    pub version: u64,
+    /// The voters.
+    pub voters: Vec<VoterFact>,
+}
+
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Fact {
@@ -107,4 +131,6 @@ pub enum Fact {
     Replica(Box<ReplicaFact>),
     /// Its cluster, if it is the lead.
     Cluster(Box<ClusterFact>),
+    /// Who votes in its cluster, if it is the lead.
+    Electorate(Box<ElectorateFact>),
 }

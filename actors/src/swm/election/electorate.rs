@@ -66,6 +66,12 @@ impl Electorate {
         Self { version: above.saturating_add(1), voters: BTreeMap::from([(voter, Role::Member)]) }
     }
 
+    /// As told: see [`Electorate::is_sound`].
+    #[must_use]
+    pub fn told(version: u64, voters: impl IntoIterator<Item = (Voter, Role)>) -> Self {
+        Self { version, voters: voters.into_iter().collect() }
+    }
+
     /// Whether it could have come about by the changes below: what comes from a disk or a wire may not.
     #[must_use]
     pub fn is_sound(&self) -> bool {

@@ -346,6 +346,15 @@ impl Elector {
         voters.chain(followers.into_iter().flatten()).filter(move |member| votes && *member != own)
     }
 
+    /// Until when a voter has granted this member its lease, where this member is in office.
+    #[must_use]
+    pub fn granted_until(&self, voter: Voter) -> BootTime {
+        match &self.standing {
+            Standing::Reigning(reign) => reign.office.granted_until(voter),
+            _ => BootTime(0),
+        }
+    }
+
     /// How far each voter's copy of the records goes, where this member is in office.
     pub fn stored(&self) -> impl Iterator<Item = (Voter, Role, Option<u64>)> {
         let reign = match &self.standing {
