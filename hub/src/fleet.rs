@@ -97,6 +97,8 @@ pub trait Fleet: Send + Sync + 'static {
     -> Result<(), ApiError>;
     /// Has all replicas of a cluster moved elsewhere, or lets them come again.
     async fn cluster_drain(&self, cluster: ClusterName, drained: bool) -> Result<(), ApiError>;
+    /// Has a node vote alone in its cluster: the majority of the voters is lost for good.
+    async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError>;
     /// Asks for an application's end.
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError>;
     /// Replicas.

@@ -48,6 +48,13 @@ pub enum InspectRequest {
     /// Keeps work away from the node asked, has its work moved away, or lets work come again; answered once that is on
     /// its disk.
     Upkeep(crate::swm::ledger::Upkeep),
+    /// An operator's word: the majority of the voters is lost for good, and the node asked votes alone from now on.
+    ReplaceElectorate {
+        /// Highest version of an electorate of its cluster that the asker has seen.
+        version: u64,
+        /// Highest term of its cluster that the asker has seen.
+        term: codeco_protocol::token::Term,
+    },
 }
 
 impl WireMessage for InspectRequest {

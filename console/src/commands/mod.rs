@@ -5,6 +5,7 @@ mod context;
 mod delete;
 mod describe;
 mod drain;
+mod electorate;
 mod explain;
 mod fault;
 mod get;
@@ -52,6 +53,9 @@ pub(crate) enum Command {
     /// Make tokens with which nodes and hubs join, and people and programs use the API.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Replace the voters of a cluster whose majority is lost for good.
+    #[command(subcommand)]
+    Electorate(electorate::ElectorateCommand),
     /// Versions of this command and of the hub.
     Version(version::VersionArgs),
     /// List and choose hubs to talk to.
@@ -77,6 +81,7 @@ impl Command {
             Self::Explain(args) => args.run(session),
             Self::Logs(args) => args.run(session),
             Self::Token(command) => command.run(session),
+            Self::Electorate(command) => command.run(session),
             Self::Version(args) => args.run(session),
             Self::Context(command) => command.run(session),
             Self::Fault(command) => command.run(session),

@@ -2,7 +2,7 @@
 
 mod actors;
 mod apps;
-mod clusters;
+pub(crate) mod clusters;
 mod decisions;
 mod events;
 pub(crate) mod explain;

@@ -249,6 +249,11 @@ impl Fleet for FakeFleet {
         Ok(())
     }
 
+    async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError> {
+        self.note(format!("electorate {cluster} {with}"));
+        Ok(())
+    }
+
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError> {
         self.note(format!("delete {namespace}/{name}"));
         if name.as_str() != "gone" {

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
 use super::requests::{
-    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
+    ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
     TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
 };
 use super::server::Shared;
@@ -61,6 +61,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/plan", post(plan))
         .route("/api/v1/nodes/{cluster}/{node}/upkeep", post(node_upkeep))
         .route("/api/v1/clusters/{cluster}/upkeep", post(cluster_upkeep))
+        .route("/api/v1/clusters/{cluster}/electorate", post(electorate))
         .route("/api/v1/apps/{namespace}/{name}", delete(remove))
         .route("/api/v1/logs/{namespace}/{app}/{service}/{index}", get(logs))
         .route("/api/v1/tokens", post(token))
@@ -127,6 +128,17 @@ async fn cluster_upkeep(
         }
     };
     shared.fleet.cluster_drain(cluster, drained).await?;
+    Ok(Json(serde_json::json!({})))
+}
+
+async fn electorate(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<ClusterName>, axum::extract::rejection::PathRejection>,
+    request: Request,
+) -> Reply<serde_json::Value> {
+    let Path(cluster) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
+    let ElectorateRequest { with } = read_json(&shared, request).await?;
+    shared.fleet.replace_electorate(cluster, with).await?;
     Ok(Json(serde_json::json!({})))
 }
 

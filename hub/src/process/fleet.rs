@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use codeco_actors::clock::{boot_now, wall_now};
-use codeco_actors::evidence::profile_on_wire;
+use codeco_actors::evidence::{Note, profile_on_wire};
 use codeco_actors::fabric::{InspectError, InspectRequest, inspect};
 use codeco_actors::process::{Faults, Member};
 use codeco_actors::swm::actor::ask;
 use codeco_actors::swm::home::{AppSpec, ApplyError, ServiceSpec};
 use codeco_actors::swm::ledger::Upkeep;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode, EventView, List,
+    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode, EventType, EventView, List,
     NodeView, PlanView, ReplicaView, ResolvedApp, codes,
 };
 use codeco_protocol::identity::Registrar;
@@ -21,6 +21,7 @@ use codeco_protocol::ids::{
     AppName, AppUid, ClusterName, Identity, MemberId, Namespace, NodeName, ReplicaId, Role,
 };
 use codeco_protocol::messages::AppContext;
+use codeco_protocol::token::Term;
 use codeco_protocol::transport::PeerConnection;
 use futures::future::join_all;
 use serde::de::DeserializeOwned;
@@ -320,6 +321,10 @@ impl Fleet for HubFleet {
         self.set_cluster_drained(cluster, drained).await
     }
 
+    async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError> {
+        self.impose_electorate(&cluster, &with).await
+    }
+
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError> {
         let object = format!("app/{name}");
         let deleted = ask(&self.home, move |home, now, out| home.delete(now, &namespace, &name, out)).await;
@@ -528,5 +533,38 @@ impl HubFleet {
             return refused(Some(format!("cluster/{cluster}")), message, next);
         }
         Ok(())
+    }
+
+    /// Passes an operator's word on to the node that is to vote alone, with the highest version and term seen.
+    async fn impose_electorate(&self, cluster: &ClusterName, node: &NodeName) -> Result<(), ApiError> {
+        let object = format!("node/{cluster}/{node}");
+        let (id, name) = self.find_node(&format!("{cluster}/{node}"))?;
+        let (version, term) = self.member.commons.with_views(|views| {
+            let of_cluster = views.iter().filter(|view| view.identity.cluster() == Some(cluster));
+            of_cluster.fold((0, Term::default()), |(version, term), view| {
+                let voters = view.electorate().map_or(0, |fact| fact.version);
+                let led = view.cluster().map(|fact| fact.term).max(view.member().map(|fact| fact.term));
+                (version.max(voters), term.max(led.unwrap_or_default()))
+            })
+        });
+        let link = self.member.commons.link(id);
+        let unreachable = |why: String| {
+            let next = "nothing is known to have changed: connect the node, and give the order again";
+            Err(error(503, codes::NODE_UNREACHABLE, Some(object.clone()), why, next))
+        };
+        let Some(link) = link else { return unreachable(format!("node {name} is not connected")) };
+        match inspect(&link, &InspectRequest::ReplaceElectorate { version, term }).await {
+            Ok(_) => {
+                self.member.events.tell(Note {
+                    kind: EventType::Warning,
+                    reason: "ElectorateReplaced",
+                    object_kind: "Cluster",
+                    object: cluster.to_string(),
+                    message: format!("by an operator's word {node} votes alone, above version {version}"),
+                });
+                Ok(())
+            }
+            Err(e) => unreachable(format!("node {name}: {e}")),
+        }
     }
 }

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use codeco_actors::fabric::{InspectRequest, Inspector};
 use codeco_actors::process::{Faults, Member};
-use codeco_actors::swm::actor::ask;
+use codeco_actors::supervision::ChildRef;
+use codeco_actors::swm::actor::{CoreMessage, ask};
+use codeco_actors::swm::election::elector::{Elector, ElectorInput};
 use codeco_actors::swm::ledger::{LedgerInput, Upkeep};
 use codeco_protocol::ids::{ClusterName, Identity, ReplicaId};
+use codeco_protocol::token::Term;
 
 use super::workloads::Workloads;
 
@@ -16,6 +19,7 @@ pub(super) struct AgentInspector {
     pub(super) workloads: Arc<Workloads>,
     pub(super) cluster: ClusterName,
     pub(super) faults: Faults,
+    pub(super) elector: ChildRef<CoreMessage<Elector>>,
 }
 
 #[async_trait]
@@ -36,6 +40,10 @@ impl Inspector for AgentInspector {
                 self.faults.panic(&actor, times).map(|()| Vec::new())
             }
             InspectRequest::Upkeep(upkeep) => self.set_upkeep(upkeep).await,
+            InspectRequest::ReplaceElectorate { version, term } if from.is_hub() => {
+                self.replace_electorate(version, term).await
+            }
+            InspectRequest::ReplaceElectorate { .. } => Err("only hubs may pass on that order".into()),
             InspectRequest::Fault(fault) if from.is_hub() => self.faults.inject(fault).map(|()| Vec::new()),
             InspectRequest::Fault(_) | InspectRequest::Panic { .. } => {
                 Err("only hubs may inject faults".into())
@@ -49,6 +57,12 @@ impl AgentInspector {
     async fn set_upkeep(&self, upkeep: Upkeep) -> Result<Vec<u8>, String> {
         let ledger = self.workloads.ledger.get().ok_or("the node's ledger does not run yet")?;
         let told = ask(ledger, move |ledger, now, out| ledger.handle(now, LedgerInput::Upkeep(upkeep), out));
+        told.await.map(|()| Vec::new()).map_err(|e| format!("it is not known whether that was taken: {e}"))
+    }
+
+    async fn replace_electorate(&self, version: u64, term: Term) -> Result<Vec<u8>, String> {
+        let input = ElectorInput::Impose { version, term };
+        let told = ask(&self.elector, move |elector, now, out| elector.handle(now, input, out));
         told.await.map(|()| Vec::new()).map_err(|e| format!("it is not known whether that was taken: {e}"))
     }
 

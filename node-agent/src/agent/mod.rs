@@ -263,6 +263,7 @@ fn plant(
         workloads: Arc::clone(workloads),
         cluster: cluster.clone(),
         faults,
+        elector: elector_ref.clone(),
     };
     // Set once, as above.
     let _ = member.commons.inspector.set(Arc::new(inspector));

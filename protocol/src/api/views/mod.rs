@@ -15,7 +15,7 @@ pub use decision::{
     SumError,
 };
 pub use fleet::{
-    ActorState, ActorView, ClusterStatus, ClusterView, EventObject, EventType, EventView, NodeStatus,
+    ActorState, ActorView, ClusterStatus, ClusterView, ElectorateView, EventObject, EventType, EventView, NodeStatus, VoterView,
     NodeView,
 };
 pub use list::{ErrorBody, List};
