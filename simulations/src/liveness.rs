@@ -157,7 +157,10 @@ impl World {
                 return Some(format!("the elector of {:?} is down", voter.member));
             };
             if life != voter.incarnation || *stored != Some(elector.last().sequence) {
-                return Some(format!("{voter:?} has life {life:?} and stored {stored:?} of {:?}", elector.last()));
+                return Some(format!(
+                    "{voter:?} has life {life:?} and stored {stored:?} of {:?}",
+                    elector.last()
+                ));
             }
         }
         None
@@ -200,8 +203,7 @@ impl World {
                 let known = home.apps().find(|(uid, _)| *uid == replica.app).and_then(|(_, app)| {
                     app.replicas.get(&(replica.service.clone(), replica.index))?.mandate.as_ref()
                 });
-                let right =
-                    known.is_some_and(|m| m.id == mandate.mandate && m.cluster == host.name);
+                let right = known.is_some_and(|m| m.id == mandate.mandate && m.cluster == host.name);
                 if !right {
                     return Some(format!(
                         "lead {:?} has mandate {} of {replica}, its home {known:?}",

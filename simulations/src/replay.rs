@@ -1,7 +1,7 @@
 //! I3: a message that comes twice changes nothing. It is given again to a copy of the core that has just handled it.
 
-use codeco_actors::swm::home::{Home, HomeInput, HomeOutput};
 use codeco_actors::swm::election::elector::{Elector, ElectorInput, ElectorOutput};
+use codeco_actors::swm::home::{Home, HomeInput, HomeOutput};
 use codeco_actors::swm::lead::Lead;
 use codeco_actors::swm::ledger::{Ledger, LedgerInput, LedgerOutput};
 use codeco_protocol::units::BootTime;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use codeco_actors::swm::home::{ClusterFacts, HomeConfig, HomeInput};
 use codeco_actors::swm::election::elector::{ElectorConfig, ElectorInput, founding};
 use codeco_actors::swm::election::electorate::{Electorate, Voter};
+use codeco_actors::swm::home::{ClusterFacts, HomeConfig, HomeInput};
 use codeco_actors::swm::lead::{Lead, LeadConfig};
 use codeco_actors::swm::lease::LeaseConfig;
 use codeco_actors::swm::ledger::{LedgerConfig, LedgerInput, RuntimeFact};
@@ -179,7 +179,9 @@ impl World {
                 self.feed_home(HomeInput::Tick)
             }
             Event::AgentStart { node, life } if self.nodes[node].life == life => self.start_agent(node),
-            Event::ElectorStart { node, life } if self.electors[node].life == life => self.start_elector(node),
+            Event::ElectorStart { node, life } if self.electors[node].life == life => {
+                self.start_elector(node)
+            }
             Event::HomeStart { life } if self.home.life == life => self.start_home(),
             Event::AgentStart { .. } | Event::ElectorStart { .. } | Event::HomeStart { .. } => Ok(()),
             Event::ProcessStarts { node, process } => self.process_starts(node, process),

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use codeco_actors::journal::Journal;
 use codeco_actors::swm::actor::WRITER;
-use codeco_actors::swm::home::{Home, HomeConfig, HomeRecord};
-use codeco_actors::swm::election::voter::Position;
 use codeco_actors::swm::election::elector::{ElectionRecord, Written};
+use codeco_actors::swm::election::voter::Position;
+use codeco_actors::swm::home::{Home, HomeConfig, HomeRecord};
 use codeco_actors::swm::lead::LeadRecord;
 use codeco_actors::swm::lease::LeaseConfig;
 use codeco_actors::swm::ledger::{Ledger, LedgerConfig, LedgerRecord};

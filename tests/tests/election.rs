@@ -50,7 +50,9 @@ fn lead_above(fleet: &Fleet, term: u64) -> (String, u64) {
         .until("a lead of a later term", |fleet| {
             let cluster = cluster(fleet)?;
             match &cluster.lead {
-                Some(lead) if cluster.term > term && cluster.nodes_ready > 0 => Ok((lead.to_string(), cluster.term)),
+                Some(lead) if cluster.term > term && cluster.nodes_ready > 0 => {
+                    Ok((lead.to_string(), cluster.term))
+                }
                 _ => Err(format!("{cluster:?}")),
             }
         })
@@ -172,7 +174,9 @@ fn cold_boot_without_hub_runs_what_is_autonomous_on_one_node_and_the_rest_with_a
     };
     // The node with most of both kinds comes first.
     let mut names: Vec<String> = fleet.local.agents().iter().map(|agent| agent.name.clone()).collect();
-    names.sort_by_key(|name| std::cmp::Reverse(held(name, true).len().min(1) + held(name, false).len().min(1)));
+    names.sort_by_key(|name| {
+        std::cmp::Reverse(held(name, true).len().min(1) + held(name, false).len().min(1))
+    });
     let (first, second) = (names[0].clone(), names[1].clone());
     assert!(!held(&first, false).is_empty(), "{:?}", books.ledgers);
     fleet.local.kill(None);
@@ -208,7 +212,8 @@ fn cold_boot_without_hub_runs_what_is_autonomous_on_one_node_and_the_rest_with_a
     until("with a majority what needs a lease runs too", || {
         for node in [&first, &second] {
             let books = Books::read(fleet.state()).map_err(|e| e.to_string())?;
-            let on_node = workloads(|mark| books.node_of(mark).is_some_and(|(name, _)| name.ends_with(node.as_str())));
+            let on_node =
+                workloads(|mark| books.node_of(mark).is_some_and(|(name, _)| name.ends_with(node.as_str())));
             let found: BTreeSet<String> = on_node.into_iter().map(|process| process.replica).collect();
             if !held(node, true).is_subset(&found) {
                 return Err(format!("{node} runs {found:?}, not all of {:?}", held(node, true)));

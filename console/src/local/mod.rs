@@ -320,7 +320,8 @@ impl LocalFleet {
             Context { name: "dev".into(), server: access.server, ca: access.ca, token: access.token };
         let client = Client::new(&context).map_err(|e| LocalError::Api(e.to_text()))?;
         let cluster = cluster.parse().map_err(|e| LocalError::Api(format!("{e}")))?;
-        let request = TokenRequest { scope: codeco_protocol::ids::Role::Node(cluster), ttl_seconds: 300, founds };
+        let request =
+            TokenRequest { scope: codeco_protocol::ids::Role::Node(cluster), ttl_seconds: 300, founds };
         client.create_token(&request).map(|made| made.token).map_err(|e| LocalError::Api(e.to_text()))
     }
 

@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
 use super::requests::{
-    ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
-    TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
+    ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX,
+    TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
 };
 use super::server::Shared;
 use super::tokens::ApiTokensError;

@@ -13,8 +13,8 @@ use codeco_actors::swm::actor::ask;
 use codeco_actors::swm::home::{AppSpec, ApplyError, ServiceSpec};
 use codeco_actors::swm::ledger::Upkeep;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode, EventType, EventView, List,
-    NodeView, PlanView, ReplicaView, ResolvedApp, codes,
+    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode, EventType, EventView,
+    List, NodeView, PlanView, ReplicaView, ResolvedApp, codes,
 };
 use codeco_protocol::identity::Registrar;
 use codeco_protocol::ids::{
@@ -529,7 +529,8 @@ impl HubFleet {
         });
         if known {
             let message = format!("cluster {cluster} has a lead, so it has an electorate");
-            let next = "make the token without --founds: its bearer is asked to vote where a voter is missing";
+            let next =
+                "make the token without --founds: its bearer is asked to vote where a voter is missing";
             return refused(Some(format!("cluster/{cluster}")), message, next);
         }
         Ok(())

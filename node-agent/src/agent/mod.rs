@@ -243,12 +243,10 @@ fn plant(
         seat: watcher.seat(),
     };
     let restore = swm::restore_elector(config, member, cluster);
-    let (elector, elector_ref) =
-        core_child("elector", policy, restore, Arc::clone(&post), Arc::new(effects));
+    let (elector, elector_ref) = core_child("elector", policy, restore, Arc::clone(&post), Arc::new(effects));
     faults = faults.with("elector", panic_by(&elector_ref, || CoreMessage::Panic));
     let swm_children = vec![elector, node.into_child(policy)];
-    let cores =
-        Cores { ledger: Some(ledger_ref.clone()), elector: Some(elector_ref.clone()), home: None };
+    let cores = Cores { ledger: Some(ledger_ref.clone()), elector: Some(elector_ref.clone()), home: None };
     post.set_cores(cores);
 
     let (mdm, mdm_ref) = mdm(config, member, &ledger_ref, policy);

@@ -345,9 +345,11 @@ fn elector_note(member: &Member, cluster: &ClusterName, note: ElectorNote) -> No
             "Elected",
             format!("a majority of the voters has chosen {} for term {}", member.name, term.number),
         ),
-        ElectorNote::Resigned(term, why) => {
-            (EventType::Warning, "Resigned", format!("{} leads no longer, term {}: {why}", member.name, term.number))
-        }
+        ElectorNote::Resigned(term, why) => (
+            EventType::Warning,
+            "Resigned",
+            format!("{} leads no longer, term {}: {why}", member.name, term.number),
+        ),
         ElectorNote::ElectorateChanged { electorate, added, removed } => {
             let added = added.map(|voter| format!("{} votes now; ", name(voter.member)));
             let removed = removed.map(|voter| format!("{} votes no longer; ", name(voter.member)));
@@ -359,9 +361,11 @@ fn elector_note(member: &Member, cluster: &ClusterName, note: ElectorNote) -> No
             "ElectorateReplaced",
             format!("by an operator's word {} votes alone; {}", member.name, voters(&electorate)),
         ),
-        ElectorNote::BadSnapshot(why) => {
-            (EventType::Warning, "BadSnapshot", format!("records of the lead cannot be read and were not taken: {why}"))
-        }
+        ElectorNote::BadSnapshot(why) => (
+            EventType::Warning,
+            "BadSnapshot",
+            format!("records of the lead cannot be read and were not taken: {why}"),
+        ),
     };
     Note { kind, reason, object_kind: "Cluster", object: cluster.to_string(), message }
 }

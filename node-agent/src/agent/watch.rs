@@ -193,9 +193,8 @@ pub(super) fn follow_lead(
                 member.commons.post.set_lead(lead);
             }
             if member.fact().lead != lead
-                && lead.is_none_or(|lead| {
-                    ledger.try_send(CoreMessage::Input(LedgerInput::LeadIs(lead))).is_ok()
-                })
+                && lead
+                    .is_none_or(|lead| ledger.try_send(CoreMessage::Input(LedgerInput::LeadIs(lead))).is_ok())
             {
                 member.update(|fact| fact.lead = lead);
             }

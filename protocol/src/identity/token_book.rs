@@ -170,7 +170,8 @@ impl TokenBook {
         let id = TokenId(getrandom::u64().map_err(no_randomness)?);
         let secret = TokenSecret::random().map_err(no_randomness)?;
         let expires = WallTime(now.0.saturating_add(millis(life)));
-        let entry = Entry { secret_sha256: secret.hash(), scope: scope.clone(), expires, used: None, founds: false };
+        let entry =
+            Entry { secret_sha256: secret.hash(), scope: scope.clone(), expires, used: None, founds: false };
         let before = self.entries.insert(id, entry);
         if let Err(e) = self.save() {
             self.entries.remove(&id);

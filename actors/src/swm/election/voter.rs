@@ -86,6 +86,13 @@ impl Ballot {
         Ok(())
     }
 
+    /// The owner of the promised term, this voter itself, has left office for good: its vote binds to nothing any more.
+    pub fn release(&mut self, own: MemberId) {
+        if self.promised.owner == own {
+            self.bound_until = BootTime(0);
+        }
+    }
+
     /// Takes a record, or at sequence zero the snapshot, of the lead this voter has promised. A repeated one is
     /// answered like the first.
     ///

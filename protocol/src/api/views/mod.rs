@@ -15,8 +15,8 @@ pub use decision::{
     SumError,
 };
 pub use fleet::{
-    ActorState, ActorView, ClusterStatus, ClusterView, ElectorateView, EventObject, EventType, EventView, NodeStatus, VoterView,
-    NodeView,
+    ActorState, ActorView, ClusterStatus, ClusterView, ElectorateView, EventObject, EventType, EventView,
+    NodeStatus, NodeView, VoterView,
 };
 pub use list::{ErrorBody, List};
 pub use plan::{PlanView, PlannedAction, PlannedReplica};

@@ -13,8 +13,8 @@ use codeco_protocol::units::{BootTime, Micros};
 
 use super::super::electorate::{Electorate, Voter};
 use super::super::voter::Refusal;
-use super::reign::Reign;
 use super::record::{ElectionRecord, snapshot_records};
+use super::reign::Reign;
 use super::{Elector, ElectorNote, ElectorOutput, Standing};
 
 /// A term so high is no term anybody got by counting: it would leave no room for those after it.
@@ -65,7 +65,7 @@ impl Elector {
         self.standing = Standing::Canvassing(Canvass {
             term,
             willing: BTreeSet::from([me]),
-            give_up: now + Micros(lease.duration.0 / 2),
+            give_up: now + lease.duration,
             next_send: now,
         });
         self.count_the_willing(now, out);
@@ -145,6 +145,10 @@ impl Elector {
     pub(super) fn handle_ask(&mut self, now: BootTime, ask: Ask, out: &mut Vec<ElectorOutput>) {
         let Ask { nonce, term, last, canvass } = ask;
         let (from, lease, life) = (term.owner, self.lease(), self.life);
+        let lapsed = matches!(&self.standing, Standing::Reigning(reign) if reign.open && now >= reign.office.lease_until());
+        if lapsed && from != self.me().member {
+            self.resign(now, "a majority of the voters did not answer, and another member stands", out);
+        }
         let before = self.ballot.promised();
         let verdict = if term.number > TERM_MAX {
             Err(Refusal::OldTerm(before))
@@ -218,7 +222,8 @@ impl Elector {
     /// By an operator's word this member votes alone.
     pub(super) fn impose(&mut self, now: BootTime, version: u64, term: Term, out: &mut Vec<ElectorOutput>) {
         self.resign(now, "an operator has replaced the electorate", out);
-        let known = self.electorate.as_ref().map_or(0, Electorate::version).max(self.left_out_by.unwrap_or(0));
+        let known =
+            self.electorate.as_ref().map_or(0, Electorate::version).max(self.left_out_by.unwrap_or(0));
         let electorate = Electorate::imposed(self.me(), version.max(known));
         if term.number <= TERM_MAX {
             self.floor = self.floor.max(term);

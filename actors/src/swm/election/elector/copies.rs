@@ -107,9 +107,10 @@ impl Elector {
                     follower.next_send = now + resend;
                     letters.push((*member, ElectionMessage::Append { life, at, record }));
                 }
-                let stuck = reign.log.iter().any(|(sequence, record)| {
-                    *sequence == last.sequence + 1 && record.is_none()
-                });
+                let stuck = reign
+                    .log
+                    .iter()
+                    .any(|(sequence, record)| *sequence == last.sequence + 1 && record.is_none());
                 if !stuck {
                     next = next.min(follower.next_send);
                     continue;

@@ -29,7 +29,9 @@ use copies::Incoming;
 pub use record::{ElectionRecord, Entry, PageError, Written, founding};
 use reign::Reign;
 
-/// Leases without a word from a voter after which another one takes its place.
+/// Leases of a voter within one of a node.
+const VOTES_PER_LEASE: u64 = 4;
+/// Leases of nodes without a word from a voter after which another one takes its place.
 const LOST_AFTER_LEASES: u64 = 30;
 
 /// What does not change while the process lives.
@@ -41,6 +43,9 @@ pub struct ElectorConfig {
     pub first_nonce: u64,
     /// Seed of the pauses that keep candidates apart.
     pub seed: u64,
+    /// How leases of voters are counted. They are shorter than those of nodes, so that a new lead can grant to a node
+    /// before what the last one has granted it ends: nothing that needs a lease stops when a lead dies.
+    pub lease: LeaseConfig,
     /// Silence after which a voter is replaced.
     pub lost_after: Micros,
 }
@@ -50,7 +55,13 @@ impl ElectorConfig {
     #[must_use]
     pub fn new(lead: LeadConfig, first_nonce: u64, seed: u64) -> Self {
         let lost_after = Micros(lead.lease.duration.0.saturating_mul(LOST_AFTER_LEASES));
-        Self { lead, first_nonce, seed, lost_after }
+        let part = |whole: Micros| Micros(whole.0 / VOTES_PER_LEASE);
+        let lease = LeaseConfig {
+            duration: part(lead.lease.duration),
+            margin: part(lead.lease.margin),
+            drift_ppm: lead.lease.drift_ppm,
+        };
+        Self { lead, first_nonce, seed, lease, lost_after }
     }
 }
 
@@ -172,7 +183,7 @@ impl Elector {
         let (seed, first_nonce) = (config.seed, config.first_nonce);
         let elector = Self {
             life: written.life.unwrap_or(fresh),
-            ballot: Ballot::recovered(written.promised, written.last, now, &config.lead.lease),
+            ballot: Ballot::recovered(written.promised, written.last, now, &config.lease),
             electorate: written.electorate,
             lead: Lead::recover(config.lead.clone(), &written.records),
             standing: Standing::Idle,
@@ -280,7 +291,7 @@ impl Elector {
     }
 
     fn lease(&self) -> LeaseConfig {
-        self.config.lead.lease
+        self.config.lease
     }
 
     /// A number below `below`, from the seed (SplitMix64, Steele et al., OOPSLA 2014).
@@ -336,7 +347,8 @@ impl Elector {
 
     /// Members whose connections an election needs: all other voters, and those that are to become voters.
     pub fn peers(&self) -> impl Iterator<Item = MemberId> {
-        let voters = self.electorate().into_iter().flat_map(Electorate::voters).map(|(voter, _)| voter.member);
+        let voters =
+            self.electorate().into_iter().flat_map(Electorate::voters).map(|(voter, _)| voter.member);
         let followers = match &self.standing {
             Standing::Reigning(reign) => Some(reign.followers.keys().copied()),
             _ => None,
@@ -362,7 +374,11 @@ impl Elector {
             _ => None,
         };
         reign.into_iter().flat_map(|reign| {
-            reign.office.electorate().voters().map(|(voter, role)| (voter, role, reign.office.stored_by(voter)))
+            reign
+                .office
+                .electorate()
+                .voters()
+                .map(|(voter, role)| (voter, role, reign.office.stored_by(voter)))
         })
     }
 

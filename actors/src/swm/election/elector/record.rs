@@ -80,17 +80,16 @@ pub(super) fn snapshot_records(
 ) -> Vec<ElectionRecord> {
     let pages = to_pages(electorate, records);
     let count = u32::try_from(pages.len()).unwrap_or(u32::MAX);
-    let mut journal: Vec<ElectionRecord> = (0..)
-        .zip(pages)
-        .map(|(number, bytes)| ElectionRecord::Page { at, number, bytes })
-        .collect();
+    let mut journal: Vec<ElectionRecord> =
+        (0..).zip(pages).map(|(number, bytes)| ElectionRecord::Page { at, number, bytes }).collect();
     journal.push(ElectionRecord::Installed { at, pages: count });
     journal
 }
 
 /// Cuts electorate and records into pages.
 pub(super) fn to_pages(electorate: &Electorate, records: Vec<LeadRecord>) -> Vec<Vec<u8>> {
-    let entries = std::iter::once(Entry::Electorate(electorate.clone())).chain(records.into_iter().map(Entry::Lead));
+    let entries =
+        std::iter::once(Entry::Electorate(electorate.clone())).chain(records.into_iter().map(Entry::Lead));
     // Records that are in a state were within the limit when they were written.
     let bytes: Vec<u8> = entries.filter_map(|entry| wire::encode(&entry).ok()).flatten().collect();
     bytes.chunks(PAGE_BYTES_MAX).map(<[u8]>::to_vec).collect()
@@ -120,7 +119,9 @@ pub(super) fn from_pages(pages: &[Vec<u8>]) -> Result<(Electorate, Vec<LeadRecor
     let (mut electorate, mut records) = (None, Vec::new());
     while !rest.is_empty() {
         match next_entry(&mut rest).map_err(|e| PageError::Wire(e.to_string()))? {
-            Entry::Electorate(found) if electorate.is_none() && records.is_empty() => electorate = Some(found),
+            Entry::Electorate(found) if electorate.is_none() && records.is_empty() => {
+                electorate = Some(found)
+            }
             Entry::Electorate(_) => return Err(PageError::Electorate("one electorate and has another")),
             Entry::Lead(record) => records.push(record),
         }
@@ -180,7 +181,8 @@ impl Written {
                     _ => coming = None,
                 },
                 ElectionRecord::Installed { at, pages } => {
-                    let complete = |(known, have): &(Position, Vec<_>)| known == at && have.len() == *pages as usize;
+                    let complete =
+                        |(known, have): &(Position, Vec<_>)| known == at && have.len() == *pages as usize;
                     if let Some((_, pages)) = coming.take().filter(complete) {
                         let (electorate, records) = from_pages(&pages)?;
                         written.last = *at;

@@ -58,7 +58,7 @@ impl Reign {
             log: VecDeque::new(),
             waiting: VecDeque::new(),
             next_ask: now,
-            give_up: now + Micros(lease.duration.0 / 2),
+            give_up: now + lease.duration,
             next_tend: now,
             next_send: now,
         }
@@ -79,7 +79,8 @@ impl Elector {
             self.give_way(now);
             return;
         }
-        let lapsed = reign.open && now >= reign.office.lease_until() + Micros(self.lease().duration.0 / 2);
+        let lapsed =
+            reign.open && now >= reign.office.lease_until() + Micros(self.config.lead.lease.duration.0 / 2);
         if lapsed {
             self.resign(now, "a majority of the voters does not answer", out);
             self.give_way(now);
@@ -227,10 +228,12 @@ impl Elector {
         }
     }
 
-    /// Leaves office, or the candidature. What has not left by now never does.
+    /// Leaves office, or the candidature. What has not left by now never does. The own vote bound this member for the
+    /// sake of that term only, which is over.
     pub(super) fn resign(&mut self, now: BootTime, why: &'static str, out: &mut Vec<ElectorOutput>) {
         if let Standing::Reigning(reign) = std::mem::replace(&mut self.standing, Standing::Idle) {
             self.electorate = Some(reign.office.electorate().clone());
+            self.ballot.release(self.config.lead.id);
             if reign.open {
                 self.lead.leave_office();
                 out.push(ElectorOutput::Note(ElectorNote::Resigned(reign.office.term(), why)));
