@@ -85,12 +85,18 @@ impl Play {
         let mut out = vec![];
         self.lead.handle(self.now, input, &mut out);
         let mut sent = vec![];
+        let mut needs = None;
         for output in out {
             match output {
                 LeadOutput::Journal(record) => self.journal.push(record),
                 LeadOutput::Send { to, message } => sent.push((to, message)),
+                LeadOutput::NeedsTerm(above) => needs = Some(above),
                 LeadOutput::Decided(_) | LeadOutput::Note(_) => {}
             }
+        }
+        if let Some(above) = needs {
+            // The voters grant it at once.
+            sent.extend(self.feed(LeadInput::TakeOffice(above.next_for(LEAD))));
         }
         sent
     }

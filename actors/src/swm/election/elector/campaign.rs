@@ -21,6 +21,7 @@ use super::{Elector, ElectorNote, ElectorOutput, Standing};
 const TERM_MAX: u64 = 1 << 62;
 
 /// A question to a voter.
+#[derive(Clone, Copy)]
 pub(super) struct Ask {
     pub(super) nonce: u64,
     pub(super) term: Term,

@@ -120,7 +120,7 @@ pub(super) fn from_pages(pages: &[Vec<u8>]) -> Result<(Electorate, Vec<LeadRecor
     while !rest.is_empty() {
         match next_entry(&mut rest).map_err(|e| PageError::Wire(e.to_string()))? {
             Entry::Electorate(found) if electorate.is_none() && records.is_empty() => {
-                electorate = Some(found)
+                electorate = Some(found);
             }
             Entry::Electorate(_) => return Err(PageError::Electorate("one electorate and has another")),
             Entry::Lead(record) => records.push(record),
