@@ -312,8 +312,10 @@ impl World {
             free,
             labels: BTreeMap::new(),
             round_trip: None,
+            coordinate: None,
             age: Micros(0),
             reachable: true,
+            traits: lead.traits(),
         };
         let (number, sent) = (cluster.summaries, self.now);
         for span in self.network.fate(node, self.home_machine(), &mut self.rng).arrivals {
@@ -406,6 +408,7 @@ fn node_host(number: u32, cluster: u32, lease: LeaseConfig, rng: &mut fastrand::
             name,
             labels: vec![("disk".into(), disk.into())],
             power: None,
+            traits: Default::default(),
             lease,
             first_nonce: 0,
         },

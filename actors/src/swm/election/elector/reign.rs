@@ -14,7 +14,7 @@ use super::super::office::Office;
 use super::copies::Follower;
 use super::record::{ElectionRecord, Entry};
 use super::{Elector, ElectorNote, ElectorOutput, Standing};
-use crate::swm::lead::{LeadInput, LeadOutput};
+use crate::swm::lead::{Lead, LeadInput, LeadOutput};
 use crate::swm::lease::LeaseConfig;
 
 /// Records of this term kept for voters that lag; one that lags further gets a snapshot.
@@ -171,6 +171,10 @@ impl Elector {
         let mut decided = Vec::new();
         self.lead.set_own_lease(reign.office.lease_until());
         self.lead.handle(now, input, &mut decided);
+        self.take_decisions(now, decided, out);
+    }
+
+    fn take_decisions(&mut self, now: BootTime, decided: Vec<LeadOutput>, out: &mut Vec<ElectorOutput>) {
         let mut needs = None;
         for output in decided {
             match output {
@@ -188,6 +192,24 @@ impl Elector {
             self.resign(now, "a higher term is known", out);
             self.begin_canvass(now, out);
         }
+    }
+
+    /// Has the lead in office do as a person says; `None` if this member does not lead. Its records, and what follows
+    /// from them, go the way of all others: the answer is known before they are on a majority.
+    pub fn command<T>(
+        &mut self,
+        now: BootTime,
+        out: &mut Vec<ElectorOutput>,
+        command: impl FnOnce(&mut Lead, BootTime, &mut Vec<LeadOutput>) -> T,
+    ) -> Option<T> {
+        if !self.leads(now) {
+            return None;
+        }
+        let mut decided = Vec::new();
+        let answer = command(&mut self.lead, now, &mut decided);
+        self.take_decisions(now, decided, out);
+        self.work(now, false, out);
+        Some(answer)
     }
 
     /// Writes down the next entry; the voters get it with [`Elector::send_copies`].
