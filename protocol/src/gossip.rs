@@ -8,7 +8,10 @@ mod message;
 mod ring;
 mod state;
 
-pub use facts::{ClusterFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, ReplicaFact, ReplicaState};
+pub use facts::{
+    ClusterFact, ElectorateFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, ReplicaFact, ReplicaState,
+    VoterFact,
+};
 pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};
 pub use ring::{MEMBERS_MAX, Ring, RingConfig};
 pub use state::{Delta, Mark, OwnState, StateError, View, Views};

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bincode::{Decode, Encode};
 
 use crate::demands::ClusterTraits;
-use crate::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, ReplicaId};
+use crate::ids::{AppName, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
 use crate::messages::{HeldPhase, NodeFacts, RunPhase};
 use crate::resources::Resources;
 use crate::token::{Term, Token};
@@ -117,6 +117,30 @@ pub struct HostFact {
 /// Most findings, most data sources and most images of a host.
 pub const HOST_ITEMS_MAX: usize = 64;
 
+/// A voter, in the words of its lead.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct VoterFact {
+    /// The member.
+    pub member: MemberId,
+    /// The life of its journal in which it votes.
+    pub life: Incarnation,
+    /// Whether it only votes, and never leads.
+    pub witness: bool,
+    /// Whether it has answered within the last lease.
+    pub answers: bool,
+}
+
+/// Who votes in a cluster, in the words of its lead.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ElectorateFact {
+    /// The lead's term.
+    pub term: Term,
+    /// Grows with every change.
+    pub version: u64,
+    /// The voters.
+    pub voters: Vec<VoterFact>,
+}
+
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Fact {
@@ -128,4 +152,6 @@ pub enum Fact {
     Cluster(Box<ClusterFact>),
     /// The host it runs on, if it is a node.
     Host(Box<HostFact>),
+    /// Who votes in its cluster, if it is the lead.
+    Electorate(Box<ElectorateFact>),
 }

@@ -266,6 +266,15 @@ impl View {
         }
     }
 
+    /// Who votes in its cluster, if it is the lead.
+    #[must_use]
+    pub fn electorate(&self) -> Option<&super::ElectorateFact> {
+        match self.fact("electorate") {
+            Some(Fact::Electorate(fact)) => Some(fact),
+            _ => None,
+        }
+    }
+
     /// The host it runs on.
     #[must_use]
     pub fn host(&self) -> Option<&super::HostFact> {
