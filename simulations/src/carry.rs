@@ -1,7 +1,7 @@
 //! Feeding the cores and carrying out their outputs, in order, with a crash at any point.
 
 use codeco_actors::swm::election::elector::{
-    ElectionRecord, ElectorInput, ElectorNote, ElectorOutput, Entry,
+    ElectionRecord, Elector, ElectorInput, ElectorNote, ElectorOutput, Entry,
 };
 use codeco_actors::swm::home::{HomeInput, HomeNote, HomeOutput, HomeRecord};
 use codeco_actors::swm::lead::{LeadNote, LeadOutput, LeadRecord};
@@ -207,7 +207,7 @@ impl World {
                 }
                 ElectorOutput::Send { to, message } => {
                     self.check_lead_orders(node, &message)?;
-                    let lead = self.electors[node].elector.as_ref().map(|elector| elector.lead());
+                    let lead = self.electors[node].elector.as_ref().map(Elector::lead);
                     let keeps = |replica: &ReplicaId| {
                         lead.is_some_and(|lead| lead.mandates().any(|(known, _)| known == replica))
                     };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use codeco_actors::swm::attempt::Stage;
+use codeco_actors::swm::election::elector::Elector;
 use codeco_actors::swm::home::HomeRecord;
 use codeco_actors::swm::lead::Lead;
 use codeco_actors::swm::ledger::{Ledger, LedgerRecord};
@@ -239,7 +240,7 @@ impl World {
             let placed = self.electors[node]
                 .elector
                 .as_ref()
-                .map(codeco_actors::swm::election::elector::Elector::lead)
+                .map(Elector::lead)
                 .and_then(|lead| lead.mandates().find(|(id, _)| **id == replica))
                 .and_then(|(_, m)| m.stage.placement());
             let replaced = placed.is_some_and(|p| p.token != token);
@@ -268,7 +269,7 @@ impl World {
     /// A lead that stops a copy of which it knows that it serves, and the only one, takes no more away than the budget
     /// of its service allows.
     fn check_budget(&mut self, node: usize, replica: &ReplicaId, token: Token) -> Result<(), Violation> {
-        let lead = self.electors[node].elector.as_ref().map(|elector| elector.lead());
+        let lead = self.electors[node].elector.as_ref().map(Elector::lead);
         let mandate = lead.and_then(|lead| lead.mandates().find(|(id, _)| *id == replica)).map(|(_, m)| m);
         let closes = mandate.is_some_and(|m| matches!(m.stage, Stage::Closing(p) if p.token == token));
         let by_choice = closes && self.oracle.closing.get(&(replica.clone(), token)) == Some(&true);
