@@ -9,7 +9,8 @@ mod ring;
 mod state;
 
 pub use facts::{
-    ClusterFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, NetworkFact, ReplicaFact, ReplicaState,
+    ClusterFact, ElectorateFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, ReplicaFact, ReplicaState,
+    VoterFact,
 };
 pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};
 pub use ring::{MEMBERS_MAX, Ring, RingConfig};

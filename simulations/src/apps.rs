@@ -99,14 +99,14 @@ impl World {
 
     /// An operator drains a cluster, or ends that.
     fn operate_on_a_cluster(&mut self) -> Result<(), Violation> {
-        let cluster = self.rng.usize(0..self.leads.len());
+        let cluster = self.rng.usize(0..self.clusters.len());
         let drained = self.rng.bool();
         self.set_cluster_drained(cluster, drained)
     }
 
     pub(crate) fn set_cluster_drained(&mut self, cluster: usize, drained: bool) -> Result<(), Violation> {
         let now = self.read_clock(self.home_machine());
-        let name = self.leads[cluster].config.cluster.clone();
+        let name = self.clusters[cluster].name.clone();
         let Some(home) = &mut self.home.home else { return Ok(()) };
         let mut out = Vec::new();
         if home.drain_cluster(now, &name, drained, &mut out) {

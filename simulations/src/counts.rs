@@ -55,8 +55,18 @@ counts! {
     reboots: "reboots",
     /// Journals lost.
     disk_losses: "disk losses",
-    /// Leads killed.
+    /// Leads that lost their journals.
+    lead_disk_losses: "disk losses of leads",
+    /// Electors killed.
+    elector_crashes: "elector crashes",
+    /// Electors killed while they led.
     lead_crashes: "lead crashes",
+    /// Leads that another member followed.
+    successions: "leads succeeded by another member",
+    /// Voters admitted.
+    voters_added: "voters admitted",
+    /// Voters removed.
+    voters_removed: "voters removed",
     /// Homes killed.
     home_crashes: "home crashes",
     /// Links cut in one direction.

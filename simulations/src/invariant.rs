@@ -11,6 +11,8 @@ pub enum Invariant {
     Single,
     /// I2, at the level of mandates.
     Returned,
+    /// I2, at the level of leads.
+    OneLead,
     /// I3.
     Replay,
     /// I4.
@@ -39,6 +41,7 @@ impl fmt::Display for Invariant {
             Self::Promises => "I1: a node never promises more than its capacity less known foreign use",
             Self::Single => "I2: a fence replica runs on at most one node of all clusters",
             Self::Returned => "I2: what was given back does not run, and never will under that mandate",
+            Self::OneLead => "I2: at most one lead of a cluster acts at a time",
             Self::Replay => "I3: a message that comes twice changes nothing",
             Self::Reservations => "I4: every reservation ends in commit, release or expiry",
             Self::Stops => "I6: what runs is stopped only by a newer decision",

@@ -14,6 +14,7 @@ use codeco_protocol::demands::NodeTraits;
 use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeName};
 use codeco_protocol::messages::{Addressee, ControlMessage};
 use codeco_protocol::resources::Resources;
+use codeco_protocol::token::Term;
 use codeco_protocol::units::{BitsPerSecond, BootTime, Bytes, Micros, MilliCpu, MilliWatts, WallTime};
 
 const HOME: MemberId = MemberId(9_999);
@@ -122,7 +123,7 @@ impl Stage {
             self.feed_ledger(member, LedgerInput::Listed(Vec::new()));
         }
         self.feed_lead(lead_id, LeadInput::OwnLease(BootTime(u64::MAX)));
-        self.feed_lead(lead_id, LeadInput::TakeOffice);
+        self.feed_lead(lead_id, LeadInput::TakeOffice(Term::default().next_for(lead_id)));
         self.measure();
         for at in 1..=nodes.len() {
             self.feed_ledger(id(number, at), LedgerInput::LeadIs(lead_id));
@@ -207,6 +208,7 @@ impl Stage {
             match output {
                 LeadOutput::Send { to, message } => self.mail.push_back((id, to, message)),
                 LeadOutput::Decided(decision) => self.decisions.push(*decision),
+                LeadOutput::NeedsTerm(term) => panic!("nobody else took office, but {term} was seen"),
                 LeadOutput::Journal(_) | LeadOutput::Note(_) => {}
             }
         }
