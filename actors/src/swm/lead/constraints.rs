@@ -99,26 +99,31 @@ impl Lead {
             copies: &context.demands.copies,
             uplink: wanted.rules.uplink.0 > 0,
         });
-        self.placed().filter(|occupant| occupant.replica != wanted.replica).chain(given).collect()
+        // A copy of its own that serves until this one is ready keeps its part of links until then.
+        let others = self.placed().filter(|other| other.replica != wanted.replica || other.outgoing);
+        others.chain(given).collect()
     }
 
     fn placed(&self) -> impl Iterator<Item = Occupant<'_>> {
         self.mandates.iter().flat_map(|(replica, m)| {
-            let occupant = move |node, token, resources, outgoing| Occupant {
+            let occupant = move |node, token, resources, channels, outgoing| Occupant {
                 replica,
                 node,
                 token: Some(token),
                 resources,
                 outgoing,
-                channels: &m.placed_channels,
+                channels,
                 copies: &m.context.demands.copies,
                 uplink: m.rules.uplink.0 > 0,
             };
-            let present = m.stage.placement().map(|p| occupant(p.node, p.token, &m.spec.resources, false));
+            let present = m
+                .stage
+                .placement()
+                .map(|p| occupant(p.node, p.token, &m.spec.resources, m.placed_channels.as_slice(), false));
             let outgoing = m
                 .outgoing
                 .as_ref()
-                .map(|o| occupant(o.placement.node, o.placement.token, o.resources(), true));
+                .map(|o| occupant(o.placement.node, o.placement.token, o.resources(), o.channels(), true));
             present.into_iter().chain(outgoing)
         })
     }

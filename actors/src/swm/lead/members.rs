@@ -1,12 +1,13 @@
 //! Nodes of the cluster: enrolment, leases, reports, loss and return.
 
 use codeco_protocol::ids::{Incarnation, NodeId, ReplicaId};
-use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts, Told};
+use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts, RunPhase, Told};
 use codeco_protocol::token::{Term, Token};
 use codeco_protocol::units::BootTime;
 use codeco_protocol::workload::PartitionPolicy;
 
-use super::{HISTORY_MAX, Lead, LeadNote, LeadOutput, LeadRecord, MANDATES_MAX, NODES_MAX};
+use super::replace::DOUBT;
+use super::{HISTORY_MAX, Lead, LeadNote, LeadOutput, LeadRecord, MANDATES_MAX, NODES_MAX, is_available};
 use crate::swm::attempt::{Placement, Stage};
 use crate::swm::lease::LeadLease;
 
@@ -160,6 +161,10 @@ impl Lead {
                 && mandate.stage.placement().is_some_and(|p| p.token == brief.token)
                 && !told.is_before(mandate.run_told)
             {
+                let served = is_available(mandate.run) && !is_available(brief.run);
+                if served && brief.run != RunPhase::Failed {
+                    mandate.doubt_until = now + DOUBT;
+                }
                 mandate.run = brief.run;
                 mandate.run_told = told;
             }

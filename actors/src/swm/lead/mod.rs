@@ -211,6 +211,8 @@ pub struct Mandate {
     give_up: BootTime,
     idle_since: Option<BootTime>,
     told_unplaceable: bool,
+    /// Until then a copy that served, and of which its node says that it does not yet, may serve after all.
+    doubt_until: BootTime,
     /// What the home allows to be done with the present copy.
     replace: Replace,
     /// The copy that serves until the one in `stage` is ready.

@@ -278,6 +278,7 @@ impl Mandate {
             give_up: now,
             idle_since: None,
             told_unplaceable: false,
+            doubt_until: now,
             replace: Default::default(),
             outgoing: None,
             told: None,

@@ -11,8 +11,8 @@ use codeco_protocol::ids::{NodeId, NodeName, ReplicaId};
 use codeco_protocol::messages::{ControlMessage, Leaving, Replace, RunPhase};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::Token;
-use codeco_protocol::units::BootTime;
-use codeco_protocol::workload::PartitionPolicy;
+use codeco_protocol::units::{BootTime, Micros};
+use codeco_protocol::workload::{ChannelSpec, PartitionPolicy};
 
 use super::placing::RETRY;
 use super::{Lead, LeadNote, LeadOutput, LeadRecord};
@@ -21,6 +21,8 @@ use crate::swm::score;
 
 /// Most copies of one service that a lead moves by overlap at the same time because their nodes are being drained.
 const MOVES_PER_SERVICE_MAX: usize = 1;
+/// How long a copy that served is taken to do so, while its agent, started again, has yet to hear of its runtime.
+pub(super) const DOUBT: Micros = Micros::from_secs(5);
 
 /// A copy that serves until the one that replaces it is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(super) struct Outgoing {
     pub(super) generation: u64,
     /// What it takes.
     resources: Resources,
+    /// The channels it was placed with.
+    channels: Vec<ChannelSpec>,
     /// When its node is told (again) to close it.
     next_close: BootTime,
 }
@@ -96,8 +100,9 @@ impl Lead {
                 m.stage = Stage::Idle;
                 m.run = RunPhase::Waiting;
                 m.next_try = now;
-                let resources = m.placed_resources.clone();
-                m.outgoing = Some(Outgoing { placement: p, generation, resources, next_close: now });
+                let (resources, channels) = (m.placed_resources.clone(), m.placed_channels.clone());
+                m.outgoing =
+                    Some(Outgoing { placement: p, generation, resources, channels, next_close: now });
                 let (node, replica, token) = (p.node, replica.clone(), p.token);
                 out.push(LeadOutput::Note(LeadNote::Overlaps(replica.clone(), self.name_of(node), token)));
                 self.record(LeadRecord::Owed { node, replica, token }, out);
@@ -120,7 +125,9 @@ impl Lead {
             return if serves || !outdated { Step::Wait } else { Step::StopFirst };
         }
         if outdated && !serves {
-            return Step::StopFirst;
+            // An agent that has just started again does not know yet whether what it runs serves: unknown is not absent.
+            let unknown = now < m.doubt_until && m.replace != Replace::StopFirst;
+            return if unknown { Step::Wait } else { Step::StopFirst };
         }
         let elsewhere = self.fits_elsewhere(now, replica, p.node);
         if m.spec.partition == PartitionPolicy::Autonomous && serves && elsewhere {
@@ -203,6 +210,7 @@ impl Lead {
         m.outgoing = None;
         m.placed_generation = outgoing.generation;
         m.placed_resources = outgoing.resources;
+        m.placed_channels = outgoing.channels;
         m.idle_since = None;
         m.refused.clear();
         m.next_try = now + RETRY;
@@ -293,6 +301,10 @@ impl Lead {
 impl Outgoing {
     pub(super) fn resources(&self) -> &Resources {
         &self.resources
+    }
+
+    pub(super) fn channels(&self) -> &[ChannelSpec] {
+        &self.channels
     }
 }
 
