@@ -14,9 +14,10 @@ pub(crate) enum Kind {
     Event,
     Decision,
     Actor,
+    Cert,
 }
 
-const WORDS: [(Kind, &[&str]); 7] = [
+const WORDS: [(Kind, &[&str]); 8] = [
     (Kind::App, &["app", "apps", "codecoapp", "codecoapps"]),
     (Kind::Replica, &["replica", "replicas", "rs"]),
     (Kind::Node, &["node", "nodes", "no"]),
@@ -24,6 +25,7 @@ const WORDS: [(Kind, &[&str]); 7] = [
     (Kind::Event, &["event", "events", "ev"]),
     (Kind::Decision, &["decision", "decisions", "de"]),
     (Kind::Actor, &["actor", "actors", "ac"]),
+    (Kind::Cert, &["cert", "certs", "certificate", "certificates"]),
 ];
 
 impl Kind {

@@ -8,7 +8,7 @@ mod message;
 mod ring;
 mod state;
 
-pub use facts::{ClusterFact, Fact, MemberFact, ReplicaFact, ReplicaState};
+pub use facts::{CertificateFact, ClusterFact, Fact, MemberFact, ReplicaFact, ReplicaState};
 pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};
 pub use ring::{MEMBERS_MAX, Ring, RingConfig};
 pub use state::{Delta, Mark, OwnState, StateError, View, Views};

@@ -48,6 +48,8 @@ pub enum InspectRequest {
     /// Keeps work away from the node asked, has its work moved away, or lets work come again; answered once that is on
     /// its disk.
     Upkeep(crate::swm::ledger::Upkeep),
+    /// The list of authorities and revocations it goes by, signed. Every member may ask.
+    Trust,
 }
 
 impl WireMessage for InspectRequest {

@@ -259,7 +259,10 @@ async fn streams(
                 StreamKind::Gossip => hear(commons, connection, recv, links, outbox).await,
                 StreamKind::ActorSession => join_session(&commons, &connection, send, recv, true).await,
                 StreamKind::Introspection => answer(&commons, &connection, send, recv).await,
-                StreamKind::Control | StreamKind::ChannelTunnel | StreamKind::Join => {
+                StreamKind::Control
+                | StreamKind::ChannelTunnel
+                | StreamKind::Join
+                | StreamKind::Renew => {
                     let problem = format!("a stream of kind {kind:?} is not served here");
                     connection.refuse_stream(send, recv, RefusalReason::UnknownStreamKind, &problem);
                 }
@@ -377,6 +380,7 @@ async fn answer(commons: &Commons, connection: &PeerConnection, mut send: SendSt
         }
     };
     let answer = match commons.inspector.get() {
+        _ if request == InspectRequest::Trust => trust_list(commons),
         Some(inspector) => inspector.answer(from, request).await,
         None => Err("this member is still starting".to_owned()),
     };
@@ -387,6 +391,13 @@ async fn answer(commons: &Commons, connection: &PeerConnection, mut send: SendSt
     // A finished stream is all the asker waits for; if it has gone, so be it.
     let _ = send.finish();
     let _ = send.stopped().await;
+}
+
+/// What the authority has said of itself and of the revoked. No secret: it proves itself.
+fn trust_list(commons: &Commons) -> Result<Vec<u8>, String> {
+    let signed = commons.transport.trust().signed();
+    let signed = signed.ok_or_else(|| "no list of authorities and revocations is known here".to_owned())?;
+    wire::encode(&signed).map_err(|e| e.to_string())
 }
 
 /// Leaves a rumor for the gossip stream; one that does not fit is made up for when views are exchanged.

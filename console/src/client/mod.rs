@@ -6,11 +6,11 @@ use std::io;
 use std::time::Duration;
 
 use codeco_hub::api::{
-    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TailQuery, TokenRequest, UpkeepRequest,
+    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, RevokeRequest, TailQuery, TokenRequest, UpkeepRequest,
     VersionView,
 };
 use codeco_hub::fleet::{Applied, Filter, LogQuery, NewToken};
-use codeco_protocol::api::{ErrorBody, List, PlanView, codes};
+use codeco_protocol::api::{CaView, ErrorBody, List, PlanView, RevokedView, codes};
 use codeco_protocol::ids::{AppName, Namespace};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -118,6 +118,21 @@ impl Client {
     /// Makes an actor panic.
     pub(crate) fn panic_actor(&self, request: &PanicRequest) -> Result<(), Failure> {
         self.call(&Method::POST, "faults/panic", &to_json(request), None).map(drop)
+    }
+
+    /// Revokes a member or a certificate.
+    pub(crate) fn revoke(&self, request: &RevokeRequest) -> Result<RevokedView, Failure> {
+        self.json(&Method::POST, "certs/revoke", &to_json(request), None)
+    }
+
+    /// The authority.
+    pub(crate) fn ca(&self) -> Result<CaView, Failure> {
+        self.json(&Method::GET, "ca", &[], None)
+    }
+
+    /// Begins a hand-over to another authority.
+    pub(crate) fn rotate_ca(&self) -> Result<CaView, Failure> {
+        self.json(&Method::POST, "ca/rotate", b"{}", None)
     }
 
     /// Versions of the hub.

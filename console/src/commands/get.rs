@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use codeco_hub::fleet::Filter;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, DecisionView, EventView, List, NAMESPACE_DEFAULT, NodeView, ReplicaView,
+    ActorView, AppView, CertView, ClusterView, DecisionView, EventView, List, NAMESPACE_DEFAULT, NodeView, ReplicaView,
 };
 
 use super::now;
@@ -21,7 +21,7 @@ const WATCH_PAUSE: Duration = Duration::from_secs(1);
 /// Arguments of `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// apps, replicas, nodes, clusters, events, decisions or actors; then a name, if only one is wanted.
+    /// apps, replicas, nodes, clusters, events, decisions, actors or certs; then a name, if only one is wanted.
     #[arg(num_args = 1..=2, required = true, value_name = "KIND [NAME]")]
     object: Vec<String>,
     /// Namespace of the applications.
@@ -51,6 +51,20 @@ pub(crate) struct GetArgs {
 }
 
 impl GetArgs {
+    /// `get certs`.
+    pub(super) fn certs(output: Output) -> Self {
+        Self {
+            object: vec!["certs".to_owned()],
+            namespace: NAMESPACE_DEFAULT.to_owned(),
+            all_namespaces: false,
+            cluster: None,
+            node: None,
+            app: None,
+            limit: None,
+            output,
+            watch: false,
+        }
+    }
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         let (kind, name) = object::parse(&self.object)?;
         let filter = self.filter(kind)?;
@@ -62,6 +76,7 @@ impl GetArgs {
             Kind::Event => self.print::<EventView>(session, kind, name.as_deref(), &filter),
             Kind::Decision => self.print::<DecisionView>(session, kind, name.as_deref(), &filter),
             Kind::Actor => self.print::<ActorView>(session, kind, name.as_deref(), &filter),
+            Kind::Cert => self.print::<CertView>(session, kind, name.as_deref(), &filter),
         }
     }
 

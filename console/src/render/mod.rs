@@ -2,6 +2,7 @@
 
 mod actors;
 mod apps;
+mod certs;
 mod clusters;
 mod decisions;
 mod events;

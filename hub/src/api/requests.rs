@@ -97,3 +97,11 @@ pub struct UpkeepRequest {
     /// What is wanted.
     pub upkeep: UpkeepWish,
 }
+
+/// Asks for a revocation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RevokeRequest {
+    /// A node as `CLUSTER/NODE`, a member's id, or a certificate's serial number.
+    pub target: String,
+}

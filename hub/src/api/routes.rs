@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
 use codeco_actors::swm::ledger::Upkeep;
-use codeco_protocol::api::{CodecoApp, List, PlanView, codes, load_manifests};
+use codeco_protocol::api::{CaView, CodecoApp, List, PlanView, RevokedView, codes, load_manifests};
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, ServiceName};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
 use super::requests::{
-    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
+    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, RevokeRequest, TIMES_MAX, TTL_SECONDS_MAX,
     TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
 };
 use super::server::Shared;
@@ -54,6 +54,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         "/api/v1/events" => events,
         "/api/v1/decisions" => decisions,
         "/api/v1/actors" => actors,
+        "/api/v1/certs" => certs,
     );
     lists
         .route("/api/v1/version", get(version))
@@ -66,6 +67,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/tokens", post(token))
         .route("/api/v1/api-tokens", post(api_token))
         .route("/api/v1/faults/panic", post(panic))
+        .route("/api/v1/certs/revoke", post(revoke))
+        .route("/api/v1/ca", get(ca))
+        .route("/api/v1/ca/rotate", post(rotate_ca))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(shared.limits.body_bytes_max))
@@ -215,6 +219,19 @@ async fn panic(State(shared): State<Arc<Shared>>, request: Request) -> Reply<ser
     }
     shared.fleet.panic_actor(wish.member, wish.actor, wish.times).await?;
     Ok(Json(serde_json::json!({})))
+}
+
+async fn revoke(State(shared): State<Arc<Shared>>, request: Request) -> Reply<RevokedView> {
+    let wish: RevokeRequest = read_json(&shared, request).await?;
+    Ok(Json(shared.fleet.revoke(wish.target).await?))
+}
+
+async fn ca(State(shared): State<Arc<Shared>>) -> Reply<CaView> {
+    Ok(Json(shared.fleet.ca().await?))
+}
+
+async fn rotate_ca(State(shared): State<Arc<Shared>>) -> Reply<CaView> {
+    Ok(Json(shared.fleet.rotate_ca().await?))
 }
 
 async fn no_route(request: Request) -> ApiError {

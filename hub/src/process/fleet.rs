@@ -13,8 +13,8 @@ use codeco_actors::swm::actor::ask;
 use codeco_actors::swm::home::{AppSpec, ApplyError, ServiceSpec};
 use codeco_actors::swm::ledger::Upkeep;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode, EventView, List,
-    NodeView, PlanView, ReplicaView, ResolvedApp, codes,
+    ActorView, AppView, CaView, CertView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode,
+    EventView, List, NodeView, PlanView, ReplicaView, ResolvedApp, RevokedView, codes,
 };
 use codeco_protocol::identity::Registrar;
 use codeco_protocol::ids::{
@@ -26,6 +26,7 @@ use futures::future::join_all;
 use serde::de::DeserializeOwned;
 
 use super::HomeRef;
+use super::authority::Authority;
 use super::intents::without_effect;
 use super::naming::Told;
 use super::views::{AppSnapshot, Copies, app_view, cluster_views, node_view, replica_views, snapshot};
@@ -40,6 +41,7 @@ pub(super) struct HubFleet {
     pub(super) member: Arc<Member>,
     pub(super) home: HomeRef,
     pub(super) registrar: Registrar,
+    pub(super) authority: Arc<Authority>,
     pub(super) faults: Faults,
 }
 
@@ -484,6 +486,22 @@ impl Fleet for HubFleet {
         let token = made.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
         let hubs = self.member.commons.address().map(|address| address.to_string()).into_iter().collect();
         Ok(NewToken { token: token.to_text(), expires_at: token.expires.0, hubs })
+    }
+
+    async fn certs(&self, filter: Filter) -> Result<List<CertView>, ApiError> {
+        Ok(self.certs_now(&filter))
+    }
+
+    async fn revoke(&self, target: String) -> Result<RevokedView, ApiError> {
+        self.revoke_target(&target)
+    }
+
+    async fn rotate_ca(&self) -> Result<CaView, ApiError> {
+        self.begin_handover()
+    }
+
+    async fn ca(&self) -> Result<CaView, ApiError> {
+        Ok(self.ca_now())
     }
 
     async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError> {

@@ -1,5 +1,7 @@
 //! The hub's process: its tree of actors, its start and its end.
 
+mod authority;
+mod certs;
 mod fleet;
 mod identity;
 mod inspector;
@@ -13,6 +15,7 @@ mod watch;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use codeco_actors::clock::boot_now;
@@ -20,8 +23,8 @@ use codeco_actors::evidence::Note;
 use codeco_actors::fabric::{LinksConfig, LinksMessage, Watcher, links_child};
 use codeco_actors::journal::Journal;
 use codeco_actors::process::{
-    Faults, Member, MemberConfig, MemberError, Metric, MetricKind, Samples, note_supervision, panic_by,
-    periodic_child, serve_health,
+    Faults, IdentityState, Member, MemberConfig, MemberError, Metric, MetricKind, Samples, TrustKeeper,
+    note_supervision, panic_by, periodic_child, serve_health,
 };
 use codeco_actors::supervision::{ChildRef, Policy, Strategy, Supervisor, SupervisorSpec};
 use codeco_actors::swm::actor::{CoreMessage, Effects, Restore, Started, WRITER, core_child};
@@ -29,14 +32,16 @@ use codeco_actors::swm::home::{Home, HomeConfig, HomeInput, HomeNote, HomeOutput
 use codeco_actors::swm::post::Cores;
 use codeco_protocol::api::EventType;
 use codeco_protocol::identity::{
-    CaError, CredentialsError, CredentialsSlot, IssueError, KeyError, Registrar, TokenBookError, TrustClock,
-    certificate_pem,
+    CaError, ClockNote, CredentialsError, CredentialsSlot, IssueError, JoinHandler, KeyError, Registrar,
+    RenewHandler, TokenBookError, TrustClock,
 };
 use futures::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::api::{ApiServer, ApiTokens, ApiTokensError, Limits, Refusals, Refused, tls_config};
+use authority::Authority;
+pub use authority::Handover;
 use fleet::HubFleet;
 pub use identity::{ADMIN_FILE, AdminAccess};
 pub use options::{HubConfig, HubOptions};
@@ -100,8 +105,12 @@ type HomeRef = ChildRef<CoreMessage<Home>>;
 pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -> Result<(), HubError> {
     let _lock = lock_state(&config.state)?;
     let clock = TrustClock::system();
+    let time_path = config.state.join("time");
+    let time = ClockNote::open(&time_path, &clock)
+        .map_err(|e| HubError::State { path: time_path.clone(), detail: e.to_string() })?;
     let established = identity::establish(&config, &clock)?;
     let (registrar, credentials) = (established.registrar, established.credentials);
+    let authority = established.authority;
     let slot = CredentialsSlot::new(credentials.clone());
     let member_config = MemberConfig {
         name: config.name.to_string(),
@@ -109,22 +118,34 @@ pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -
         listen: config.listen,
         conditions: vec![("home", "the journal of applications is being read")],
         faults: config.faults,
+        trust: authority.trust().clone(),
+        renew: Some(Arc::clone(&authority) as Arc<dyn RenewHandler>),
     };
-    let join = Arc::new(registrar.clone());
+    let join = Arc::clone(&authority) as Arc<dyn JoinHandler>;
     let member = Member::start(member_config, &credentials, clock.clone(), Some(join)).await?;
     let api = listen(config.api, "the API").await?;
     let http = listen(config.http, "/healthz, /readyz and /metrics").await?;
     let tokens = Arc::new(ApiTokens::open(&config.state.join("api-tokens.json"))?);
     let api_address = api.local_addr().unwrap_or(config.api);
-    let ca_pem = certificate_pem(registrar.ca().certificate());
-    let admin = identity::admin_access(&config, &tokens, ca_pem, api_address)?;
+    let admin = identity::admin_access(&config, &tokens, authority.pem(), api_address)?;
 
-    let tree = plant(&config, &member, &registrar, &slot, &clock);
+    {
+        let member = Arc::clone(&member);
+        // Set once: this is the only place.
+        let _ = authority.entitled.set(Arc::new(move |who| watch::leads_its_cluster(&member.commons, who)));
+    }
+    let keys = Keys { authority: Arc::clone(&authority), slot: Arc::clone(&slot), clock, time, told: AtomicU64::new(0) };
+    let tree = plant(&config, &member, &registrar, Arc::new(keys));
     tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
     let root =
         Supervisor::start(tree.root, &member.actors).await.map_err(|e| HubError::Tree(e.to_string()))?;
-    let fleet =
-        Arc::new(HubFleet { member: Arc::clone(&member), home: tree.home, registrar, faults: tree.faults });
+    let fleet = Arc::new(HubFleet {
+        member: Arc::clone(&member),
+        home: tree.home,
+        registrar,
+        authority,
+        faults: tree.faults,
+    });
     let (refusals, refused) = Refusals::new();
     let refusals = Arc::new(refusals);
     tokio::spawn(note_api_refusals(refused, Arc::clone(&refusals), Arc::clone(&member)));
@@ -179,8 +200,7 @@ fn plant(
     config: &HubConfig,
     member: &Arc<Member>,
     registrar: &Registrar,
-    slot: &Arc<CredentialsSlot>,
-    clock: &TrustClock,
+    keys: Arc<Keys>,
 ) -> Tree {
     let policy = Policy::default();
     let (events, supervision) = mpsc::channel(1_024);
@@ -211,23 +231,29 @@ fn plant(
             async { Ok(()) }.boxed()
         })
     };
+    let inspector = inspector::HubInspector {
+        registrar: registrar.clone(),
+        clock: keys.clock.clone(),
+        life: config.certificate_life,
+    };
     let (identity, _) = {
-        let (config, member, registrar) = (config.clone(), Arc::clone(member), registrar.clone());
-        let (slot, clock) = (Arc::clone(slot), clock.clone());
-        periodic_child("identity", policy, Duration::from_secs(60), move || {
-            let renewed = renew_if_due(&config, &member, &registrar, &slot, &clock);
-            async move { renewed }.boxed()
+        let (config, member) = (config.clone(), Arc::clone(member));
+        let trust = keys.authority.trust();
+        let keeper = Arc::new(TrustKeeper::new(&keys.authority.trust_path(), trust.version()));
+        periodic_child("identity", policy, Duration::from_secs(1), move || {
+            let (config, member, keys) = (config.clone(), Arc::clone(&member), Arc::clone(&keys));
+            let keeper = Arc::clone(&keeper);
+            async move {
+                keys.tick(&config, &member)?;
+                keeper.tick(&member, IdentityState::default()).await
+            }
+            .boxed()
         })
     };
     let faults = Faults::new(config.faults, Arc::clone(&member.commons))
         .with("links", panic_by(&links_ref, || LinksMessage::Panic))
         .with("home", panic_by(&home_ref, || CoreMessage::Panic))
         .with("clusters", panic_by(&clusters_ref, || codeco_actors::process::PeriodicMessage::Panic));
-    let inspector = inspector::HubInspector {
-        registrar: registrar.clone(),
-        clock: clock.clone(),
-        life: config.certificate_life,
-    };
     // Set once: this is the only tree of this process.
     let _ = member.commons.inspector.set(Arc::new(inspector));
     let acm = supervisor("acm", vec![home, clusters]);
@@ -235,22 +261,47 @@ fn plant(
     Tree { root, supervision, home: home_ref, faults }
 }
 
-fn renew_if_due(
-    config: &HubConfig,
-    member: &Member,
-    registrar: &Registrar,
-    slot: &CredentialsSlot,
-    clock: &TrustClock,
-) -> Result<(), String> {
-    if clock.now() < slot.get().renew_at() {
-        return Ok(());
+/// The hub's authority, and its own certificate.
+struct Keys {
+    authority: Arc<Authority>,
+    slot: Arc<CredentialsSlot>,
+    clock: TrustClock,
+    time: ClockNote,
+    /// Version of the list that the administrator's file follows.
+    told: AtomicU64,
+}
+
+impl Keys {
+    fn tick(&self, config: &HubConfig, member: &Member) -> Result<(), String> {
+        let version = self.authority.trust().version();
+        if self.told.load(Ordering::Relaxed) != version {
+            identity::refresh_access(config, &self.authority.pem())?;
+            self.told.store(version, Ordering::Relaxed);
+        }
+        self.time.keep().map_err(|e| e.to_string())?;
+        let standings = certs::standings(&member.commons);
+        if let Some(done) = self.authority.step(&standings)? {
+            member.events.tell(Note {
+                kind: EventType::Normal,
+                reason: "AuthorityHandover",
+                object_kind: "Member",
+                object: member.name.clone(),
+                message: done.to_owned(),
+            });
+        }
+        let present = self.slot.get();
+        let active = present.ca_key_hash() == self.authority.trust().active();
+        if active && self.clock.now() < present.renew_at() {
+            return Ok(());
+        }
+        let own = &member.commons.own;
+        let renewed =
+            identity::renew_own(config, &self.authority, own, &self.clock).map_err(|e| e.to_string())?;
+        member.update(|fact| fact.certificate_expires = renewed.validity().not_after);
+        member.commons.transport.renew(renewed.clone());
+        self.slot.set(renewed);
+        Ok(())
     }
-    let renewed =
-        identity::renew_own(config, registrar, &member.commons.own, clock).map_err(|e| e.to_string())?;
-    member.update(|fact| fact.certificate_expires = renewed.validity().not_after);
-    member.commons.transport.renew(renewed.clone());
-    slot.set(renewed);
-    Ok(())
 }
 
 fn restore_home(config: &HubConfig, member: &Arc<Member>, seed: u64) -> Restore<Home> {

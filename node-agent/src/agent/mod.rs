@@ -3,6 +3,7 @@
 mod credentials;
 mod inspector;
 mod options;
+mod renewal;
 mod swm;
 mod watch;
 mod workloads;
@@ -24,7 +25,7 @@ use codeco_actors::swm::actor::{CoreMessage, core_child};
 use codeco_actors::swm::ledger::LedgerInput;
 use codeco_actors::swm::post::Cores;
 use codeco_protocol::api::EventType;
-use codeco_protocol::identity::TrustClock;
+use codeco_protocol::identity::{ClockNote, RenewHandler, TrustClock};
 use codeco_protocol::ids::ClusterName;
 use futures::FutureExt as _;
 use tokio::sync::mpsc;
@@ -34,6 +35,8 @@ use crate::runtime::{
 };
 pub use credentials::EnrolError;
 pub use options::{AgentConfig, AgentOptions, RuntimeKind};
+use renewal::Renewals;
+pub use renewal::RenewalError;
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,9 @@ pub enum AgentError {
     /// Its certificate.
     #[error(transparent)]
     Enrol(#[from] EnrolError),
+    /// What it keeps for the next one.
+    #[error(transparent)]
+    Renewal(#[from] RenewalError),
     /// Its place in the fabric.
     #[error(transparent)]
     Member(#[from] MemberError),
@@ -95,8 +101,10 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AgentError> {
     let _lock = lock_state(&config.state)?;
-    let clock = TrustClock::system();
-    let credentials = credentials::enrol(&config, &clock).await?;
+    let clock = TrustClock::system_off_by(config.wall_clock_off_by);
+    let time = ClockNote::open(&config.state.join("time"), &clock).map_err(RenewalError::from)?;
+    let enrolled = credentials::enrol(&config, &clock).await?;
+    let (renewals, credentials) = Renewals::open(&config, clock.clone(), time, enrolled)?;
     let Some(cluster) = credentials.identity().cluster().cloned() else {
         return Err(EnrolError::NotANode(config.state.display().to_string()).into());
     };
@@ -106,6 +114,8 @@ pub async fn run(
         listen: config.listen,
         conditions: vec![("lease", "the cluster's lead has not granted one")],
         faults: config.faults,
+        trust: renewals.trust().clone(),
+        renew: Some(Arc::clone(&renewals) as Arc<dyn RenewHandler>),
     };
     let member = Member::start(member_config, &credentials, clock.clone(), None).await?;
     let (runtime, reports, engine) = start_runtime(&config, helpers).await?;
@@ -114,7 +124,7 @@ pub async fn run(
         .await
         .map_err(|source| AgentError::Http { address: config.http, source })?;
 
-    let tree = plant(&config, &cluster, &member, &workloads, &clock);
+    let tree = plant(&config, &cluster, &member, &workloads, &renewals);
     tokio::spawn(Arc::clone(&workloads).pump(reports));
     tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
     let root =
@@ -192,7 +202,7 @@ fn plant(
     cluster: &ClusterName,
     member: &Arc<Member>,
     workloads: &Arc<workloads::Workloads>,
-    clock: &TrustClock,
+    renewals: &Arc<Renewals>,
 ) -> Tree {
     let policy = Policy::default();
     let (events, supervision) = mpsc::channel(1_024);
@@ -207,7 +217,7 @@ fn plant(
     let watcher = Arc::new(watch::AgentWatcher::new(config, cluster, member));
     let links_config = LinksConfig {
         hubs: config.hubs.clone(),
-        peers: watcher.remembered_peers(&config.peers),
+        peers: watch::remembered_peers(config),
         watcher: Arc::clone(&watcher) as Arc<dyn Watcher>,
         membership: config.membership,
         seed,
@@ -255,7 +265,7 @@ fn plant(
     let (mdm, mdm_ref) = mdm(config, member, &ledger_ref, policy);
     let (netma, netma_ref) = netma(member, &ledger_ref, policy);
     let (follow, _) = watch::follow_lead(&watcher, member, &ledger_ref, policy);
-    let (identity, _) = identity(config, member, clock, policy);
+    let (identity, _) = identity(renewals, member, &watcher, policy);
     faults = faults
         .with("mdm", panic_by(&mdm_ref, || PeriodicMessage::Panic))
         .with("netma", panic_by(&netma_ref, || PeriodicMessage::Panic));
@@ -311,12 +321,23 @@ fn netma(member: &Arc<Member>, ledger: &LedgerRef, policy: Policy) -> Periodic {
     })
 }
 
-/// Keeps the certificate fresh.
-fn identity(config: &AgentConfig, member: &Arc<Member>, clock: &TrustClock, policy: Policy) -> Periodic {
-    let (state, member, clock) = (config.state.clone(), Arc::clone(member), clock.clone());
-    periodic_child("identity", policy, Duration::from_secs(60), move || {
-        let (state, member, clock) = (state.clone(), Arc::clone(&member), clock.clone());
-        async move { credentials::renew_if_due(&member, &state, &clock).await }.boxed()
+/// Keeps the certificate fresh, and trust up to date.
+fn identity(
+    renewals: &Arc<Renewals>,
+    member: &Arc<Member>,
+    watcher: &Arc<watch::AgentWatcher>,
+    policy: Policy,
+) -> Periodic {
+    let (renewals, member, watcher) = (Arc::clone(renewals), Arc::clone(member), Arc::clone(watcher));
+    periodic_child("identity", policy, Duration::from_secs(1), move || {
+        let (renewals, member, watcher) = (Arc::clone(&renewals), Arc::clone(&member), Arc::clone(&watcher));
+        async move {
+            let lead = watcher.lead();
+            // Who decides for the cluster may also certify its nodes: without a hub nobody else could.
+            let entitled = lead == Some(member.commons.own.id);
+            renewals.tick(&member, lead, entitled).await
+        }
+        .boxed()
     })
 }
 

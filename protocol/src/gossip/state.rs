@@ -266,6 +266,15 @@ impl View {
         }
     }
 
+    /// Its certificate.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&super::CertificateFact> {
+        match self.fact("certificate") {
+            Some(Fact::Certificate(fact)) => Some(fact),
+            _ => None,
+        }
+    }
+
     /// The replicas it holds.
     pub fn replicas(&self) -> impl Iterator<Item = &super::ReplicaFact> {
         self.facts().filter_map(|(_, fact)| match fact {

@@ -17,6 +17,7 @@
 //! | `hello` | the first exchange of a connection |
 //! | `connection` | a member at the other end |
 //! | `join` | both sides of joining |
+//! | `renew` | both sides of getting a fresh certificate |
 //! | `refusal` | reasons, counters, reports |
 //! | `close` | why connections end |
 //! | `socket` | tells garbage from QUIC before quinn sees it |
@@ -33,6 +34,7 @@ mod hello;
 mod impair;
 mod join;
 mod refusal;
+mod renew;
 mod socket;
 mod stream;
 
@@ -46,4 +48,5 @@ pub use impair::{DELAY_MAX, ImpairError, Impairment, Peers, RULE_LIFE_MAX};
 pub use join::{JoinConfig, JoinError, join_fleet};
 pub use quinn::{RecvStream, SendStream};
 pub use refusal::{Refusal, RefusalReason, TransportStats};
+pub use renew::RenewError;
 pub use stream::StreamKind;
