@@ -50,7 +50,11 @@ fn kept(state: &Path) -> Credentials {
 
 fn cert(stage: &Stage, member: &str) -> Value {
     let certs = stage.list(&["get", "certs"]);
-    certs.iter().find(|cert| cert["member"] == member).cloned().unwrap_or_else(|| panic!("{member}: {certs:#?}"))
+    certs
+        .iter()
+        .find(|cert| cert["member"] == member)
+        .cloned()
+        .unwrap_or_else(|| panic!("{member}: {certs:#?}"))
 }
 
 fn node(stage: &Stage, member: &str) -> Value {

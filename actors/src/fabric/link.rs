@@ -259,10 +259,7 @@ async fn streams(
                 StreamKind::Gossip => hear(commons, connection, recv, links, outbox).await,
                 StreamKind::ActorSession => join_session(&commons, &connection, send, recv, true).await,
                 StreamKind::Introspection => answer(&commons, &connection, send, recv).await,
-                StreamKind::Control
-                | StreamKind::ChannelTunnel
-                | StreamKind::Join
-                | StreamKind::Renew => {
+                StreamKind::Control | StreamKind::ChannelTunnel | StreamKind::Join | StreamKind::Renew => {
                     let problem = format!("a stream of kind {kind:?} is not served here");
                     connection.refuse_stream(send, recv, RefusalReason::UnknownStreamKind, &problem);
                 }

@@ -330,13 +330,18 @@ impl LinksActor {
         end: &ConnectionEnd,
         state: &mut LinksState,
     ) {
-        if self.commons.link(member).is_none_or(|current| current.stable_id() != stable_id) {
+        let Some(current) = self.commons.link(member).filter(|current| current.stable_id() == stable_id)
+        else {
             return;
-        }
+        };
         self.commons.set_link(member, None);
         tracing::info!(?member, %end, "disconnected");
         let parting = match end {
             ConnectionEnd::ByPeer { reason: CloseReason::Shutdown | CloseReason::Removed, .. } => {
+                Parting::Left
+            }
+            // It will not come back: nobody else lets it in either.
+            ConnectionEnd::ByUs if self.commons.transport.trust().revoked(current.chain()).is_some() => {
                 Parting::Left
             }
             ConnectionEnd::ByUs

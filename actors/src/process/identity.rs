@@ -66,9 +66,9 @@ impl TrustKeeper {
                 return;
             }
         };
-        let adopted = wire::decode::<SignedTrust>(&answer).map_err(|e| e.to_string()).and_then(|signed| {
-            member.commons.transport.trust().adopt(&signed).map_err(|e| e.to_string())
-        });
+        let adopted = wire::decode::<SignedTrust>(&answer)
+            .map_err(|e| e.to_string())
+            .and_then(|signed| member.commons.transport.trust().adopt(&signed).map_err(|e| e.to_string()));
         if let Err(error) = adopted {
             let who = peer.identity().to_string();
             member.events.tell(Note {

@@ -6,8 +6,8 @@ use std::io;
 use std::time::Duration;
 
 use codeco_hub::api::{
-    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, RevokeRequest, TailQuery, TokenRequest, UpkeepRequest,
-    VersionView,
+    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, RevokeRequest, TailQuery, TokenRequest,
+    UpkeepRequest, VersionView,
 };
 use codeco_hub::fleet::{Applied, Filter, LogQuery, NewToken};
 use codeco_protocol::api::{CaView, ErrorBody, List, PlanView, RevokedView, codes};

@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use codeco_hub::fleet::Filter;
 use codeco_protocol::api::{
-    ActorView, AppView, CertView, ClusterView, DecisionView, EventView, List, NAMESPACE_DEFAULT, NodeView, ReplicaView,
+    ActorView, AppView, CertView, ClusterView, DecisionView, EventView, List, NAMESPACE_DEFAULT, NodeView,
+    ReplicaView,
 };
 
 use super::now;

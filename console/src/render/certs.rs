@@ -29,7 +29,8 @@ impl Row for CertView {
             CertState::Expired | CertState::Revoked | CertState::Unknown => Tone::Bad,
         };
         let clock = if self.clock_unknown { ",ClockUnknown" } else { "" };
-        let renewed = self.renewed.map(|at| format!("{}x, {} ago", self.renewals, age(now.0.saturating_sub(at.0))));
+        let renewed =
+            self.renewed.map(|at| format!("{}x, {} ago", self.renewals, age(now.0.saturating_sub(at.0))));
         let issues = self.issues_until.map(|until| format!("{} more", age(until.0.saturating_sub(now.0))));
         vec![
             Cell::new(&self.member),

@@ -9,7 +9,8 @@ use super::{Cell, Column, Row, Tone};
 /// The status, and what is wrong with the identity, as kubectl says `Ready,SchedulingDisabled`.
 fn status(node: &NodeView) -> String {
     let flags = ["CertificateExpired", "CertificateRevoked", "ClockUnknown"];
-    let raised = |flag: &&str| node.conditions.iter().any(|c| c.kind == **flag && c.status == ConditionStatus::True);
+    let raised =
+        |flag: &&str| node.conditions.iter().any(|c| c.kind == **flag && c.status == ConditionStatus::True);
     let mut words = vec![format!("{:?}", node.status)];
     words.extend(flags.iter().filter(|flag| raised(flag)).map(|flag| (*flag).to_owned()));
     words.join(",")

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use codeco_actors::swm::ledger::Upkeep;
 use codeco_hub::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use codeco_protocol::api::{
-    ActorView, AppView, Bid, BidAnswer, CaView, Candidate, CertState, CertView, ClusterView, CodecoApp, DecisionLevel, DecisionView,
-    ErrorBody, EventView, FilterCount, InputAge, List, NodeView, PlanView, PlannedAction, PlannedReplica,
-    ReplicaView, RevokedView, ScorePart,
+    ActorView, AppView, Bid, BidAnswer, CaView, Candidate, CertState, CertView, ClusterView, CodecoApp,
+    DecisionLevel, DecisionView, ErrorBody, EventView, FilterCount, InputAge, List, NodeView, PlanView,
+    PlannedAction, PlannedReplica, ReplicaView, RevokedView, ScorePart,
 };
 use codeco_protocol::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, Role};
 use codeco_protocol::units::WallTime;

@@ -256,8 +256,7 @@ impl Authority {
             return Ok(false);
         }
         if inner.next.is_none() {
-            let next =
-                Ca::create(inner.ca.trust_domain(), self.clock.now()).map_err(|e| e.to_string())?;
+            let next = Ca::create(inner.ca.trust_domain(), self.clock.now()).map_err(|e| e.to_string())?;
             next.save(&self.folder.join(NEXT_FILE)).map_err(|e| e.to_string())?;
             inner.next = Some(next);
         }
@@ -306,7 +305,9 @@ impl Authority {
             Handover::None => Ok(None),
             Handover::MadeKnown => {
                 let Some(next) = inner.next.as_ref().map(Ca::key_hash) else {
-                    return Err("the key of the successor is gone: restore next.pem in the authority's folder".into());
+                    return Err(
+                        "the key of the successor is gone: restore next.pem in the authority's folder".into(),
+                    );
                 };
                 inner.ca.save(&self.folder.join(FORMER_FILE)).map_err(|e| e.to_string())?;
                 self.announce(&inner, |list| list.active = next)?;
@@ -316,7 +317,9 @@ impl Authority {
                 inner.former = Ca::load(&self.folder.join(FORMER_FILE)).ok();
                 inner.ca = Arc::new(next);
                 self.registrar.set_ca(Arc::clone(&inner.ca));
-                Ok(Some("every member trusts the new authority: it issues from now on, and all get new certificates"))
+                Ok(Some(
+                    "every member trusts the new authority: it issues from now on, and all get new certificates",
+                ))
             }
             Handover::Reissuing => {
                 let root = inner.ca.certificate().to_vec();
@@ -332,7 +335,9 @@ impl Authority {
                 })?;
                 inner.former = None;
                 remove(&self.folder.join(FORMER_FILE))?;
-                Ok(Some("every member has a certificate of the new authority: the old one is trusted no more"))
+                Ok(Some(
+                    "every member has a certificate of the new authority: the old one is trusted no more",
+                ))
             }
         }
     }
@@ -348,11 +353,7 @@ impl RenewHandler for Authority {
 
 #[async_trait]
 impl JoinHandler for Authority {
-    async fn join(
-        &self,
-        peer: std::net::SocketAddr,
-        request: JoinRequest,
-    ) -> Result<JoinGrant, JoinRefusal> {
+    async fn join(&self, peer: std::net::SocketAddr, request: JoinRequest) -> Result<JoinGrant, JoinRefusal> {
         let grant = self.registrar.join(peer, request).await?;
         if let Ok(id) = SpiffeId::of_certificate(&grant.certificate) {
             let chain = [grant.certificate.clone().into()];

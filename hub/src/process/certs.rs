@@ -56,7 +56,12 @@ pub(super) fn conditions(commons: &Commons, view: &View) -> Vec<Condition> {
         || chain.as_ref().is_some_and(|chain| trust.revoked(chain).is_some());
     if revoked {
         let message = "it was revoked: nobody connects to it, and nothing of it is renewed";
-        add("CertificateRevoked", "Revoked", message, trust.list().revoked.last().map_or(WallTime(0), |r| r.at));
+        add(
+            "CertificateRevoked",
+            "Revoked",
+            message,
+            trust.list().revoked.last().map_or(WallTime(0), |r| r.at),
+        );
     }
     if fact.is_some_and(|fact| fact.clock_unknown) {
         let message = "its wall clock shows a time before the last it has noted: set the clock";
@@ -90,8 +95,7 @@ impl HubFleet {
         let chain = read(fact)?;
         let not_after = chain.validity.not_after;
         let due = now.0 + not_after.0.saturating_sub(chain.validity.not_before.0) / 3 >= not_after.0;
-        let revoked =
-            self.trust().is_member_revoked(identity.id) || self.trust().revoked(&chain).is_some();
+        let revoked = self.trust().is_member_revoked(identity.id) || self.trust().revoked(&chain).is_some();
         let state = match () {
             () if revoked => CertState::Revoked,
             () if not_after < now => CertState::Expired,
@@ -133,7 +137,8 @@ impl HubFleet {
         for known in self.authority.members() {
             let id = known.identity.id;
             identities.entry(id).or_insert_with(|| known.identity.clone());
-            let state = if self.trust().is_member_revoked(id) { CertState::Revoked } else { CertState::Unknown };
+            let state =
+                if self.trust().is_member_revoked(id) { CertState::Revoked } else { CertState::Unknown };
             told.entry(id).or_insert_with(|| CertView {
                 member: self.called(&known.identity),
                 id,
@@ -206,7 +211,8 @@ impl HubFleet {
             return Ok((Revoked::Certificate(serial), format!("certificate {serial}{whose}")));
         }
         let message = format!("no member and no certificate {target} is known here");
-        let next = "`codeco get certs -o wide` lists members, ids and serial numbers; write a node as CLUSTER/NODE";
+        let next =
+            "`codeco get certs -o wide` lists members, ids and serial numbers; write a node as CLUSTER/NODE";
         Err(error(404, codes::CERT_NOT_FOUND, Some(target.into()), message, next))
     }
 

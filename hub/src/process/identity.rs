@@ -128,7 +128,8 @@ pub(super) fn admin_access(
 pub(super) fn refresh_access(config: &HubConfig, ca_pem: &str) -> Result<(), String> {
     let path = config.state.join(ADMIN_FILE);
     let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let known: AdminAccess = serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+    let known: AdminAccess =
+        serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
     if known.ca == ca_pem {
         return Ok(());
     }

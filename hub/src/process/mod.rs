@@ -134,7 +134,13 @@ pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -
         // Set once: this is the only place.
         let _ = authority.entitled.set(Arc::new(move |who| watch::leads_its_cluster(&member.commons, who)));
     }
-    let keys = Keys { authority: Arc::clone(&authority), slot: Arc::clone(&slot), clock, time, told: AtomicU64::new(0) };
+    let keys = Keys {
+        authority: Arc::clone(&authority),
+        slot: Arc::clone(&slot),
+        clock,
+        time,
+        told: AtomicU64::new(0),
+    };
     let tree = plant(&config, &member, &registrar, Arc::new(keys));
     tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
     let root =
@@ -196,12 +202,7 @@ struct Tree {
 }
 
 /// Puts the tree together: links, identity, and ACM with the home of applications and its view of clusters.
-fn plant(
-    config: &HubConfig,
-    member: &Arc<Member>,
-    registrar: &Registrar,
-    keys: Arc<Keys>,
-) -> Tree {
+fn plant(config: &HubConfig, member: &Arc<Member>, registrar: &Registrar, keys: Arc<Keys>) -> Tree {
     let policy = Policy::default();
     let (events, supervision) = mpsc::channel(1_024);
     let seed = u64::try_from(member.commons.own.id.0 >> 64).unwrap_or(0);

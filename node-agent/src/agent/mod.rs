@@ -35,8 +35,8 @@ use crate::runtime::{
 };
 pub use credentials::EnrolError;
 pub use options::{AgentConfig, AgentOptions, RuntimeKind};
-use renewal::Renewals;
 pub use renewal::RenewalError;
+use renewal::Renewals;
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]

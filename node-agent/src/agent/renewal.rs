@@ -223,13 +223,7 @@ impl Renewals {
     }
 
     fn tell(&self, member: &Member, kind: EventType, reason: &'static str, message: String) {
-        member.events.tell(Note {
-            kind,
-            reason,
-            object_kind: "Node",
-            object: member.name.clone(),
-            message,
-        });
+        member.events.tell(Note { kind, reason, object_kind: "Node", object: member.name.clone(), message });
     }
 
     /// Asks whoever may give a certificate, the nearest to the authority first.
@@ -274,7 +268,8 @@ impl Renewals {
         }
         self.wait();
         if due && !std::mem::replace(&mut self.state().unheard, true) {
-            let message = format!("its certificate is due for renewal, but nobody gave one: {}", said.join("; "));
+            let message =
+                format!("its certificate is due for renewal, but nobody gave one: {}", said.join("; "));
             self.tell(member, EventType::Warning, "CertificateNotRenewed", message);
         }
         Ok(())
@@ -348,7 +343,9 @@ impl Renewals {
             return Err(format!("{from} answered with a certificate for {}", fresh.identity()));
         }
         let chain: Vec<Vec<u8>> = fresh.chain().iter().map(|der| der.to_vec()).collect();
-        self.trust.key_of(&chain).map_err(|why| format!("{from} answered with what nobody believes: {why}"))?;
+        self.trust
+            .key_of(&chain)
+            .map_err(|why| format!("{from} answered with what nobody believes: {why}"))?;
         fresh.save_certificates(&self.folder.join(CERTIFICATE_FILE)).map_err(|e| e.to_string())?;
         if let Some(key) = issuer_key
             && let Some(issuer) = LocalIssuer::granted(key, &grant).map_err(|e| e.to_string())?
@@ -370,7 +367,12 @@ impl Renewals {
             state.unheard = false;
             state.backoff.reset();
         }
-        self.tell(member, EventType::Normal, "CertificateRenewed", format!("has a fresh certificate from {from}"));
+        self.tell(
+            member,
+            EventType::Normal,
+            "CertificateRenewed",
+            format!("has a fresh certificate from {from}"),
+        );
         Ok(())
     }
 }

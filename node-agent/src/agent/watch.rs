@@ -43,7 +43,6 @@ impl AgentWatcher {
             known: Mutex::new(None),
         }
     }
-
 }
 
 /// Peers named by the configuration, and those known when the agent last ran.

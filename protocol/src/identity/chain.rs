@@ -77,8 +77,8 @@ impl ChainSummary {
     pub fn of(chain: &[CertificateDer<'_>]) -> Result<Self, SpiffeError> {
         let empty = || SpiffeError::Certificate { detail: "there is none".to_owned() };
         let (own, above) = chain.split_first().ok_or_else(empty)?;
-        let (_, parsed) = X509Certificate::from_der(own)
-            .map_err(|e| SpiffeError::Certificate { detail: e.to_string() })?;
+        let (_, parsed) =
+            X509Certificate::from_der(own).map_err(|e| SpiffeError::Certificate { detail: e.to_string() })?;
         let serial = Serial::of_parsed(&parsed)?;
         let id = SpiffeId::of_certificate(own)?;
         let (mut validity, mut issuer) = (validity_of(own)?, None);

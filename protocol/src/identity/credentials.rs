@@ -95,7 +95,8 @@ impl Credentials {
             // A chain is valid no longer than its shortest part.
             validity.not_after = validity.not_after.min(validity_of(above)?.not_after);
         }
-        check_issuers(&certificate, issuer.as_slice(), std::slice::from_ref(&ca)).map_err(|e| mismatch(e.to_string()))?;
+        check_issuers(&certificate, issuer.as_slice(), std::slice::from_ref(&ca))
+            .map_err(|e| mismatch(e.to_string()))?;
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone()).map_err(|e| mismatch(e.to_string()))?;
         verify_server_cert_signed_by_trust_anchor(

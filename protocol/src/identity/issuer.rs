@@ -133,7 +133,9 @@ mod tests {
         let ca = Ca::create(&TrustDomain::new("fleet.example").unwrap(), NOW).unwrap();
         let key = MemberKey::generate().unwrap();
         let validity = Validity::starting(NOW, CERTIFICATE_LIFE * issuer_life);
-        let der = ca.issue_for_cluster(&key.signing_request().unwrap(), &cluster("north"), HOLDER, validity).unwrap();
+        let der = ca
+            .issue_for_cluster(&key.signing_request().unwrap(), &cluster("north"), HOLDER, validity)
+            .unwrap();
         (ca, ClusterIssuer::new(key, &der).unwrap())
     }
 
@@ -197,7 +199,8 @@ mod tests {
         let (_, der) = forge(&issuer, Role::Node(cluster("north")));
         let other = Ca::create(&TrustDomain::new("fleet.example").unwrap(), NOW).unwrap();
         let chain = [issuer.certificate().clone(), other.certificate().clone()];
-        let error = check_issuers(&CertificateDer::from(der), &chain, &[ca.certificate().clone()]).unwrap_err();
+        let error =
+            check_issuers(&CertificateDer::from(der), &chain, &[ca.certificate().clone()]).unwrap_err();
         assert!(error.to_string().contains("names no issuer"), "{error}");
     }
 

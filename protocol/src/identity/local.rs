@@ -85,8 +85,9 @@ impl LocalIssuer {
             life.ok_or_else(|| bad("it does not say how long certificates live".to_owned()))?,
         );
         let key = MemberKey::of_pem(&content).map_err(bad)?;
-        let certificates: Vec<CertificateDer<'static>> =
-            CertificateDer::pem_slice_iter(&content).collect::<Result<_, _>>().map_err(|e| bad(e.to_string()))?;
+        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&content)
+            .collect::<Result<_, _>>()
+            .map_err(|e| bad(e.to_string()))?;
         let [certificate, ca] = certificates.as_slice() else {
             return Err(bad(format!("it holds {} certificates, two were expected", certificates.len())));
         };
@@ -128,7 +129,9 @@ impl LocalIssuer {
             return Err(format!("here only nodes of cluster {cluster} get certificates; ask a hub"));
         }
         if now >= self.issuer.validity().not_after {
-            return Err(format!("the issuer of cluster {cluster} has expired itself; only a hub can renew it"));
+            return Err(format!(
+                "the issuer of cluster {cluster} has expired itself; only a hub can renew it"
+            ));
         }
         let validity = Validity::starting(now, self.life);
         let issued = self.issuer.issue(request, member.id, validity).map_err(|e| e.to_string())?;

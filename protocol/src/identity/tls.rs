@@ -286,7 +286,10 @@ impl MemberVerifier {
 }
 
 /// What a chain says; one that cannot be read is for the verifier of signatures to name.
-fn summary(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Result<ChainSummary, Error> {
+fn summary(
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<ChainSummary, Error> {
     let chain: Vec<CertificateDer<'_>> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
     ChainSummary::of(&chain).map_err(|e| not_wanted(e.to_string()))
 }
@@ -403,8 +406,9 @@ impl ServerCertVerifier for PinnedVerifier {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let is_pinned =
-            |shown: &&CertificateDer<'_>| KeyHash::of_certificate(shown).is_ok_and(|k| self.pins.contains(&k));
+        let is_pinned = |shown: &&CertificateDer<'_>| {
+            KeyHash::of_certificate(shown).is_ok_and(|k| self.pins.contains(&k))
+        };
         let ca = intermediates.iter().find(is_pinned).ok_or(CertificateError::UnknownIssuer)?;
         let trust_domain = TrustDomain::of_authority(ca).map_err(|e| not_wanted(e.to_string()))?;
         let mut roots = RootCertStore::empty();
@@ -412,7 +416,8 @@ impl ServerCertVerifier for PinnedVerifier {
         let now = self.clock.judging(begins(end_entity, intermediates));
         verify_chain(end_entity, &roots, intermediates, now)?;
         check_name(end_entity, &trust_domain, &self.expected)?;
-        check_issuers(end_entity, intermediates, std::slice::from_ref(ca)).map_err(|e| not_wanted(e.to_string()))?;
+        check_issuers(end_entity, intermediates, std::slice::from_ref(ca))
+            .map_err(|e| not_wanted(e.to_string()))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -455,7 +460,9 @@ mod tests {
         let cluster = |name| ClusterName::new(name).unwrap();
         let issuer_key = MemberKey::generate().unwrap();
         let request = issuer_key.signing_request().unwrap();
-        let issuer = CertificateDer::from(ca.issue_for_cluster(&request, &cluster("north"), MemberId(5), life).unwrap());
+        let issuer = CertificateDer::from(
+            ca.issue_for_cluster(&request, &cluster("north"), MemberId(5), life).unwrap(),
+        );
         let signed_as = |role| {
             let identity = Identity { role, id: MemberId(9) };
             let id = SpiffeId { trust_domain: ca.trust_domain().clone(), identity };
@@ -467,7 +474,8 @@ mod tests {
         let clock = TrustClock::with_source(|| NOW);
         let trust = Trust::of(&ours).unwrap();
         let member = MemberVerifier { trust, clock: clock.clone(), expected: Expected::Any };
-        let pinned = PinnedVerifier { pins: vec![ca.key_hash()], clock: clock.clone(), expected: Expected::Any };
+        let pinned =
+            PinnedVerifier { pins: vec![ca.key_hash()], clock: clock.clone(), expected: Expected::Any };
         let chain = [issuer.clone(), ca.certificate().clone()];
         let now = unix(clock.now());
         let host = ServerName::try_from("localhost").unwrap();

@@ -148,7 +148,9 @@ pub enum TrustError {
         expected: TrustDomain,
     },
     /// No authority trusted here has signed it.
-    #[error("no authority trusted here has signed the list of authorities and revocations, version {version}")]
+    #[error(
+        "no authority trusted here has signed the list of authorities and revocations, version {version}"
+    )]
     NotSigned {
         /// Version it claims.
         version: u64,
@@ -265,8 +267,8 @@ impl Trust {
     pub fn load(&self, path: &Path) -> Result<(), TrustStoreError> {
         match files::read_private(path, SignedTrust::MAX_LEN as u64 + 64) {
             Ok(content) => {
-                let signed: SignedTrust = wire::decode(&content)
-                    .map_err(|e| TrustError::Malformed { detail: e.to_string() })?;
+                let signed: SignedTrust =
+                    wire::decode(&content).map_err(|e| TrustError::Malformed { detail: e.to_string() })?;
                 self.adopt(&signed)?;
                 Ok(())
             }
@@ -319,8 +321,7 @@ impl Trust {
     #[must_use]
     pub fn revoked(&self, chain: &ChainSummary) -> Option<Revoked> {
         let held = self.held();
-        let mut parts =
-            vec![Revoked::Member(chain.id.identity.id), Revoked::Certificate(chain.serial)];
+        let mut parts = vec![Revoked::Member(chain.id.identity.id), Revoked::Certificate(chain.serial)];
         if let Some(issuer) = &chain.issuer {
             parts.extend([Revoked::Member(issuer.holder), Revoked::Certificate(issuer.serial)]);
         }
@@ -434,7 +435,10 @@ mod tests {
         let one = SignedTrust::sign(&list(2, &[&new], &[]), &[&old, &new]).unwrap();
         assert_eq!(trust.adopt(&one), Ok(true));
         assert!(trust.key_of(&chain(&old, MemberId(2))).is_err());
-        assert!(matches!(trust.adopt(&both), Err(TrustError::NotSigned { .. })), "the old one is heard no more");
+        assert!(
+            matches!(trust.adopt(&both), Err(TrustError::NotSigned { .. })),
+            "the old one is heard no more"
+        );
     }
 
     #[test]
@@ -486,8 +490,7 @@ mod tests {
         let key = MemberKey::generate().unwrap();
         let validity = Validity::starting(NOW, CERTIFICATE_LIFE * 30);
         let north = ClusterName::new("north").unwrap();
-        let der =
-            ours.issue_for_cluster(&key.signing_request().unwrap(), &north, holder, validity).unwrap();
+        let der = ours.issue_for_cluster(&key.signing_request().unwrap(), &north, holder, validity).unwrap();
         let issuer = crate::identity::ClusterIssuer::new(key, &der).unwrap();
         let request = MemberKey::generate().unwrap().signing_request().unwrap();
         let life = Validity::starting(NOW, Duration::from_secs(60));
@@ -496,8 +499,7 @@ mod tests {
         let (summary, _) = trust.key_of(&chain).unwrap();
         assert_eq!(summary.issuer.unwrap().holder, holder);
         assert_eq!(summary.validity.not_after, WallTime(NOW.0 + 60_000));
-        let signed =
-            SignedTrust::sign(&list(1, &[&ours], &[Revoked::Member(holder)]), &[&ours]).unwrap();
+        let signed = SignedTrust::sign(&list(1, &[&ours], &[Revoked::Member(holder)]), &[&ours]).unwrap();
         trust.adopt(&signed).unwrap();
         assert!(trust.key_of(&chain).unwrap_err().contains("was revoked"));
     }

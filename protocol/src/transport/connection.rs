@@ -279,7 +279,9 @@ impl PeerConnection {
             let Some(Unnamed { send, receive, .. }) = slot.take() else { continue };
             let problem = match read {
                 Ok(Ok(Some(1))) => match StreamKind::of_byte(first[0]) {
-                    Some(kind) if !matches!(kind, StreamKind::Join | StreamKind::Renew) => return Ok((kind, send, receive)),
+                    Some(kind) if !matches!(kind, StreamKind::Join | StreamKind::Renew) => {
+                        return Ok((kind, send, receive));
+                    }
                     _ => format!("a stream starts with {}, which is no kind of stream here", first[0]),
                 },
                 Ok(Ok(_)) => "a stream ended before it said its kind".to_owned(),

@@ -65,9 +65,7 @@ pub(super) async fn ask(
     connection.close(CloseReason::Unneeded.code(), b"");
     match reply {
         RenewReply::Granted(grant) => Ok(*grant),
-        RenewReply::Refused(why) => {
-            Err(RenewError::Refused { addr, why: why.chars().take(500).collect() })
-        }
+        RenewReply::Refused(why) => Err(RenewError::Refused { addr, why: why.chars().take(500).collect() }),
     }
 }
 

@@ -114,10 +114,7 @@ async fn member_that_was_revoked_neither_connects_nor_renews_and_others_do() {
     hub.must_have_refused(RefusalReason::Revoked).await;
     let error = node.transport.renew_at(hub.addr, Expected::Hub, &request(&key)).await.unwrap_err();
     assert!(
-        matches!(
-            error,
-            RenewError::Connect(ConnectError::Refused { reason: RefusalReason::Revoked, .. })
-        ),
+        matches!(error, RenewError::Connect(ConnectError::Refused { reason: RefusalReason::Revoked, .. })),
         "{error}"
     );
     must_still_serve(&fleet, &hub).await;
