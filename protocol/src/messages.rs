@@ -39,6 +39,24 @@ pub enum RunPhase {
     Failed,
 }
 
+/// When a node said something, against what else it said: letters overtake each other on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode)]
+pub struct Told {
+    /// Life of the process; differs between any two.
+    pub life: u64,
+    /// Grows with everything it says.
+    pub number: u64,
+}
+
+impl Told {
+    /// Whether this was said before `other`. Lives have no order: the one heard last is taken for the present one, and
+    /// a letter of an earlier life is put right by the next.
+    #[must_use]
+    pub fn is_before(self, other: Self) -> bool {
+        self.life == other.life && self.number < other.number
+    }
+}
+
 /// A replica a node holds, without its specification.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct HeldBrief {
@@ -262,6 +280,8 @@ pub enum ControlMessage {
         facts: Option<NodeFacts>,
         /// What it holds.
         held: Vec<HeldBrief>,
+        /// When it said so.
+        told: Told,
     },
     /// Lead → node: a lease from the time of the request named.
     LeaseGrant {
@@ -287,6 +307,8 @@ pub enum ControlMessage {
         facts: NodeFacts,
         /// What it holds, with specifications.
         held: Vec<Held>,
+        /// When it said so.
+        told: Told,
     },
     /// Lead → node: set resources aside.
     Reserve {
@@ -359,6 +381,8 @@ pub enum ControlMessage {
         token: Token,
         /// What the runtime says.
         run: RunPhase,
+        /// When the node said so.
+        told: Told,
     },
     /// Home → lead: what would it cost you to run these?
     BidRequest {
@@ -419,6 +443,8 @@ pub enum ControlMessage {
         run: RunPhase,
         /// Whether its node is being drained.
         leaving: Leaving,
+        /// Grows with everything that the lead of this term says: letters overtake each other.
+        number: u64,
     },
     /// Lead → home: every attempt is closed, the mandate is yours again.
     Declined {

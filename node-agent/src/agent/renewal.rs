@@ -251,17 +251,17 @@ impl Renewals {
                     self.wait();
                     return Ok(());
                 }
-                Ok(grant) => return self.take(member, present, grant, issuer_key, "a hub"),
+                Ok(grant) => return self.take(member, present, &grant, issuer_key, "a hub"),
                 Err(error) => said.push(error.to_string()),
             }
         }
         if let Some(grant) = self.by_own_issuer().filter(|grant| self.is_active(grant)) {
-            return self.take(member, present, grant, None, "this node's own issuer");
+            return self.take(member, present, &grant, None, "this node's own issuer");
         }
         for source in self.others(member, lead) {
             match member.commons.transport.renew_at(source.address, source.expected, &request).await {
                 Ok(grant) => {
-                    return self.take(member, present, grant, issuer_key, "the issuer of this cluster");
+                    return self.take(member, present, &grant, issuer_key, "the issuer of this cluster");
                 }
                 Err(error) => said.push(error.to_string()),
             }
@@ -330,7 +330,7 @@ impl Renewals {
         &self,
         member: &Member,
         present: &Credentials,
-        grant: RenewGrant,
+        grant: &RenewGrant,
         issuer_key: Option<MemberKey>,
         from: &str,
     ) -> Result<(), String> {
@@ -348,7 +348,7 @@ impl Renewals {
             .map_err(|why| format!("{from} answered with what nobody believes: {why}"))?;
         fresh.save_certificates(&self.folder.join(CERTIFICATE_FILE)).map_err(|e| e.to_string())?;
         if let Some(key) = issuer_key
-            && let Some(issuer) = LocalIssuer::granted(key, &grant).map_err(|e| e.to_string())?
+            && let Some(issuer) = LocalIssuer::granted(key, grant).map_err(|e| e.to_string())?
         {
             issuer.save(&self.folder.join(ISSUER_FILE)).map_err(|e| e.to_string())?;
             let message = "may certify the nodes of its cluster while no hub can be reached".to_owned();

@@ -19,6 +19,8 @@ pub(super) struct Answer {
     pub(super) accepted: (u64, NodeName, Token),
     pub(super) run: RunPhase,
     pub(super) leaving: Leaving,
+    /// When it said so: its term, and the number within it.
+    pub(super) told: (Term, u64),
 }
 
 impl Home {
@@ -96,9 +98,10 @@ impl Home {
         out: &mut Vec<HomeOutput>,
     ) {
         let Some(held) = self.mandate_mut(replica, mandate) else { return };
-        if held.cluster != *cluster {
+        if held.cluster != *cluster || held.told.is_some_and(|told| answer.told < told) {
             return;
         }
+        held.told = Some(answer.told);
         let awaited = held.rolling.is_some() || !is_available(answer.run);
         held.ask_again = now + if awaited { ASK_SOON } else { ASK_AGAIN };
         held.run = Some(answer.run);

@@ -188,6 +188,8 @@ pub struct HomeMandate {
     pub leaving: Leaving,
     /// What may be done with the copy now, while it is being changed.
     pub rolling: Option<Pick>,
+    /// When the lead said that: its term, and the number within it.
+    told: Option<(Term, u64)>,
     next_send: BootTime,
     ask_again: BootTime,
 }
@@ -286,10 +288,11 @@ impl Home {
             M::Bid { request, term, lines, .. } if term.owner == from => {
                 self.handle_bid(request, cluster, lines);
             }
-            M::Accepted { term, mandate, replica, generation, node, token, run, leaving }
+            M::Accepted { term, mandate, replica, generation, node, token, run, leaving, number }
                 if term.owner == from =>
             {
-                let answer = Answer { accepted: (generation, node, token), run, leaving };
+                let answer =
+                    Answer { accepted: (generation, node, token), run, leaving, told: (term, number) };
                 self.handle_accepted(now, cluster, mandate, &replica, answer, out);
             }
             M::Declined { term, mandate, replica, reason, .. } if term.owner == from => {

@@ -126,6 +126,7 @@ impl Home {
                     run: None,
                     leaving: Default::default(),
                     rolling: None,
+                    told: None,
                     next_send: BootTime(0),
                     ask_again: BootTime(0),
                 });

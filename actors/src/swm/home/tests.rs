@@ -158,6 +158,7 @@ impl Play {
                 token,
                 run: RunPhase::Ready,
                 leaving: Leaving::No,
+                number: 0,
             },
         )
     }
@@ -373,4 +374,30 @@ fn home_never_gives_a_mandate_number_twice() {
     let asked = play.waits(Micros::from_secs(1));
     let asked = if asked.is_empty() { play.waits(Micros::from_secs(1)) } else { asked };
     assert_eq!(offers(&play.bids(&asked, WEST)), [(WEST, term(1, WEST), MandateId(2))]);
+}
+
+#[test]
+fn home_hears_of_a_copy_in_the_order_in_which_its_lead_spoke() {
+    let mut play = Play::placed(1);
+    let lead = play.holder(0);
+    let answer = |number, run, generation| M::Accepted {
+        term: term(1, lead),
+        mandate: MandateId(1),
+        replica: replica(0),
+        generation,
+        node: NodeName::new("n").unwrap(),
+        token: Token { term: term(1, lead), mandate: MandateId(1), attempt: Attempt(1), ..Token::default() },
+        run,
+        leaving: Leaving::No,
+        number,
+    };
+    play.hear(lead, answer(9, RunPhase::Ready, 1));
+    play.hear(lead, answer(8, RunPhase::Waiting, 1));
+    let run = |play: &Play| {
+        let (_, app) = play.home.apps().next().unwrap();
+        app.replicas[&(replica(0).service, 0)].mandate.as_ref().unwrap().run
+    };
+    assert_eq!(run(&play), Some(RunPhase::Ready), "the other was overtaken");
+    play.hear(lead, answer(10, RunPhase::Failed, 1));
+    assert_eq!(run(&play), Some(RunPhase::Failed));
 }

@@ -15,7 +15,7 @@ mod replace;
 use std::collections::{BTreeMap, BTreeSet};
 
 use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeId, NodeName, ReplicaId};
-use codeco_protocol::messages::{AppContext, ControlMessage, HeldBrief, NodeFacts, Replace, RunPhase};
+use codeco_protocol::messages::{AppContext, ControlMessage, HeldBrief, NodeFacts, Replace, RunPhase, Told};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Epoch, MandateId, Term, Token};
 use codeco_protocol::units::{BootTime, Micros};
@@ -154,6 +154,8 @@ pub struct Member {
     pub refused_with: Option<Resources>,
     /// Whether its lease was waited out and it has not answered since.
     pub lost: bool,
+    /// When it said what it holds.
+    told: Told,
     next_fence: BootTime,
 }
 
@@ -176,6 +178,8 @@ pub struct Mandate {
     pub recalled: bool,
     /// What its node says of it.
     pub run: RunPhase,
+    /// When it said so.
+    run_told: Told,
     /// Generation that the node in `stage` was given.
     pub placed_generation: u64,
     /// What that takes.
@@ -225,6 +229,8 @@ pub struct Lead {
     /// the only one.
     waited_out: BTreeMap<NodeId, Term>,
     attempts: u64,
+    /// How many things this process has said to homes.
+    said: u64,
 }
 
 impl Lead {
@@ -238,6 +244,7 @@ impl Lead {
             ready: false,
             own_lease: BootTime(0),
             takeover: Takeover::default(),
+            said: 0,
             members: BTreeMap::new(),
             mandates: BTreeMap::new(),
             handed_back: BTreeMap::new(),
@@ -309,11 +316,13 @@ impl Lead {
     ) {
         use ControlMessage as M;
         match message {
-            M::LeaseRequest { nonce, term_seen, incarnation, facts, held } => {
-                let request = members::LeaseRequest { nonce, term_seen, incarnation, facts, held };
+            M::LeaseRequest { nonce, term_seen, incarnation, facts, held, told } => {
+                let request = members::LeaseRequest { nonce, term_seen, incarnation, facts, held, told };
                 self.handle_lease_request(now, from, request, out);
             }
-            M::Report { term, facts, held } => self.handle_report(now, from, term, facts, held, out),
+            M::Report { term, facts, held, told } => {
+                self.handle_report(now, from, members::Report { term, facts, held, told }, out);
+            }
             M::Reserved { replica, token } => self.handle_reserved(now, from, &replica, token, out),
             M::Committed { replica, token } => self.handle_committed(now, from, &replica, token, out),
             M::Closed { replica, token, reason, free } => {
@@ -324,7 +333,9 @@ impl Lead {
                     self.take_office(now, highest, out);
                 }
             }
-            M::Status { replica, token, run } => self.handle_status(from, &replica, token, run),
+            M::Status { replica, token, run, told } => {
+                self.handle_status(from, &replica, token, run, told);
+            }
             M::BidRequest { request, context, demands } => {
                 self.handle_bid_request(now, from, request, &context, &demands, out);
             }

@@ -156,7 +156,9 @@ impl Lead {
             token: told.token,
             run: told.run,
             leaving: told.leaving,
+            number: self.said,
         };
+        self.said += 1;
         self.send(home, message, out);
         if let Some(m) = self.mandates.get_mut(replica) {
             m.accepted |= matches!(m.stage, Stage::Held(_)) && !m.is_outdated();

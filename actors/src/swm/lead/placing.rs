@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use codeco_protocol::ids::{NodeId, ReplicaId};
-use codeco_protocol::messages::{AppContext, ClosedReason, ControlMessage, Obstacle, Replace, RunPhase};
+use codeco_protocol::messages::{
+    AppContext, ClosedReason, ControlMessage, Obstacle, Replace, RunPhase, Told,
+};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Attempt, Token};
 use codeco_protocol::units::{BootTime, Micros};
@@ -342,13 +344,25 @@ impl Lead {
         self.close_if_unwanted(now, replica, out);
     }
 
-    pub(super) fn handle_status(&mut self, from: NodeId, replica: &ReplicaId, token: Token, run: RunPhase) {
+    pub(super) fn handle_status(
+        &mut self,
+        from: NodeId,
+        replica: &ReplicaId,
+        token: Token,
+        run: RunPhase,
+        told: Told,
+    ) {
         if let Some(m) = self.mandates.get_mut(replica)
             && m.stage.placement().is_some_and(|p| p.node == from && p.token == token)
+            && !told.is_before(m.run_told)
         {
             m.run = run;
+            m.run_told = told;
         }
-        if let Some(brief) = self.members.get_mut(&from).and_then(|member| member.held.get_mut(replica))
+        let Some(member) = self.members.get_mut(&from).filter(|member| !told.is_before(member.told)) else {
+            return;
+        };
+        if let Some(brief) = member.held.get_mut(replica)
             && brief.token == token
         {
             brief.run = run;

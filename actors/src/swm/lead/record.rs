@@ -203,6 +203,7 @@ impl Member {
             held: std::collections::BTreeMap::new(),
             refused_with: None,
             lost: false,
+            told: Default::default(),
             next_fence: now,
         }
     }
@@ -226,6 +227,7 @@ impl Mandate {
             stage: Stage::Idle,
             recalled: false,
             run: RunPhase::Waiting,
+            run_told: Default::default(),
             placed_generation: 0,
             placed_resources: Default::default(),
             accepted: false,

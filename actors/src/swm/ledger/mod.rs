@@ -15,7 +15,7 @@ mod runs;
 use std::collections::BTreeMap;
 
 use codeco_protocol::ids::{Incarnation, MemberId, NodeId, NodeName, ReplicaId};
-use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts, RunPhase};
+use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts, RunPhase, Told};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Term, Token};
 use codeco_protocol::units::{BootTime, Micros, MilliWatts};
@@ -186,6 +186,8 @@ pub struct Ledger {
     foreign: Resources,
     round_trips: Vec<(MemberId, Micros)>,
     lease: NodeLease,
+    /// How many things were said in this life.
+    said: u64,
     /// Facts on their way to the lead, with the nonce of their request.
     telling: Option<(u64, NodeFacts)>,
     /// Facts the lead of this term has answered to, and since when.
@@ -267,8 +269,15 @@ impl Ledger {
         let nonce = self.lease.ask(now);
         let (term_seen, incarnation, held) = (self.term, self.incarnation, self.held_briefs());
         let facts = self.facts_to_tell(now, nonce);
-        let message = ControlMessage::LeaseRequest { nonce, term_seen, incarnation, facts, held };
+        let told = self.tell();
+        let message = ControlMessage::LeaseRequest { nonce, term_seen, incarnation, facts, held, told };
         out.push(LedgerOutput::Send { to: lead, message });
+    }
+
+    /// The mark of the next thing said.
+    fn tell(&mut self) -> Told {
+        self.said += 1;
+        Told { life: self.config.first_nonce, number: self.said }
     }
 
     /// What the lead does not know of this node already; everything, now and then.

@@ -23,6 +23,7 @@ impl Ledger {
     ) -> (Self, Vec<LedgerOutput>) {
         let mut ledger = Self {
             lease: NodeLease::new(config.first_nonce),
+            said: 0,
             telling: None,
             told: None,
             config,

@@ -305,7 +305,7 @@ fn ledger_without_its_journal_keeps_what_still_runs() {
 #[test]
 fn lease_request_leaves_out_facts_its_lead_has_answered_to_until_they_change() {
     let mut node = Node::new();
-    let mut told = |node: &mut Node, answer: bool| {
+    let told = |node: &mut Node, answer: bool| {
         node.now = node.ledger.next_tick().max(node.now);
         let (nonce, facts) = node
             .feed(LedgerInput::Tick)
