@@ -6,11 +6,13 @@
 mod facts;
 mod message;
 mod ring;
+mod seal;
 mod state;
 
 pub use facts::{CertificateFact, ClusterFact, Fact, MemberFact, ReplicaFact, ReplicaState};
 pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};
 pub use ring::{MEMBERS_MAX, Ring, RingConfig};
+pub use seal::{Seal, SealError, SealedDelta, Signer};
 pub use state::{Delta, Mark, OwnState, StateError, View, Views};
 
 use crate::ids::{Identity, MemberId};

@@ -386,9 +386,7 @@ impl LinksActor {
         }
         state.next_refresh = now + REFRESH;
         if !state.membership.is_cut_off() {
-            let members = state.membership.members();
-            let alive = members.iter().filter(|(_, liveness)| *liveness == Liveness::Alive);
-            self.commons.refresh(now, alive.map(|(identity, _)| identity.id));
+            self.commons.refresh(now, state.membership.living_since().into_iter());
         }
         self.keep_lead(now, state);
     }

@@ -136,7 +136,7 @@ fn behind(member: &Member) -> Vec<Arc<PeerConnection>> {
     newer
 }
 
-fn publish(member: &Member, state: IdentityState) {
+pub(super) fn publish(member: &Member, state: IdentityState) {
     let transport = &member.commons.transport;
     let credentials = transport.credentials();
     let fact = CertificateFact {

@@ -157,6 +157,8 @@ impl Member {
             fact: Mutex::new(fact),
             names: Mutex::default(),
         };
+        // Whoever hears of this member hears first by which key it speaks.
+        super::identity::publish(&member, super::IdentityState::default());
         member.update(|_| {});
         Ok(Arc::new(member))
     }

@@ -207,6 +207,13 @@ impl Credentials {
         ChainSummary::of(self.chain())
     }
 
+    /// Signs `document` with the member's key (Ed25519); `None` if the library refuses.
+    #[must_use]
+    pub fn sign(&self, document: &[u8]) -> Option<Vec<u8>> {
+        let signer = self.certified.key.choose_scheme(&[rustls::SignatureScheme::ED25519])?;
+        signer.sign(document).ok()
+    }
+
     pub(super) fn certified(&self) -> Arc<CertifiedKey> {
         self.certified.clone()
     }

@@ -315,7 +315,8 @@ impl PeerConnection {
         self.inner.quic.close(CloseReason::Refused(reason).code(), problem.as_bytes());
     }
 
-    fn note_refusal(&self, reason: RefusalReason, problem: &str) {
+    /// Counts and reports something the peer sent and that is not taken. Stream and connection go on.
+    pub fn note_refusal(&self, reason: RefusalReason, problem: &str) {
         self.inner.meter.refuse(self.remote_addr(), reason, format!("{}: {problem}", self.identity()));
     }
 
