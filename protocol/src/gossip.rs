@@ -12,7 +12,7 @@ mod state;
 pub use facts::{CertificateFact, ClusterFact, Fact, MemberFact, ReplicaFact, ReplicaState};
 pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};
 pub use ring::{MEMBERS_MAX, Ring, RingConfig};
-pub use seal::{Seal, SealError, SealedDelta, Signer};
+pub use seal::{Seal, SealError, SealedDelta, Sign, Signer};
 pub use state::{Delta, Mark, OwnState, StateError, View, Views};
 
 use crate::ids::{Identity, MemberId};

@@ -68,7 +68,11 @@ mod tests {
         assert_eq!(taken, 20);
         assert!(!budget.take(BootTime(99_000), 1), "not yet one more");
         assert!(budget.take(BootTime(100_000), 1) && !budget.take(BootTime(100_000), 1));
-        assert_eq!((0..100).filter(|_| budget.take(BootTime(60_000_000), 1)).count(), 20, "no more than its depth");
+        assert_eq!(
+            (0..100).filter(|_| budget.take(BootTime(60_000_000), 1)).count(),
+            20,
+            "no more than its depth"
+        );
         assert!(budget.take(BootTime(60_100_000), 1), "steady takers lose nothing to rounding");
     }
 

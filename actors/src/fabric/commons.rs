@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use codeco_protocol::gossip::{
-    Delta, Fact, Hint, LIST_MAX, Liveness, Mark, OwnState, Rumor, SealedDelta, Signer, StateError, View, Views,
+    Delta, Fact, Hint, LIST_MAX, Liveness, Mark, OwnState, Rumor, SealedDelta, Signer, StateError, View,
+    Views,
 };
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::transport::{PeerConnection, Transport};

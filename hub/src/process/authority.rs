@@ -365,3 +365,114 @@ impl JoinHandler for Authority {
         Ok(grant)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use codeco_protocol::identity::{MemberKey, TokenBook, TokenBookLimits, TrustDomain};
+    use codeco_protocol::ids::{ClusterName, Role};
+
+    use super::super::options::HubOptions;
+    use super::*;
+
+    fn open(folder: &Path) -> Arc<Authority> {
+        let options = HubOptions { state: Some(folder.to_owned()), ..HubOptions::default() };
+        let config = options.resolve().unwrap();
+        std::fs::create_dir_all(&config.ca).unwrap();
+        let clock = TrustClock::with_source(|| WallTime(1_800_000_000_000));
+        let path = config.ca.join(CA_FILE);
+        if !path.exists() {
+            let domain = TrustDomain::new("fleet.example").unwrap();
+            Ca::create(&domain, clock.now()).unwrap().save(&path).unwrap();
+        }
+        let ca = Arc::new(Ca::load(&path).unwrap());
+        let book = TokenBook::open(&folder.join("tokens.json"), TokenBookLimits::default()).unwrap();
+        let registrar = Registrar::new(Arc::clone(&ca), book, clock.clone(), config.certificate_life);
+        Authority::open(&config, ca, registrar, &clock).unwrap()
+    }
+
+    fn node(id: u128) -> Identity {
+        Identity { role: Role::Node(ClusterName::new("north").unwrap()), id: MemberId(id) }
+    }
+
+    fn request(issuer: bool) -> RenewRequest {
+        let request = || MemberKey::generate().unwrap().signing_request().unwrap();
+        RenewRequest { signing_request: request(), issuer_request: issuer.then(request) }
+    }
+
+    fn standing(trust: u64, authority: KeyHash) -> Standing {
+        Standing { trust, authority }
+    }
+
+    #[test]
+    fn handover_waits_for_every_member_at_every_step_also_over_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = open(folder.path());
+        let old = authority.ca().key_hash();
+        for id in [1, 2] {
+            authority.certify(&node(id), &request(false)).unwrap();
+        }
+        assert!(authority.rotate().unwrap() && !authority.rotate().unwrap(), "one at a time");
+        assert_eq!((authority.handover(), authority.trust().version()), (Handover::MadeKnown, 1));
+        let mut standings =
+            BTreeMap::from([(MemberId(1), standing(1, old)), (MemberId(2), standing(0, old))]);
+        assert_eq!(authority.step(&standings).unwrap(), None);
+        assert_eq!(authority.awaited(&standings), [node(2)]);
+        assert_eq!(
+            authority.step(&BTreeMap::new()).unwrap(),
+            None,
+            "nobody heard is nobody who has followed"
+        );
+
+        let authority = open(folder.path());
+        assert_eq!(authority.awaited(&BTreeMap::new()).len(), 2, "known after a restart");
+        standings.insert(MemberId(2), standing(1, old));
+        assert!(authority.step(&standings).unwrap().is_some());
+        let new = authority.ca().key_hash();
+        assert_ne!(new, old);
+        assert_eq!(authority.handover(), Handover::Reissuing);
+        assert_eq!(authority.step(&standings).unwrap(), None, "all still have old certificates");
+
+        let authority = open(folder.path());
+        assert_eq!((authority.handover(), authority.ca().key_hash()), (Handover::Reissuing, new));
+        standings.insert(MemberId(1), standing(2, new));
+        // The other one is not coming back.
+        assert!(authority.revoke(Revoked::Member(MemberId(2))).unwrap());
+        assert!(authority.certify(&node(2), &request(false)).unwrap_err().contains("revoked"));
+        assert!(authority.step(&standings).unwrap().is_some());
+        assert_eq!(authority.handover(), Handover::None);
+        let authority = open(folder.path());
+        assert_eq!((authority.handover(), authority.ca().key_hash()), (Handover::None, new));
+        assert_eq!(authority.trust().list().revoked, [], "the successor has certified none of them");
+        assert_eq!(authority.members().len(), 1);
+    }
+
+    #[test]
+    fn crash_between_the_list_and_the_keys_of_a_handover_is_finished_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = open(folder.path());
+        let old = authority.ca();
+        authority.rotate().unwrap();
+        authority.step(&BTreeMap::new()).unwrap();
+        let new = authority.ca();
+        let ca_folder = folder.path().join("ca");
+        // As if it had died right after the list was written.
+        new.save(&ca_folder.join(NEXT_FILE)).unwrap();
+        old.save(&ca_folder.join(CA_FILE)).unwrap();
+        let authority = open(folder.path());
+        assert_eq!(authority.ca().key_hash(), new.key_hash());
+        assert!(!ca_folder.join(NEXT_FILE).exists());
+        assert_eq!(Ca::load(&ca_folder.join(CA_FILE)).unwrap().key_hash(), new.key_hash());
+    }
+
+    #[test]
+    fn issuer_is_granted_to_the_entitled_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = open(folder.path());
+        let nobody_said = authority.certify(&node(1), &request(true)).unwrap();
+        assert!(nobody_said.made_issuer.is_none());
+        assert!(authority.entitled.set(Arc::new(|who: &Identity| who.id == MemberId(1))).is_ok());
+        assert!(authority.certify(&node(1), &request(true)).unwrap().made_issuer.is_some());
+        assert!(authority.certify(&node(2), &request(true)).unwrap().made_issuer.is_none());
+        assert!(authority.certify(&node(1), &request(false)).unwrap().made_issuer.is_none());
+    }
+}

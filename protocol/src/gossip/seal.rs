@@ -31,6 +31,9 @@ pub struct Seal {
     pub signature: Vec<u8>,
 }
 
+/// Signs with an Ed25519 key; `None` if it cannot.
+pub type Sign = Arc<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>;
+
 /// Makes the owner's signatures.
 #[derive(Clone)]
 pub struct Signer {
@@ -38,8 +41,8 @@ pub struct Signer {
     pub domain: String,
     /// Who signs.
     pub owner: Identity,
-    /// Signs; `None` if it cannot.
-    pub sign: Arc<dyn Fn(&[u8]) -> Option<Vec<u8>> + Send + Sync>,
+    /// Signs.
+    pub sign: Sign,
 }
 
 impl fmt::Debug for Signer {

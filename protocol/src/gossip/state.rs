@@ -422,7 +422,12 @@ impl Views {
     ///
     /// # Errors
     /// [`StateError`]; the view is as it was.
-    pub fn apply_sealed(&mut self, now: BootTime, sealed: SealedDelta, own_words: bool) -> Result<(), StateError> {
+    pub fn apply_sealed(
+        &mut self,
+        now: BootTime,
+        sealed: SealedDelta,
+        own_words: bool,
+    ) -> Result<(), StateError> {
         let SealedDelta { owner, delta, seals, .. } = sealed;
         if let Some(last) = seals.last() {
             let nothing = Map::default();
