@@ -232,8 +232,10 @@ impl Siege {
     /// A genuine member of the cluster says of another what that one has not said.
     fn facts_that_their_owner_has_not_signed_are_not_believed(&self) {
         let liar = credentials(&self.ca, node_of("edge-1"));
-        let (to, witness) = (self.stage.udp("edge-1/node-2"), self.stage.udp("edge-1/node-1"));
-        let genuine = self.runtime.block_on(attacker::overhear(&liar, witness));
+        // What the one says of the other, told to the first again.
+        let member = "edge-1/node-1";
+        let to = self.stage.udp(member);
+        let genuine = self.runtime.block_on(attacker::overhear(&liar, to));
         let owner = genuine.owner.clone();
         assert!(!genuine.delta.facts.is_empty() && !genuine.chain.is_empty(), "{genuine:?}");
         let later = |change: &dyn Fn(&mut SealedDelta)| {
@@ -252,10 +254,10 @@ impl Siege {
             (later(&|forged| forged.seals.clear()), "not one signature each"),
             (later(&|forged| forged.chain.clone_from(&own_chain)), "came with facts of"),
         ] {
-            self.refused("edge-1/node-2", "forged", &format!("{}: gossip: ", liar.identity()), || {
+            self.refused(member, "forged", &format!("{}: gossip: ", liar.identity()), || {
                 self.runtime.block_on(attacker::gossip(&liar, to, std::slice::from_ref(&message)));
             });
-            self.stage.event("edge-1/node-2", "ConnectionRefused", text, TIMES);
+            self.stage.event(member, "ConnectionRefused", text, TIMES);
         }
         assert!(owner.cluster().is_some_and(|cluster| cluster.as_str() == "edge-1"));
     }

@@ -121,7 +121,9 @@ fn cluster_without_a_hub_for_twice_the_life_of_certificates_leads_places_and_tak
     assert_eq!(kept(&stage.fleet.agents()[away].state).validity().not_after, expires);
     stage.fleet.start_agent(away).unwrap();
     // Ready means that the lead has granted it a lease.
-    stage.fleet.wait_agent(away).unwrap();
+    if let Err(error) = stage.fleet.wait_agent(away) {
+        panic!("{error}\n{}", stage.log(members[away]));
+    }
     assert!(kept(&stage.fleet.agents()[away].state).validity().not_after > expires);
 
     stage.fleet.start_hub().unwrap();

@@ -19,6 +19,8 @@ use codeco_protocol::identity::{
 use codeco_protocol::ids::{ClusterName, Identity, MemberId};
 use codeco_protocol::transport::{Backoff, BackoffBounds};
 use codeco_protocol::units::WallTime;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 
 use super::credentials::{CERTIFICATE_FILE, KEY_FILE};
 use super::options::AgentConfig;
@@ -258,8 +260,12 @@ impl Renewals {
         if let Some(grant) = self.by_own_issuer().filter(|grant| self.is_active(grant)) {
             return self.take(member, present, &grant, None, "this node's own issuer");
         }
-        for source in self.others(member, lead) {
-            match member.commons.transport.renew_at(source.address, source.expected, &request).await {
+        // All at once: those that do not answer must not keep it from those that do.
+        let transport = &member.commons.transport;
+        let ask = |source: Source| transport.renew_at(source.address, source.expected, &request).boxed();
+        let mut asked: FuturesUnordered<_> = self.others(member, lead).into_iter().map(ask).collect();
+        while let Some(answer) = asked.next().await {
+            match answer {
                 Ok(grant) => {
                     return self.take(member, present, &grant, issuer_key, "the issuer of this cluster");
                 }
