@@ -317,3 +317,64 @@ fn authority_hands_over_to_another_without_a_connection_or_a_replica_lost() {
     stage.fleet.wait_agent(3).unwrap();
     stage.replicas_ready();
 }
+
+/// A machine's disk was copied, and both copies run: the later life counts, and everybody can see that there are two.
+#[test]
+fn node_whose_disk_was_copied_is_superseded_by_the_later_process_and_both_are_visible() {
+    let stage = Stage::new(1, 2, RuntimeKind::Simulated);
+    let original = &stage.fleet.agents()[1];
+    let copy = stage.folder().join("copy");
+    copy_folder(&original.state, &copy);
+    let free = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (udp, http) = (free(), free());
+    let pairs = [
+        ("--state", copy.display().to_string()),
+        ("--name", "node-2".to_owned()),
+        ("--lead", "node-1".to_owned()),
+        ("--listen", udp.to_string()),
+        ("--http", http.to_string()),
+        ("--hub", stage.udp("hub").to_string()),
+        ("--runtime", "simulated".to_owned()),
+        ("--cpu", "4".to_owned()),
+        ("--memory", "4Gi".to_owned()),
+    ];
+    let log = std::fs::File::create(stage.folder().join("copy.log")).unwrap();
+    let mut process = std::process::Command::new(common::program())
+        .arg("agent")
+        .args(pairs.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]))
+        .env("CODECO_EXIT_WITH_STDIN", "true")
+        .env_remove("CODECO_JOIN")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let id = kept(&original.state).identity().to_string();
+    for member in ["hub", "edge-1/node-1"] {
+        let told = stage.event(member, "ConnectionRefused", "superseded: ", 2);
+        let said = told["message"].as_str().unwrap();
+        assert!(said.contains(&id) && said.contains("copy of the other's disk"), "{said}");
+    }
+    until("the later process to be the node", || {
+        let node = node(&stage, "edge-1/node-2");
+        let here = node["address"] == udp.to_string() && node["status"] == "Ready";
+        if here { Ok(()) } else { Err(format!("{node:#}")) }
+    });
+    assert_eq!(stage.list(&["get", "nodes"]).len(), 2);
+    drop(process.stdin.take());
+    process.wait().unwrap();
+}
+
+/// All but locks and sockets.
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (kind, target) = (entry.file_type().unwrap(), to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else if kind.is_file() && entry.file_name() != "lock" {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

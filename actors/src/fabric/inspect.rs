@@ -50,6 +50,8 @@ pub enum InspectRequest {
     Upkeep(crate::swm::ledger::Upkeep),
     /// The list of authorities and revocations it goes by, signed. Every member may ask.
     Trust,
+    /// When its present life began: eight bytes, little-endian. Every member may ask.
+    Life,
 }
 
 impl WireMessage for InspectRequest {

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::budget::Budget;
 use super::commons::{Commons, LearnError, Outgoing};
-use super::inspect::{InspectReply, InspectRequest};
+use super::inspect::{InspectReply, InspectRequest, inspect};
 use super::links::LinksMessage;
 use crate::clock::boot_now;
 use crate::session::Binding;
@@ -474,6 +474,7 @@ async fn answer(commons: &Commons, connection: &PeerConnection, mut send: SendSt
     };
     let answer = match commons.inspector.get() {
         _ if request == InspectRequest::Trust => trust_list(commons),
+        _ if request == InspectRequest::Life => Ok(commons.incarnation().to_le_bytes().to_vec()),
         Some(inspector) => inspector.answer(from, request).await,
         None => Err("this member is still starting".to_owned()),
     };
@@ -509,6 +510,17 @@ pub(super) fn send_probe(commons: &Commons, to: MemberId, probe: Probe) {
     {
         tracing::debug!(peer = %connection.identity(), %error, "probe not sent");
     }
+}
+
+/// Two processes show one identity: a member that has moved or restarted, or a copy of its disk. The later life counts;
+/// `true` if that of `newcomer` is an earlier one than is known.
+pub(super) async fn is_superseded(commons: &Commons, newcomer: &PeerConnection) -> bool {
+    let Some(known) = commons.view(newcomer.identity().id).map(|view| view.mark().incarnation) else {
+        return false;
+    };
+    // One that does not say is taken as it always was: the later connection counts.
+    let Ok(answer) = inspect(newcomer, &InspectRequest::Life).await else { return false };
+    answer.first_chunk().is_some_and(|life| u64::from_le_bytes(*life) < known)
 }
 
 /// Opens a session on a connection that had none.

@@ -40,7 +40,7 @@ impl Inspector for AgentInspector {
             InspectRequest::Fault(_) | InspectRequest::Panic { .. } => {
                 Err("only hubs may inject faults".into())
             }
-            InspectRequest::Renew { .. } | InspectRequest::Trust => {
+            InspectRequest::Renew { .. } | InspectRequest::Trust | InspectRequest::Life => {
                 Err("certificates are renewed over connections of their own".into())
             }
         }
