@@ -9,7 +9,10 @@ mod ring;
 mod seal;
 mod state;
 
-pub use facts::{CertificateFact, ClusterFact, Fact, MemberFact, ReplicaFact, ReplicaState};
+pub use facts::{
+    CertificateFact, ClusterFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, NetworkFact, ReplicaFact,
+    ReplicaState,
+};
 pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};
 pub use ring::{MEMBERS_MAX, Ring, RingConfig};
 pub use seal::{Seal, SealError, SealedDelta, Sign, Signer};

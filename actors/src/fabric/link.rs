@@ -414,6 +414,10 @@ fn hear_relayed(
 ) -> Option<Outgoing> {
     let (owner, delta) = (sealed.owner.clone(), &sealed.delta);
     let theirs = Mark { incarnation: delta.incarnation, version: delta.to };
+    if commons.is_forgotten(owner.id) {
+        // As if it were known: it is not told again.
+        return Some(Outgoing::PeerHas(vec![(owner.id, theirs)]));
+    }
     match commons.learn_sealed(boot_now(), sealed, false) {
         Ok(()) => Some(Outgoing::PeerHas(vec![(owner.id, theirs)])),
         Err(LearnError::Forged(why)) => {

@@ -3,11 +3,13 @@
 mod actors;
 mod apps;
 mod certs;
+mod checks;
 mod clusters;
 mod decisions;
 mod events;
 pub(crate) mod explain;
 mod fields;
+mod links;
 mod nodes;
 pub(crate) mod numbers;
 mod replicas;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use codeco_actors::acm::answers::{CertAuthority, Certified, Handover, Standing};
 use codeco_protocol::identity::{
     Asker, Ca, ChainSummary, JoinGrant, JoinHandler, JoinRefusal, JoinRequest, KeyHash, REVOCATIONS_MAX,
     Registrar, RenewGrant, RenewHandler, RenewRequest, Revocation, Revoked, SignedTrust, SpiffeId, Trust,
@@ -19,7 +20,6 @@ use codeco_protocol::identity::{
 };
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::units::WallTime;
-use serde::{Deserialize, Serialize};
 
 use super::HubError;
 use super::options::HubConfig;
@@ -33,37 +33,6 @@ const BOOK_FILE: &str = "members.json";
 const BOOK_LEN_MAX: u64 = 16 << 20;
 /// Members remembered at most. One more is certified and not remembered.
 const BOOK_MAX: usize = 20_000;
-
-/// How far a hand-over to another authority has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Handover {
-    /// There is none.
-    None,
-    /// The successor is made known to all.
-    MadeKnown,
-    /// The successor issues, and all get new certificates.
-    Reissuing,
-}
-
-/// A member that was certified here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Certified {
-    /// Who.
-    pub(super) identity: Identity,
-    /// When its last certificate from here ends.
-    pub(super) not_after: WallTime,
-}
-
-/// What a member has told of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    /// Version of the list it goes by.
-    pub(super) trust: u64,
-    /// The authority of its certificate.
-    pub(super) authority: KeyHash,
-}
 
 /// Who is entitled to be made an issuer.
 pub(super) type Entitled = Arc<dyn Fn(&Identity) -> bool + Send + Sync>;
@@ -170,11 +139,6 @@ impl Authority {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Members certified here, whether they are heard or not.
-    pub(super) fn members(&self) -> Vec<Certified> {
-        self.inner().book.values().cloned().collect()
-    }
-
     /// Remembers whom it has certified; on disk when this returns.
     fn remember(&self, identity: &Identity, not_after: WallTime) -> Result<(), String> {
         let mut inner = self.inner();
@@ -232,65 +196,6 @@ impl Authority {
         self.trust.adopt(&signed).map(drop).map_err(|e| e.to_string())
     }
 
-    /// Revokes; on disk, and known to this hub, when this returns. `false` if it was revoked before.
-    pub(super) fn revoke(&self, what: Revoked) -> Result<bool, String> {
-        let inner = self.inner();
-        let list = self.trust.list();
-        if list.revoked.iter().any(|known| known.what == what) {
-            return Ok(false);
-        }
-        if list.revoked.len() >= REVOCATIONS_MAX {
-            return Err(format!(
-                "{REVOCATIONS_MAX} revocations are listed, which is the limit: `codeco ca rotate` begins a new list"
-            ));
-        }
-        let at = self.clock.now();
-        self.announce(&inner, |list| list.revoked.push(Revocation { what, at }))?;
-        Ok(true)
-    }
-
-    /// Begins a hand-over to a new authority; on disk when this returns. `false` if one is under way.
-    pub(super) fn rotate(&self) -> Result<bool, String> {
-        let mut inner = self.inner();
-        if self.handover() != Handover::None {
-            return Ok(false);
-        }
-        if inner.next.is_none() {
-            let next = Ca::create(inner.ca.trust_domain(), self.clock.now()).map_err(|e| e.to_string())?;
-            next.save(&self.folder.join(NEXT_FILE)).map_err(|e| e.to_string())?;
-            inner.next = Some(next);
-        }
-        let root = inner.next.as_ref().map(|next| next.certificate().to_vec());
-        self.announce(&inner, |list| list.roots.extend(root))?;
-        Ok(true)
-    }
-
-    /// How far a hand-over has come.
-    pub(super) fn handover(&self) -> Handover {
-        let list = self.trust.list();
-        match list.roots.as_slice() {
-            [_] => Handover::None,
-            [old, ..] if KeyHash::of_certificate(old) == Ok(list.active) => Handover::MadeKnown,
-            _ => Handover::Reissuing,
-        }
-    }
-
-    /// Members that the next step of a hand-over waits for.
-    pub(super) fn awaited(&self, standings: &BTreeMap<MemberId, Standing>) -> Vec<Identity> {
-        let (list, handover) = (self.trust.list(), self.handover());
-        let followed = |standing: &Standing| match handover {
-            Handover::None => true,
-            Handover::MadeKnown => standing.trust >= list.version,
-            Handover::Reissuing => standing.authority == list.active,
-        };
-        let book = self.inner().book.clone();
-        book.into_values()
-            .filter(|known| !self.trust.is_member_revoked(known.identity.id))
-            .filter(|known| !standings.get(&known.identity.id).is_some_and(followed))
-            .map(|known| known.identity)
-            .collect()
-    }
-
     /// Takes the next step of a hand-over, if everybody has followed the last one. Says what it did.
     pub(super) fn step(
         &self,
@@ -340,6 +245,67 @@ impl Authority {
                 ))
             }
         }
+    }
+}
+
+impl CertAuthority for Authority {
+    fn members(&self) -> Vec<Certified> {
+        self.inner().book.values().cloned().collect()
+    }
+
+    fn revoke(&self, what: Revoked) -> Result<bool, String> {
+        let inner = self.inner();
+        let list = self.trust.list();
+        if list.revoked.iter().any(|known| known.what == what) {
+            return Ok(false);
+        }
+        if list.revoked.len() >= REVOCATIONS_MAX {
+            return Err(format!(
+                "{REVOCATIONS_MAX} revocations are listed, which is the limit: `codeco ca rotate` begins a new list"
+            ));
+        }
+        let at = self.clock.now();
+        self.announce(&inner, |list| list.revoked.push(Revocation { what, at }))?;
+        Ok(true)
+    }
+
+    fn rotate(&self) -> Result<bool, String> {
+        let mut inner = self.inner();
+        if self.handover() != Handover::None {
+            return Ok(false);
+        }
+        if inner.next.is_none() {
+            let next = Ca::create(inner.ca.trust_domain(), self.clock.now()).map_err(|e| e.to_string())?;
+            next.save(&self.folder.join(NEXT_FILE)).map_err(|e| e.to_string())?;
+            inner.next = Some(next);
+        }
+        let root = inner.next.as_ref().map(|next| next.certificate().to_vec());
+        self.announce(&inner, |list| list.roots.extend(root))?;
+        Ok(true)
+    }
+
+    fn handover(&self) -> Handover {
+        let list = self.trust.list();
+        match list.roots.as_slice() {
+            [_] => Handover::None,
+            [old, ..] if KeyHash::of_certificate(old) == Ok(list.active) => Handover::MadeKnown,
+            _ => Handover::Reissuing,
+        }
+    }
+
+    fn awaited(&self, standings: &BTreeMap<MemberId, Standing>) -> Vec<Identity> {
+        let (list, handover) = (self.trust.list(), self.handover());
+        let followed = |standing: &Standing| match handover {
+            Handover::None => true,
+            Handover::MadeKnown => standing.trust >= list.version,
+            Handover::Reissuing => standing.authority == list.active,
+        };
+        let book = self.inner().book.clone();
+        book.into_values()
+            .filter(|known| !self.trust.is_member_revoked(known.identity.id))
+            .filter(|known| !standings.get(&known.identity.id).is_some_and(followed))
+            .map(|known| known.identity)
+            .collect()
     }
 }
 

@@ -127,6 +127,7 @@ impl Home {
                     leaving: Default::default(),
                     rolling: None,
                     told: None,
+                    uplink: Default::default(),
                     next_send: BootTime(0),
                     ask_again: BootTime(0),
                 });

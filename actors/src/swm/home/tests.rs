@@ -36,7 +36,14 @@ fn app(replicas: u32, cpu: u64) -> AppSpec {
         pod_spec_json: String::new(),
     };
     AppSpec {
-        context: AppContext { uid: AppUid(1), namespace, name, profile: Profile::Balanced, channels: vec![] },
+        context: AppContext {
+            uid: AppUid(1),
+            namespace,
+            name,
+            profile: Profile::Balanced,
+            channels: vec![],
+            demands: Default::default(),
+        },
         services: vec![ServiceSpec {
             name: ServiceName::new("s").unwrap(),
             replicas,
@@ -44,6 +51,8 @@ fn app(replicas: u32, cpu: u64) -> AppSpec {
             node_selector: vec![],
             cluster_selector: vec![],
             max_unavailable: 1,
+            spread: Default::default(),
+            regions: vec![],
         }],
         manifest_json: String::new(),
     }
@@ -97,8 +106,10 @@ impl Play {
             free: Resources::new(MilliCpu(1_000), Bytes(0)),
             labels: BTreeMap::new(),
             round_trip: None,
+            coordinate: None,
             age: Micros(0),
             reachable: true,
+            traits: Default::default(),
         });
         let list = list.collect();
         self.feed(HomeInput::Clusters(list))
@@ -131,6 +142,8 @@ impl Play {
                 replica: demand.replica.clone(),
                 answer: Ok((price, NodeName::new("n").unwrap())),
                 obstacles: vec![],
+                power: None,
+                cost: None,
             });
             let (lines, term) = (lines.collect(), term(self.terms[lead], *lead));
             sent.extend(self.hear(*lead, M::Bid { request: *request, term, cluster: cluster(*lead), lines }));
@@ -159,6 +172,7 @@ impl Play {
                 run: RunPhase::Ready,
                 leaving: Leaving::No,
                 number: 0,
+                uplink: Default::default(),
             },
         )
     }
@@ -390,6 +404,7 @@ fn home_hears_of_a_copy_in_the_order_in_which_its_lead_spoke() {
         run,
         leaving: Leaving::No,
         number,
+        uplink: Default::default(),
     };
     play.hear(lead, answer(9, RunPhase::Ready, 1));
     play.hear(lead, answer(8, RunPhase::Waiting, 1));

@@ -229,6 +229,7 @@ impl Lead {
                 name: copy.spec.app.clone(),
                 profile: codeco_protocol::messages::Profile::default(),
                 channels: Vec::new(),
+                demands: Default::default(),
             };
             self.record(
                 LeadRecord::Mandated {
@@ -238,6 +239,7 @@ impl Lead {
                     spec: copy.spec.clone(),
                     node_selector: Vec::new(),
                     context,
+                    rules: Default::default(),
                 },
                 out,
             );
@@ -248,6 +250,7 @@ impl Lead {
         if same && mandate.stage.adopt(Placement { token, node, incarnation }) && !known {
             mandate.placed_generation = copy.spec.generation;
             mandate.placed_resources = copy.spec.resources.clone();
+            mandate.placed_channels = mandate.context.channels.clone();
             mandate.run = run;
             mandate.idle_since = None;
             if phase == HeldPhase::Stopping {

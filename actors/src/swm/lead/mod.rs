@@ -6,6 +6,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod constraints;
+mod forget;
 mod members;
 mod offers;
 mod placing;
@@ -14,18 +16,21 @@ mod replace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use codeco_protocol::demands::PlaceRules;
 use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeId, NodeName, ReplicaId};
 use codeco_protocol::messages::{AppContext, ControlMessage, HeldBrief, NodeFacts, Replace, RunPhase, Told};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Epoch, MandateId, Term, Token};
-use codeco_protocol::units::{BootTime, Micros};
-use codeco_protocol::workload::WorkloadSpec;
+use codeco_protocol::units::{BitsPerSecond, BootTime, Micros};
+use codeco_protocol::workload::{ChannelSpec, WorkloadSpec};
 
 use super::attempt::Stage;
 use super::decision::Decision;
 use super::lease::{LeadLease, LeaseConfig};
 use super::takeover::Takeover;
 
+pub use constraints::power_of;
+pub use forget::ForgetError;
 pub use record::LeadRecord;
 pub(crate) use replace::is_available;
 
@@ -53,6 +58,8 @@ pub struct LeadConfig {
     pub resend: Micros,
     /// How long an accepted replica without a node is kept before its mandate is handed back.
     pub hand_back_after: Micros,
+    /// Capacity of the cluster's uplink, where it is declared.
+    pub uplink: Option<BitsPerSecond>,
 }
 
 impl LeadConfig {
@@ -66,6 +73,7 @@ impl LeadConfig {
             reserve_ttl: Micros(Micros::from_secs(1).0.min(lease.duration.0)),
             resend: Micros::from_millis(300),
             hand_back_after: Micros::from_secs(5),
+            uplink: None,
         }
     }
 }
@@ -117,6 +125,8 @@ pub enum LeadNote {
     Enrolled(NodeName),
     /// A node's lease has been waited out: what needs one no longer runs there.
     NodeLost(NodeName),
+    /// An operator has removed a node for good.
+    Forgotten(NodeName),
     /// A lost node answers again.
     NodeBack(NodeName),
     /// A replica runs nowhere for now.
@@ -172,6 +182,8 @@ pub struct Mandate {
     pub node_selector: Vec<(String, String)>,
     /// The application around it.
     pub context: AppContext,
+    /// Further rules for its place.
+    pub rules: PlaceRules,
     /// Where it stands.
     pub stage: Stage,
     /// Whether the home wants it back.
@@ -184,6 +196,8 @@ pub struct Mandate {
     pub placed_generation: u64,
     /// What that takes.
     placed_resources: Resources,
+    /// The channels it was given, which may be reserved on links.
+    placed_channels: Vec<ChannelSpec>,
     accepted: bool,
     refused: BTreeSet<NodeId>,
     cause: &'static str,
@@ -339,9 +353,21 @@ impl Lead {
             M::BidRequest { request, context, demands } => {
                 self.handle_bid_request(now, from, request, &context, &demands, out);
             }
-            M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces } => {
+            M::Offer {
+                term,
+                epoch,
+                mandate,
+                replica,
+                spec,
+                node_selector,
+                context,
+                replace,
+                replaces,
+                rules,
+            } => {
                 let allowed = (replace, replaces);
-                let offer = offers::Offer { epoch, mandate, replica, spec, node_selector, context, allowed };
+                let offer =
+                    offers::Offer { epoch, mandate, replica, spec, node_selector, context, rules, allowed };
                 self.handle_offer(now, from, term, offer, out);
             }
             M::Recall { epoch, mandate, replica } => {

@@ -48,6 +48,8 @@ fn facts(node: NodeId, free: u64) -> NodeFacts {
         cordoned: false,
         round_trips: vec![],
         draining: false,
+        coordinate: None,
+        traits: Default::default(),
     }
 }
 
@@ -141,6 +143,7 @@ impl Play {
             name: AppName::new("a").unwrap(),
             profile: Profile::Balanced,
             channels: vec![],
+            demands: Default::default(),
         };
         M::Offer {
             term: self.lead.term(),
@@ -152,6 +155,7 @@ impl Play {
             context,
             replace: Replace::StopFirst,
             replaces: self.stage().placement().map(|p| p.token),
+            rules: Default::default(),
         }
     }
 
@@ -350,7 +354,9 @@ fn lead_asked_to_keep_what_it_has_answers_with_the_old_generation_and_stops_noth
     let spec = spec(2, PartitionPolicy::Fence);
     // Allowed for a copy that is long gone.
     let (replace, replaces) = (Replace::StopFirst, Some(Token::default()));
-    let late = M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces };
+    let rules = Default::default();
+    let late =
+        M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces, rules };
     let sent = play.hear(HOME, late);
     assert!(
         matches!(&sent[..], [(HOME, M::Accepted { generation: 1, run: RunPhase::Ready, token, .. })] if *token == old),
@@ -408,6 +414,7 @@ fn lead_offered_for_another_term_says_which_is_its_own() {
         name: AppName::new("a").unwrap(),
         profile: Profile::Balanced,
         channels: vec![],
+        demands: Default::default(),
     };
     let (spec, mandate) = (spec(1, PartitionPolicy::Fence), MandateId(1));
     let offer = M::Offer {
@@ -420,6 +427,7 @@ fn lead_offered_for_another_term_says_which_is_its_own() {
         context,
         replace: Replace::Keep,
         replaces: None,
+        rules: Default::default(),
     };
     let sent = play.hear(HOME, offer);
     assert!(matches!(sent[..], [(HOME, M::LeadIs { term: t, .. })] if t == play.lead.term()), "{sent:?}");
@@ -463,4 +471,54 @@ fn lead_hears_of_a_copy_in_the_order_in_which_its_node_spoke() {
     assert_eq!(run(&play), Some(RunPhase::Starting), "but not this");
     play.hear(node, status(RunPhase::Ready, Told { life: 8, number: 1 }));
     assert_eq!(run(&play), Some(RunPhase::Ready), "a new life counts afresh");
+}
+
+/// Asks a lead to forget a node, and writes down what it writes down.
+fn forgets(play: &mut Play, node: NodeId, forced: bool) -> Result<(), ForgetError> {
+    let mut out = vec![];
+    let told = play.lead.forget(play.now, node, forced, &mut out);
+    play.journal.extend(out.into_iter().filter_map(|output| match output {
+        LeadOutput::Journal(record) => Some(record),
+        _ => None,
+    }));
+    told
+}
+
+#[test]
+fn lead_forgets_a_node_only_once_it_is_waited_out_or_an_operator_says_that_nothing_of_it_runs() {
+    let mut play = Play::with_nodes();
+    play.placed(PartitionPolicy::Fence);
+    assert!(matches!(forgets(&mut play, N1, false), Err(ForgetError::Answers(_))));
+    assert!(matches!(forgets(&mut play, N1, true), Err(ForgetError::Answers(_))), "force does not kill");
+    assert_eq!(forgets(&mut play, LEAD, true), Err(ForgetError::Itself));
+    play.passes(Micros::from_millis(2_500), N2, &[]);
+    let before = play.journal.len();
+    assert_eq!(forgets(&mut play, N1, false), Err(ForgetError::NotWaitedOut));
+    assert_eq!(play.journal.len(), before);
+
+    let mut forced = Play::on(play.journal.clone());
+    forced.joins(N2, 800);
+    forced.now = forced.now + Micros::from_millis(2_500);
+    assert_eq!(forgets(&mut forced, N1, true), Ok(()));
+
+    let (node, _) = reserve(&play.passes(Micros::from_secs(2), N2, &[])).expect("waited out");
+    assert_eq!(node, N2);
+    assert_eq!(forgets(&mut play, N1, false), Ok(()));
+    assert_eq!(forgets(&mut play, N1, false), Ok(()), "twice is as good");
+    assert!(play.lead.owed.is_empty() && play.lead.members().all(|(node, _)| node != N1));
+    // So it is for whoever goes on from the journal, and from what is left of it.
+    let again = Play::on(play.journal.clone());
+    assert!(again.lead.members().all(|(node, _)| node != N1));
+    let compacted = Lead::recover(config(), &play.lead.snapshot());
+    assert!(compacted.members().all(|(node, _)| node != N1));
+}
+
+#[test]
+fn lead_that_took_office_does_not_wait_for_a_node_that_was_forgotten() {
+    let mut play = Play::with_nodes();
+    play.passes(Micros::from_secs(5), N2, &[]);
+    assert_eq!(forgets(&mut play, N1, false), Ok(()));
+    let mut next = Play::on(play.journal.clone());
+    next.joins(N2, 800);
+    assert!(next.lead.is_ready(), "everybody enrolled has reported");
 }

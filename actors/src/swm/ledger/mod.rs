@@ -14,6 +14,7 @@ mod runs;
 
 use std::collections::BTreeMap;
 
+use codeco_protocol::coordinate::Coordinate;
 use codeco_protocol::ids::{Incarnation, MemberId, NodeId, NodeName, ReplicaId};
 use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts, RunPhase, Told};
 use codeco_protocol::resources::Resources;
@@ -42,6 +43,8 @@ pub struct LedgerConfig {
     pub labels: Vec<(String, String)>,
     /// Power when idle and at full load.
     pub power: Option<(MilliWatts, MilliWatts)>,
+    /// What it declares about itself.
+    pub traits: codeco_protocol::demands::NodeTraits,
     /// How leases are counted.
     pub lease: LeaseConfig,
     /// Where the nonces of this life of the process start.
@@ -88,6 +91,8 @@ pub enum LedgerInput {
     },
     /// Measured round trips.
     RoundTrips(Vec<(MemberId, Micros)>),
+    /// Where the node is in the network.
+    Coordinate(Coordinate),
     /// An operator keeps work away, has it moved away, or lets it come again.
     Upkeep(Upkeep),
     /// What the runtime runs: once, after a start.
@@ -185,6 +190,7 @@ pub struct Ledger {
     capacity: Resources,
     foreign: Resources,
     round_trips: Vec<(MemberId, Micros)>,
+    coordinate: Option<Coordinate>,
     lease: NodeLease,
     /// How many things were said in this life.
     said: u64,
@@ -216,6 +222,7 @@ impl Ledger {
                 self.foreign = foreign;
             }
             LedgerInput::RoundTrips(list) => self.round_trips = list,
+            LedgerInput::Coordinate(coordinate) => self.coordinate = Some(coordinate),
             LedgerInput::Upkeep(upkeep) => self.set_upkeep(now, upkeep, out),
             LedgerInput::Listed(running) => self.handle_listed(now, &running, out),
             LedgerInput::Runtime { replica, token, fact } => {
@@ -338,6 +345,8 @@ impl Ledger {
             cordoned: self.upkeep != Upkeep::Open,
             round_trips: self.round_trips.clone(),
             draining: self.upkeep == Upkeep::Draining,
+            coordinate: self.coordinate,
+            traits: self.config.traits,
         }
     }
 

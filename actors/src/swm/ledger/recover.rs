@@ -34,6 +34,7 @@ impl Ledger {
             capacity: Resources::default(),
             foreign: Resources::default(),
             round_trips: Vec::new(),
+            coordinate: None,
             lease_ended_noted: true,
             lead: None,
             next_ask: BootTime(0),

@@ -1,9 +1,10 @@
-//! Certificates of members as the hub knows them; revocation and hand-over as the API asks for them.
+//! Certificates of members as a member knows them; revocation and hand-over as the API asks for them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use codeco_actors::evidence::Note;
-use codeco_actors::fabric::Commons;
+use crate::evidence::Note;
+use crate::fabric::Commons;
 use codeco_protocol::api::{
     CaView, CertState, CertView, Condition, ConditionStatus, EventType, List, RevokedView, codes,
 };
@@ -11,10 +12,60 @@ use codeco_protocol::gossip::{CertificateFact, View};
 use codeco_protocol::identity::{ChainSummary, KeyHash, Revoked, Serial, Trust, certificate_pem};
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::units::WallTime;
+use serde::{Deserialize, Serialize};
 
-use super::authority::{Handover, Standing};
-use super::fleet::{HubFleet, error};
-use crate::fleet::{ApiError, Filter};
+use super::fleet::{MemberFleet, error};
+use crate::acm::fleet::{ApiError, Filter};
+
+/// How far a hand-over to another authority has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// There is none.
+    None,
+    /// The successor is made known to all.
+    MadeKnown,
+    /// The successor issues, and all get new certificates.
+    Reissuing,
+}
+
+/// A member that was certified here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certified {
+    /// Who.
+    pub identity: Identity,
+    /// When its last certificate from here ends.
+    pub not_after: WallTime,
+}
+
+/// How far a member has followed the authority, in its own words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Version of the list it goes by.
+    pub trust: u64,
+    /// The authority of its certificate.
+    pub authority: KeyHash,
+}
+
+/// What an authority does for people. Writes to disk.
+pub trait CertAuthority: Send + Sync + 'static {
+    /// Members certified here, whether they are heard or not.
+    fn members(&self) -> Vec<Certified>;
+    /// Revokes; `false` if it was revoked before.
+    ///
+    /// # Errors
+    /// Why that could not be written down, for people.
+    fn revoke(&self, what: Revoked) -> Result<bool, String>;
+    /// Begins a hand-over to a new authority; `false` if one is under way.
+    ///
+    /// # Errors
+    /// Why that could not be written down, for people.
+    fn rotate(&self) -> Result<bool, String>;
+    /// How far a hand-over has come.
+    fn handover(&self) -> Handover;
+    /// Members that the next step of a hand-over waits for.
+    fn awaited(&self, standings: &BTreeMap<MemberId, Standing>) -> Vec<Identity>;
+}
 
 /// What a member's own words about its certificate come to.
 fn read(fact: &CertificateFact) -> Option<ChainSummary> {
@@ -27,7 +78,7 @@ fn authority_of(fact: &CertificateFact) -> Option<KeyHash> {
 }
 
 /// How far each member has followed the authority, in its own words.
-pub(super) fn standings(commons: &Commons) -> BTreeMap<MemberId, Standing> {
+pub fn standings(commons: &Commons) -> BTreeMap<MemberId, Standing> {
     commons.with_views(|views| {
         let told = views.iter().filter_map(|view| {
             let fact = view.certificate()?;
@@ -71,7 +122,7 @@ pub(super) fn conditions(commons: &Commons, view: &View) -> Vec<Condition> {
     conditions
 }
 
-impl HubFleet {
+impl MemberFleet {
     fn trust(&self) -> &Trust {
         self.member.commons.transport.trust()
     }
@@ -134,7 +185,7 @@ impl HubFleet {
             identities.insert(identity.id, identity.clone());
             told.extend(self.cert(identity, fact, now).map(|cert| (identity.id, cert)));
         }
-        for known in self.authority.members() {
+        for known in self.authority.as_ref().map(|authority| authority.members()).unwrap_or_default() {
             let id = known.identity.id;
             identities.entry(id).or_insert_with(|| known.identity.clone());
             let state =
@@ -217,8 +268,9 @@ impl HubFleet {
     }
 
     pub(super) fn revoke_target(&self, target: &str) -> Result<RevokedView, ApiError> {
+        let authority = self.an_authority()?;
         let (what, words) = self.target(target)?;
-        let revoked = tokio::task::block_in_place(|| self.authority.revoke(what));
+        let revoked = tokio::task::block_in_place(|| authority.revoke(what));
         let new = revoked.map_err(|e| self.unavailable(e))?;
         if new {
             self.member.events.tell(Note {
@@ -232,13 +284,27 @@ impl HubFleet {
         Ok(RevokedView { what: words, before: !new, trust: self.trust().version() })
     }
 
+    fn an_authority(&self) -> Result<&Arc<dyn CertAuthority>, ApiError> {
+        self.authority.as_ref().ok_or_else(|| {
+            let message = format!("{} is no authority", self.member.name);
+            error(
+                409,
+                codes::CA_UNAVAILABLE,
+                Some(self.member.name.clone()),
+                message,
+                "ask a hub; nothing was done",
+            )
+        })
+    }
+
     fn unavailable(&self, detail: String) -> ApiError {
         let next = "see that the authority's folder can be written, and ask again";
         error(503, codes::CA_UNAVAILABLE, Some(self.member.name.clone()), detail, next)
     }
 
     pub(super) fn begin_handover(&self) -> Result<CaView, ApiError> {
-        let begun = tokio::task::block_in_place(|| self.authority.rotate());
+        let authority = self.an_authority()?;
+        let begun = tokio::task::block_in_place(|| authority.rotate());
         if begun.map_err(|e| self.unavailable(e))? {
             self.member.events.tell(Note {
                 kind: EventType::Normal,
@@ -253,13 +319,16 @@ impl HubFleet {
 
     pub(super) fn ca_now(&self) -> CaView {
         let list = self.trust().list();
-        let awaited = self.authority.awaited(&standings(&self.member.commons));
+        let told = standings(&self.member.commons);
+        let authority = self.authority.as_ref();
+        let awaited = authority.map(|authority| authority.awaited(&told)).unwrap_or_default();
+        let handover = authority.map_or(Handover::None, |authority| authority.handover());
         let hashes = list.roots.iter().filter_map(|der| KeyHash::of_certificate(der).ok());
         CaView {
             authority: list.active.to_string(),
             trusted: hashes.map(|hash| hash.to_string()).collect(),
             certificates: list.roots.iter().map(|der| certificate_pem(der)).collect(),
-            handover: match self.authority.handover() {
+            handover: match handover {
                 Handover::None => "none",
                 Handover::MadeKnown => "madeKnown",
                 Handover::Reissuing => "reissuing",
