@@ -15,9 +15,10 @@ pub(crate) enum Kind {
     Decision,
     Actor,
     Link,
+    Cert,
 }
 
-const WORDS: [(Kind, &[&str]); 8] = [
+const WORDS: [(Kind, &[&str]); 9] = [
     (Kind::App, &["app", "apps", "codecoapp", "codecoapps"]),
     (Kind::Replica, &["replica", "replicas", "rs"]),
     (Kind::Node, &["node", "nodes", "no"]),
@@ -26,6 +27,7 @@ const WORDS: [(Kind, &[&str]); 8] = [
     (Kind::Decision, &["decision", "decisions", "de"]),
     (Kind::Actor, &["actor", "actors", "ac"]),
     (Kind::Link, &["link", "links", "ln"]),
+    (Kind::Cert, &["cert", "certs", "certificate", "certificates"]),
 ];
 
 impl Kind {

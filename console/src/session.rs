@@ -34,6 +34,19 @@ impl Session<'_> {
         Client::new(contexts.pick(self.context.as_deref(), &self.contexts)?)
     }
 
+    /// Believes the hub of the context in use from now on where its certificate is of one of these authorities (PEM).
+    pub(crate) fn trust(&self, authorities: &str) -> Result<(), Failure> {
+        if authorities.is_empty() {
+            return Ok(());
+        }
+        let mut contexts = Contexts::load(&self.contexts)?;
+        let name = contexts.pick(self.context.as_deref(), &self.contexts)?.name.clone();
+        for context in contexts.contexts.iter_mut().filter(|context| context.name == name) {
+            authorities.clone_into(&mut context.ca);
+        }
+        contexts.save(&self.contexts)
+    }
+
     /// Tells what the answer does not show.
     pub(crate) fn warn(&mut self, warnings: &[String]) -> Result<(), Failure> {
         for warning in warnings {

@@ -6,14 +6,16 @@
 mod facts;
 mod message;
 mod ring;
+mod seal;
 mod state;
 
 pub use facts::{
-    ClusterFact, ElectorateFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, ReplicaFact, ReplicaState,
-    VoterFact,
+    CertificateFact, ClusterFact, ElectorateFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, ReplicaFact,
+    ReplicaState, VoterFact,
 };
 pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};
 pub use ring::{MEMBERS_MAX, Ring, RingConfig};
+pub use seal::{Seal, SealError, SealedDelta, Sign, Signer};
 pub use state::{Delta, Mark, OwnState, StateError, View, Views};
 
 use crate::ids::{Identity, MemberId};

@@ -37,6 +37,14 @@ pub mod kinds {
     pub const JOIN_REPLY: u16 = 4;
     /// Content of a join token (never on the wire, but encoded the same way).
     pub const JOIN_TOKEN: u16 = 5;
+    /// Request for a fresh certificate.
+    pub const RENEW_REQUEST: u16 = 6;
+    /// Answer to [`RENEW_REQUEST`].
+    pub const RENEW_REPLY: u16 = 7;
+    /// Whom to trust (inside of [`SIGNED_TRUST`]).
+    pub const TRUST_LIST: u16 = 8;
+    /// The same with signatures.
+    pub const SIGNED_TRUST: u16 = 9;
     /// First number for messages defined outside `wire`, `identity` and `transport`.
     pub const FIRST_FREE: u16 = 16;
 }

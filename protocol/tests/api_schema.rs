@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, EventView, List, NodeView,
-    ReplicaView,
+    ActorView, AppView, CaView, CertView, ClusterView, CodecoApp, DecisionView, ErrorBody, EventView, List,
+    NodeView, ReplicaView,
 };
 use schemars::{Schema, schema_for};
 use serde_json::Value;
@@ -28,7 +28,7 @@ fn faults(value: &Value, path: &str, faults: &mut Vec<String>) {
 
 #[test]
 fn schemas_of_views_and_manifest_describe_every_field_in_camel_case() {
-    let schemas: [(&str, Schema); 9] = [
+    let schemas: [(&str, Schema); 11] = [
         ("CodecoApp", schema_for!(CodecoApp)),
         ("AppView", schema_for!(List<AppView>)),
         ("ReplicaView", schema_for!(List<ReplicaView>)),
@@ -37,6 +37,8 @@ fn schemas_of_views_and_manifest_describe_every_field_in_camel_case() {
         ("EventView", schema_for!(List<EventView>)),
         ("DecisionView", schema_for!(List<DecisionView>)),
         ("ActorView", schema_for!(List<ActorView>)),
+        ("CertView", schema_for!(List<CertView>)),
+        ("CaView", schema_for!(CaView)),
         ("ErrorBody", schema_for!(ErrorBody)),
     ];
     let mut found = Vec::new();

@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use attacker::{authority, credentials, foreign, loopback, node_of};
 use codeco_actors::fabric::{InspectRequest, inspect};
 use codeco_console::local::RuntimeKind;
+use codeco_protocol::gossip::{GossipMessage, Rumor, SealedDelta};
 use codeco_protocol::identity::{ALPN_MEMBER, Ca, JoinToken};
 use codeco_protocol::ids::{AppUid, MemberId, ReplicaId, Role, ServiceName};
 use codeco_protocol::messages::ControlMessage;
@@ -65,6 +66,9 @@ fn fleet_under_attack_refuses_each_attacker_with_the_reason_once_and_nothing_els
     siege.members_ask_nothing_that_is_not_theirs();
     siege.oversized_messages_are_not_read();
     siege.garbage_is_dropped();
+    siege.facts_that_their_owner_has_not_signed_are_not_believed();
+    siege.what_was_said_before_is_no_news();
+    siege.floods_are_held_back();
     siege.api_serves_nobody_without_the_role();
     siege.join_tokens_work_once_and_in_time(&expiring);
     drop(impostors);
@@ -222,6 +226,78 @@ impl Siege {
             stream.write_all(b"GET /api/v1/apps HTTP/1.1\r\nhost: hub\r\n\r\n").unwrap();
             // Closed or reset, with or without an alert.
             let _ = stream.read_to_end(&mut Vec::new());
+        });
+    }
+
+    /// A genuine member of the cluster says of another what that one has not said.
+    fn facts_that_their_owner_has_not_signed_are_not_believed(&self) {
+        let liar = credentials(&self.ca, node_of("edge-1"));
+        // What the one says of the other, told to the first again.
+        let member = "edge-1/node-1";
+        let to = self.stage.udp(member);
+        let genuine = self.runtime.block_on(attacker::overhear(&liar, to));
+        let owner = genuine.owner.clone();
+        assert!(!genuine.delta.facts.is_empty() && !genuine.chain.is_empty(), "{genuine:?}");
+        let later = |change: &dyn Fn(&mut SealedDelta)| {
+            let mut forged = genuine.clone();
+            // A later life, so that it is not passed over as old.
+            forged.delta.incarnation += 1_000_000;
+            change(&mut forged);
+            GossipMessage::Sealed(forged)
+        };
+        let own_chain: Vec<Vec<u8>> = liar.chain().iter().map(|der| der.to_vec()).collect();
+        let unsigned = GossipMessage::Relay { owner: owner.clone(), delta: genuine.delta.clone() };
+        for (message, text) in [
+            (unsigned, "without its signatures"),
+            (later(&|_| {}), "has not signed version"),
+            (later(&|forged| forged.delta.to += 1_000), "has not signed version"),
+            (later(&|forged| forged.seals.clear()), "not one signature each"),
+            (later(&|forged| forged.chain.clone_from(&own_chain)), "came with facts of"),
+        ] {
+            self.refused(member, "forged", &format!("{}: gossip: ", liar.identity()), || {
+                self.runtime.block_on(attacker::gossip(&liar, to, std::slice::from_ref(&message)));
+            });
+            self.stage.event(member, "ConnectionRefused", text, TIMES);
+        }
+        assert!(owner.cluster().is_some_and(|cluster| cluster.as_str() == "edge-1"));
+    }
+
+    /// Old facts and a neighbour's messages, sent again: all of it is known, none of it changes anything.
+    fn what_was_said_before_is_no_news(&self) {
+        let parrot = credentials(&self.ca, node_of("edge-1"));
+        let heard = self.runtime.block_on(attacker::overhear(&parrot, self.stage.udp("edge-1/node-1")));
+        let mut earlier = heard.clone();
+        earlier.delta.incarnation -= 1;
+        for member in ["edge-1/node-1", "edge-1/node-2"] {
+            let said = [heard.clone(), earlier.clone()].map(GossipMessage::Sealed);
+            let said: Vec<GossipMessage> = std::iter::repeat_n(said, 20).flatten().collect();
+            self.runtime.block_on(attacker::gossip(&parrot, self.stage.udp(member), &said));
+            self.stage.must_be_undisturbed(&self.tokens, "repeated facts");
+        }
+        // To a hub, and of another cluster, nobody passes facts on.
+        let text = "what only members of one cluster tell each other";
+        let message = GossipMessage::Sealed(heard);
+        self.refused("hub", "malformed", &format!("{}: gossip: {text}", parrot.identity()), || {
+            self.runtime.block_on(attacker::gossip(
+                &parrot,
+                self.stage.udp("hub"),
+                std::slice::from_ref(&message),
+            ));
+        });
+    }
+
+    fn floods_are_held_back(&self) {
+        let flooder = credentials(&self.ca, node_of("edge-1"));
+        let to = self.stage.udp("edge-1/node-2");
+        let text = format!("{}: more probes than a member sends are dropped", flooder.identity());
+        self.refused("edge-1/node-2", "flood", &text, || {
+            self.runtime.block_on(attacker::flood_of_probes(&flooder, to, 5_000));
+        });
+        let rumor = Rumor::Accused { member: MemberId(7), life: Default::default() };
+        let rumors = vec![GossipMessage::Rumors(vec![rumor; 256]); 200];
+        let text = format!("{}: more rumors than a member has to tell are dropped", flooder.identity());
+        self.refused("edge-1/node-2", "flood", &text, || {
+            self.runtime.block_on(attacker::gossip(&flooder, to, &rumors));
         });
     }
 

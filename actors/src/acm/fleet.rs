@@ -4,8 +4,8 @@ use crate::acm::api::FaultWish;
 use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody, EventView, LinkView,
-    List, NodeView, PlanView, ReplicaView,
+    ActorView, AppView, CaView, CertView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody,
+    EventView, LinkView, List, NodeView, PlanView, ReplicaView, RevokedView,
 };
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, Role, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -124,6 +124,14 @@ pub trait Fleet: Send + Sync + 'static {
     async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError>;
     /// A join token for a node of a cluster, perhaps the one that founds its electorate, or for a hub.
     async fn create_token(&self, scope: Role, ttl_seconds: u64, founds: bool) -> Result<NewToken, ApiError>;
+    /// Certificates of all members known.
+    async fn certs(&self, filter: Filter) -> Result<List<CertView>, ApiError>;
+    /// Revokes a member, named as `CLUSTER/NODE` or by its id, or one certificate, named by its serial number.
+    async fn revoke(&self, target: String) -> Result<RevokedView, ApiError>;
+    /// Begins a hand-over to a new authority.
+    async fn rotate_ca(&self) -> Result<CaView, ApiError>;
+    /// The authority, and how far a hand-over has come.
+    async fn ca(&self) -> Result<CaView, ApiError>;
     /// Makes an actor panic: `times` messages in a row, for tests of supervision. Only where faults are enabled.
     async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError>;
     /// Links between members: measured, or estimated where nobody has measured them.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use codeco_protocol::coordinate::Coordinate;
 use codeco_protocol::gossip::{
-    Delta, Fact, Hint, LIST_MAX, Liveness, Mark, OwnState, Rumor, StateError, View, Views,
+    Delta, Fact, Hint, LIST_MAX, Liveness, Mark, OwnState, Rumor, SealedDelta, Signer, StateError, View,
+    Views,
 };
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::transport::{PeerConnection, Transport};
@@ -70,6 +71,22 @@ pub struct Commons {
     points: RwLock<BTreeMap<MemberId, Coordinate>>,
     /// Members removed for good.
     forgotten: Mutex<BTreeSet<MemberId>>,
+    /// Public keys of members whose facts were passed on.
+    keys: Mutex<BTreeMap<MemberId, Vec<u8>>>,
+}
+
+/// Keys of owners remembered at most; whoever is forgotten is asked for anew.
+const KEYS_MAX: usize = 8_192;
+
+/// Why facts that came sealed were not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LearnError {
+    /// They do not go on from what is known.
+    State(StateError),
+    /// Their owner's key is not known here: they are to come from the beginning.
+    NoKey,
+    /// They are not their owner's.
+    Forged(String),
 }
 
 impl std::fmt::Debug for Commons {
@@ -82,13 +99,19 @@ impl Commons {
     /// Nothing known yet. `incarnation` must be higher than in any earlier life of this member.
     #[must_use]
     pub fn new(transport: Transport, post: Arc<Post>, sessions: Sessions, incarnation: u64) -> Arc<Self> {
+        let (own, credentials) = (transport.identity(), transport.credentials());
+        let signer = Signer {
+            domain: transport.trust().domain().to_string(),
+            owner: own.clone(),
+            sign: Arc::new(move |text| credentials.sign(text)),
+        };
         Arc::new(Self {
-            own: transport.identity(),
+            own,
             transport,
             post,
             sessions,
             inspector: OnceLock::new(),
-            state: Mutex::new(OwnState::new(incarnation)),
+            state: Mutex::new(OwnState::signed(incarnation, signer)),
             version: watch::Sender::new(0),
             views: RwLock::new(Views::default()),
             relayed: watch::Sender::new(0),
@@ -98,6 +121,7 @@ impl Commons {
             own_point: watch::Sender::new(None),
             points: RwLock::default(),
             forgotten: Mutex::default(),
+            keys: Mutex::default(),
         })
     }
 
@@ -126,10 +150,66 @@ impl Commons {
         self.version.subscribe()
     }
 
-    /// What a receiver at version `from` lacks of this member's own facts.
-    #[must_use]
-    pub fn delta(&self, from: u64) -> Delta {
-        self.state().delta(from)
+    /// What a receiver at version `from` lacks of this member's own facts, signed. `None`: they cannot be signed.
+    pub(super) fn sealed(&self, from: u64) -> Option<SealedDelta> {
+        let credentials = self.transport.credentials();
+        let chain: Vec<Vec<u8>> = credentials.chain().iter().map(|der| der.to_vec()).collect();
+        self.state().sealed(from, &chain)
+    }
+
+    /// Takes facts signed by their owner, told by itself (`own_words`) or by another member of its cluster.
+    pub(super) fn learn_sealed(
+        &self,
+        now: BootTime,
+        sealed: SealedDelta,
+        own_words: bool,
+    ) -> Result<(), LearnError> {
+        let owner = sealed.owner.clone();
+        // The same facts come from several sides: only the first are worth a check.
+        let news = !sealed.delta.facts.is_empty()
+            && self.with_views(|views| views.brings_news(owner.id, &sealed.delta));
+        if news {
+            let key = self.key_of(&sealed)?;
+            sealed
+                .verify(self.transport.trust().domain().as_str(), &key)
+                .map_err(|e| LearnError::Forged(e.to_string()))?;
+        } else if !own_words {
+            return Ok(());
+        }
+        let apply = |views: &mut Views| {
+            if news {
+                views.apply_sealed(now, sealed, own_words)
+            } else {
+                // A sign of life, or what is known: its owner speaks, so all that is known of it is fresh.
+                let Delta { incarnation, from, to, .. } = sealed.delta;
+                views.apply(now, &owner, Delta { incarnation, from, to: to.min(from), facts: Vec::new() })
+            }
+        };
+        self.change_view(&owner, apply).map_err(LearnError::State)
+    }
+
+    /// The key that must have signed facts.
+    fn key_of(&self, sealed: &SealedDelta) -> Result<Vec<u8>, LearnError> {
+        let (owner, trust) = (&sealed.owner, self.transport.trust());
+        if trust.is_member_revoked(owner.id) {
+            return Err(LearnError::Forged(format!("{owner} was revoked")));
+        }
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if sealed.chain.is_empty() {
+            return keys.get(&owner.id).cloned().ok_or(LearnError::NoKey);
+        }
+        let (chain, key) = trust
+            .key_of(&sealed.chain)
+            .map_err(|why| LearnError::Forged(format!("the certificates of {owner} prove nothing: {why}")))?;
+        if chain.id.identity != *owner {
+            let found = chain.id.identity;
+            return Err(LearnError::Forged(format!("certificates of {found} came with facts of {owner}")));
+        }
+        if keys.len() >= KEYS_MAX {
+            keys.clear();
+        }
+        keys.insert(owner.id, key.clone());
+        Ok(key)
     }
 
     /// Takes what is said of `owner`, by itself or by another member of its cluster.
@@ -137,12 +217,20 @@ impl Commons {
     /// # Errors
     /// [`StateError`]; nothing has changed then.
     pub fn learn(&self, now: BootTime, owner: &Identity, delta: Delta) -> Result<(), StateError> {
+        self.change_view(owner, |views| views.apply(now, owner, delta))
+    }
+
+    fn change_view(
+        &self,
+        owner: &Identity,
+        apply: impl FnOnce(&mut Views) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
         let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
         let address = |views: &Views| views.get(owner.id).and_then(|view| view.member()?.address);
         let before = address(&views);
         let mark = |views: &Views| views.get(owner.id).map(View::mark);
         let known = mark(&views);
-        views.apply(now, owner, delta)?;
+        apply(&mut views)?;
         if mark(&views) != known && owner.cluster().is_some() && owner.cluster() == self.own.cluster() {
             self.relayed.send_modify(|version| *version += 1);
         }
@@ -152,11 +240,11 @@ impl Commons {
         Ok(())
     }
 
-    /// Members known to live: what is known of them is fresh.
-    pub(super) fn refresh(&self, now: BootTime, members: impl Iterator<Item = MemberId>) {
+    /// Members known to live, and since when: what is known of these lives is fresh.
+    pub(super) fn refresh(&self, now: BootTime, members: impl Iterator<Item = (MemberId, u64)>) {
         let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
-        for member in members {
-            views.refresh(now, member);
+        for (member, started) in members {
+            views.refresh_life(now, member, started);
         }
     }
 
@@ -230,7 +318,7 @@ impl Commons {
 
     /// What a peer that knows maps as far as `known` lacks of those passed on to it, one piece of each.
     #[must_use]
-    pub(super) fn lacking(&self, peer: MemberId, known: &BTreeMap<MemberId, Mark>) -> Vec<(Identity, Delta)> {
+    pub(super) fn lacking(&self, peer: MemberId, known: &BTreeMap<MemberId, Mark>) -> Vec<SealedDelta> {
         self.with_views(|views| {
             let ours = views.iter().filter(|view| view.identity.cluster() == self.own.cluster());
             ours.filter(|view| view.identity.id != peer)
@@ -240,7 +328,8 @@ impl Commons {
                     let from = if known.incarnation == have.incarnation { known.version } else { 0 };
                     let lacks = known.incarnation < have.incarnation
                         || (known.incarnation == have.incarnation && known.version < have.version);
-                    lacks.then(|| (view.identity.clone(), view.delta(from)))
+                    // What came unsigned from its owner is nothing to be passed on.
+                    lacks.then(|| view.sealed(from)).flatten().filter(|sealed| !sealed.delta.facts.is_empty())
                 })
                 .collect()
         })

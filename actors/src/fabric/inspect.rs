@@ -68,6 +68,10 @@ pub enum InspectRequest {
         /// Highest term of its cluster that the asker has seen.
         term: codeco_protocol::token::Term,
     },
+    /// The list of authorities and revocations it goes by, signed. Every member may ask.
+    Trust,
+    /// When its present life began: eight bytes, little-endian. Every member may ask.
+    Life,
 }
 
 impl WireMessage for InspectRequest {

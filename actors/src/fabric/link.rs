@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use codeco_protocol::gossip::{Delta, GossipMessage, Mark, Probe, Rumor, StateError};
+use codeco_protocol::gossip::{GossipMessage, LIST_MAX, Mark, Probe, Rumor, SealedDelta, StateError};
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::transport::{
     ConnectionEnd, PeerConnection, RecvStream, RefusalReason, SendStream, StreamKind,
 };
+use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::wire;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::commons::{Commons, Outgoing};
-use super::inspect::{InspectReply, InspectRequest};
+use super::budget::Budget;
+use super::commons::{Commons, LearnError, Outgoing};
+use super::inspect::{InspectReply, InspectRequest, inspect};
 use super::links::LinksMessage;
 use crate::clock::boot_now;
 use crate::session::Binding;
@@ -35,6 +37,16 @@ const COALESCE: Duration = Duration::from_millis(20);
 const HINTS_EVERY: u32 = 3;
 /// How long a gossip frame may take.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
+/// Probes of one peer taken in a second; an honest one sends a few.
+const PROBES_PER_SECOND: u64 = 200;
+/// Gossip frames of one peer taken in a second.
+const FRAMES_PER_SECOND: u64 = 500;
+/// Rumors of one peer taken in a second; when a cluster heals, each member has one of every other.
+const RUMORS_PER_SECOND: u64 = 2_000;
+/// Streams one peer may open in a second.
+const STREAMS_PER_SECOND: u64 = 50;
+/// Between two questions for all facts of one owner.
+const ASK_AGAIN: Micros = Micros::from_secs(5);
 /// Streams of one peer served at a time.
 const STREAMS_MAX: usize = 64;
 
@@ -105,9 +117,12 @@ async fn spread(
         let target = *version.borrow_and_update();
         relayed.mark_unchanged();
         loop {
-            let delta = commons.delta(sent);
-            let to = delta.to;
-            if write(&mut send, &GossipMessage::State(delta)).await.is_err() {
+            let Some(sealed) = commons.sealed(sent) else {
+                tracing::error!(%peer, "this member's own facts cannot be signed; nobody is told");
+                return;
+            };
+            let to = sealed.delta.to;
+            if write(&mut send, &GossipMessage::Sealed(sealed)).await.is_err() {
                 return;
             }
             sent = to;
@@ -222,17 +237,24 @@ async fn pass_on(
         if lacking.is_empty() {
             return Ok(());
         }
-        for (owner, delta) in lacking {
-            let mark = Mark { incarnation: delta.incarnation, version: delta.to };
-            known.insert(owner.id, mark);
-            write(send, &GossipMessage::Relay { owner, delta }).await?;
+        for sealed in lacking {
+            let mark = Mark { incarnation: sealed.delta.incarnation, version: sealed.delta.to };
+            known.insert(sealed.owner.id, mark);
+            write(send, &GossipMessage::Sealed(sealed)).await?;
         }
     }
 }
 
 async fn probes(connection: Arc<PeerConnection>, links: ChildRef<LinksMessage>) {
     let from = connection.identity().id;
+    let mut budget = Budget::new(PROBES_PER_SECOND, 2 * PROBES_PER_SECOND, boot_now());
     while let Ok(datagram) = connection.read_datagram().await {
+        if !budget.take(boot_now(), 1) {
+            if budget.is_to_be_told() {
+                connection.note_refusal(RefusalReason::Flood, "more probes than a member sends are dropped");
+            }
+            continue;
+        }
         match wire::decode::<Probe>(&datagram) {
             // A probe lost on a full mailbox is like one lost on the way.
             Ok(probe) => drop(links.try_send(LinksMessage::Probe { from, probe })),
@@ -249,6 +271,7 @@ async fn streams(
     outbox: mpsc::Sender<Outgoing>,
 ) {
     let mut served = JoinSet::new();
+    let mut budget = Budget::new(STREAMS_PER_SECOND, 8 * STREAMS_PER_SECOND, boot_now());
     loop {
         let (kind, send, recv) = match connection.accept_bi().await {
             Ok(stream) => stream,
@@ -263,6 +286,13 @@ async fn streams(
             tracing::warn!(peer = %connection.identity(), "stream refused: {STREAMS_MAX} are open already");
             continue;
         }
+        if let Some(wait) = budget.take_or_wait(boot_now(), 1) {
+            if budget.is_to_be_told() {
+                let problem = "more streams than a member opens: it is held back";
+                connection.note_refusal(RefusalReason::Flood, problem);
+            }
+            tokio::time::sleep(Duration::from_micros(wait.0)).await;
+        }
         let (commons, connection, links) = (Arc::clone(&commons), Arc::clone(&connection), links.clone());
         let outbox = outbox.clone();
         served.spawn(async move {
@@ -270,7 +300,7 @@ async fn streams(
                 StreamKind::Gossip => hear(commons, connection, recv, links, outbox).await,
                 StreamKind::ActorSession => join_session(&commons, &connection, send, recv, true).await,
                 StreamKind::Introspection => answer(&commons, &connection, send, recv).await,
-                StreamKind::Control | StreamKind::ChannelTunnel | StreamKind::Join => {
+                StreamKind::Control | StreamKind::ChannelTunnel | StreamKind::Join | StreamKind::Renew => {
                     let problem = format!("a stream of kind {kind:?} is not served here");
                     connection.refuse_stream(send, recv, RefusalReason::UnknownStreamKind, &problem);
                 }
@@ -289,7 +319,18 @@ async fn hear(
 ) {
     let peer = connection.identity();
     let of_ours = |other: &Identity| other.cluster().is_some() && other.cluster() == commons.own.cluster();
+    let mut frames = Budget::new(FRAMES_PER_SECOND, 8 * FRAMES_PER_SECOND, boot_now());
+    let mut rumors_left = Budget::new(RUMORS_PER_SECOND, 8 * RUMORS_PER_SECOND, boot_now());
+    let mut asked: BTreeMap<MemberId, BootTime> = BTreeMap::new();
     loop {
+        // One that says too much is heard more slowly: what it sends waits at its own end.
+        if let Some(wait) = frames.take_or_wait(boot_now(), 1) {
+            if frames.is_to_be_told() {
+                let problem = "more gossip than a member has to tell: it is held back";
+                connection.note_refusal(RefusalReason::Flood, problem);
+            }
+            tokio::time::sleep(Duration::from_micros(wait.0)).await;
+        }
         let message = match wire::read_frame::<GossipMessage>(&mut recv, SILENCE_MAX).await {
             Ok(message) => message,
             Err(error) => {
@@ -310,11 +351,34 @@ async fn hear(
                     return;
                 }
             },
-            GossipMessage::Relay { owner, delta } if of_ours(peer) && of_ours(&owner) => {
-                if owner != commons.own {
-                    // One that does not fit is asked for again with the next change of that map.
-                    drop(outbox.try_send(hear_relayed(&commons, &owner, delta)));
+            GossipMessage::Sealed(sealed) if sealed.owner == *peer => {
+                match commons.learn_sealed(boot_now(), sealed, true) {
+                    Ok(()) | Err(LearnError::State(StateError::Old { .. })) => {}
+                    Err(LearnError::State(error)) => {
+                        connection.refuse(RefusalReason::Malformed, &format!("gossip: {error}"));
+                        return;
+                    }
+                    Err(LearnError::NoKey) => {
+                        connection.refuse(RefusalReason::Malformed, "gossip: facts without certificates");
+                        return;
+                    }
+                    Err(LearnError::Forged(why)) => {
+                        connection.refuse(RefusalReason::Forged, &format!("gossip: {why}"));
+                        return;
+                    }
                 }
+            }
+            GossipMessage::Sealed(sealed) if of_ours(peer) && of_ours(&sealed.owner) => {
+                if sealed.owner != commons.own
+                    && let Some(answer) = hear_relayed(&commons, &connection, &mut asked, sealed)
+                {
+                    // One that does not fit is asked for again with the next change of that map.
+                    drop(outbox.try_send(answer));
+                }
+            }
+            GossipMessage::Relay { owner, .. } if of_ours(peer) && of_ours(&owner) => {
+                let problem = format!("gossip: facts of {owner} without its signatures");
+                connection.note_refusal(RefusalReason::Forged, &problem);
             }
             GossipMessage::Have(marks) if of_ours(peer) => {
                 if outbox.try_send(Outgoing::PeerHas(marks)).is_err() {
@@ -324,6 +388,13 @@ async fn hear(
             GossipMessage::Rumors(rumors) if of_ours(peer) => {
                 let from = peer.id;
                 for rumor in rumors {
+                    if !rumors_left.take(boot_now(), 1) {
+                        if rumors_left.is_to_be_told() {
+                            let problem = "more rumors than a member has to tell are dropped";
+                            connection.note_refusal(RefusalReason::Flood, problem);
+                        }
+                        continue;
+                    }
                     // Views that differ are exchanged: what is lost on a full mailbox comes again.
                     drop(links.try_send(LinksMessage::Rumor { from, rumor }));
                 }
@@ -333,7 +404,10 @@ async fn hear(
                 // Hints come again; those lost on a full mailbox are no loss.
                 drop(links.try_send(LinksMessage::Hints { from: peer.clone(), hints }));
             }
-            GossipMessage::Relay { .. } | GossipMessage::Have(_) | GossipMessage::Rumors(_) => {
+            GossipMessage::Sealed(_)
+            | GossipMessage::Relay { .. }
+            | GossipMessage::Have(_)
+            | GossipMessage::Rumors(_) => {
                 let problem = "gossip: what only members of one cluster tell each other";
                 connection.refuse(RefusalReason::Malformed, problem);
                 return;
@@ -342,18 +416,40 @@ async fn hear(
     }
 }
 
-/// Takes facts of `owner` from another member. Either it is as far as we are now, or it is told where we are.
-fn hear_relayed(commons: &Commons, owner: &Identity, delta: Delta) -> Outgoing {
+/// Takes facts that another member passes on. Either it is as far as we are now, or it is told where we are. What
+/// their owner has not signed is counted and told, and changes nothing.
+fn hear_relayed(
+    commons: &Commons,
+    connection: &PeerConnection,
+    asked: &mut BTreeMap<MemberId, BootTime>,
+    sealed: SealedDelta,
+) -> Option<Outgoing> {
+    let (owner, delta) = (sealed.owner.clone(), &sealed.delta);
     let theirs = Mark { incarnation: delta.incarnation, version: delta.to };
     if commons.is_forgotten(owner.id) {
         // As if it were known: it is not told again.
-        return Outgoing::PeerHas(vec![(owner.id, theirs)]);
+        return Some(Outgoing::PeerHas(vec![(owner.id, theirs)]));
     }
-    match commons.learn(boot_now(), owner, delta) {
-        Ok(()) => Outgoing::PeerHas(vec![(owner.id, theirs)]),
-        Err(_) => {
+    match commons.learn_sealed(boot_now(), sealed, false) {
+        Ok(()) => Some(Outgoing::PeerHas(vec![(owner.id, theirs)])),
+        Err(LearnError::Forged(why)) => {
+            connection.note_refusal(RefusalReason::Forged, &format!("gossip: {why}"));
+            None
+        }
+        Err(LearnError::State(StateError::Gap { .. } | StateError::Old { .. })) => {
             let ours = commons.view(owner.id).map(|view| view.mark()).unwrap_or_default();
-            Outgoing::Ask(owner.id, ours)
+            Some(Outgoing::Ask(owner.id, ours))
+        }
+        Err(error) => {
+            // From the beginning, and not again and again.
+            let now = boot_now();
+            let lately = asked.get(&owner.id).is_some_and(|at| now.since(*at) < ASK_AGAIN);
+            if lately || asked.len() >= LIST_MAX {
+                return None;
+            }
+            tracing::debug!(peer = %connection.identity(), %owner, ?error, "asked for facts from the beginning");
+            asked.insert(owner.id, now);
+            Some(Outgoing::Ask(owner.id, Mark { incarnation: theirs.incarnation, version: 0 }))
         }
     }
 }
@@ -393,6 +489,8 @@ async fn answer(commons: &Commons, connection: &PeerConnection, mut send: SendSt
         }
     };
     let answer = match commons.inspector.get() {
+        _ if request == InspectRequest::Trust => trust_list(commons),
+        _ if request == InspectRequest::Life => Ok(commons.incarnation().to_le_bytes().to_vec()),
         Some(inspector) => inspector.answer(from, request).await,
         None => Err("this member is still starting".to_owned()),
     };
@@ -403,6 +501,13 @@ async fn answer(commons: &Commons, connection: &PeerConnection, mut send: SendSt
     // A finished stream is all the asker waits for; if it has gone, so be it.
     let _ = send.finish();
     let _ = send.stopped().await;
+}
+
+/// What the authority has said of itself and of the revoked. No secret: it proves itself.
+fn trust_list(commons: &Commons) -> Result<Vec<u8>, String> {
+    let signed = commons.transport.trust().signed();
+    let signed = signed.ok_or_else(|| "no list of authorities and revocations is known here".to_owned())?;
+    wire::encode(&signed).map_err(|e| e.to_string())
 }
 
 /// Leaves a rumor for the gossip stream; one that does not fit is made up for when views are exchanged.
@@ -421,6 +526,17 @@ pub(super) fn send_probe(commons: &Commons, to: MemberId, probe: Probe) {
     {
         tracing::debug!(peer = %connection.identity(), %error, "probe not sent");
     }
+}
+
+/// Two processes show one identity: a member that has moved or restarted, or a copy of its disk. The later life counts;
+/// `true` if that of `newcomer` is an earlier one than is known.
+pub(super) async fn is_superseded(commons: &Commons, newcomer: &PeerConnection) -> bool {
+    let Some(known) = commons.view(newcomer.identity().id).map(|view| view.mark().incarnation) else {
+        return false;
+    };
+    // One that does not say is taken as it always was: the later connection counts.
+    let Ok(answer) = inspect(newcomer, &InspectRequest::Life).await else { return false };
+    answer.first_chunk().is_some_and(|life| u64::from_le_bytes(*life) < known)
 }
 
 /// Opens a session on a connection that had none.

@@ -11,7 +11,7 @@ use codeco_protocol::gossip::{
 use codeco_protocol::identity::Expected;
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::transport::{
-    Backoff, BackoffBounds, CloseReason, ConnectError, ConnectionEnd, PeerConnection,
+    Backoff, BackoffBounds, CloseReason, ConnectError, ConnectionEnd, PeerConnection, RefusalReason,
 };
 use codeco_protocol::units::{BootTime, Micros};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -73,6 +73,8 @@ pub struct LinksConfig {
 pub enum LinksMessage {
     /// A connection is up, dialled or accepted.
     Up(Box<PeerConnection>),
+    /// One from elsewhere than the present connection of that member is of its present life.
+    Checked(Box<PeerConnection>),
     /// Dialling failed.
     DialFailed(SocketAddr, ConnectError),
     /// A connection has ended.
@@ -224,7 +226,14 @@ impl Actor for LinksActor {
     ) -> Result<(), ActorProcessingErr> {
         let now = boot_now();
         match message.open() {
-            LinksMessage::Up(connection) => self.up(now, *connection, state),
+            LinksMessage::Up(connection) => {
+                if self.is_from_elsewhere(&connection) {
+                    self.check_life(*connection);
+                } else {
+                    self.up(now, *connection, state);
+                }
+            }
+            LinksMessage::Checked(connection) => self.up(now, *connection, state),
             LinksMessage::DialFailed(address, error) => self.dial_failed(now, address, &error, state),
             LinksMessage::Ended { member, stable_id, end } => self.ended(now, member, stable_id, &end, state),
             LinksMessage::Probe { from, probe } => {
@@ -265,6 +274,27 @@ impl Actor for LinksActor {
 }
 
 impl LinksActor {
+    /// Whether this member is connected already, from another address.
+    fn is_from_elsewhere(&self, connection: &PeerConnection) -> bool {
+        let present = self.commons.link(connection.identity().id);
+        present.is_some_and(|old| old.end().is_none() && old.remote_addr() != connection.remote_addr())
+    }
+
+    /// Lets a connection in only if its process is not outlived by another one with the same identity.
+    fn check_life(&self, connection: PeerConnection) {
+        let (commons, myself) = (Arc::clone(&self.commons), self.myself.clone());
+        tokio::spawn(async move {
+            if link::is_superseded(&commons, &connection).await {
+                let problem = "another process with this identity has begun a later life: is one a copy of the other's \
+                               disk? Stop one, and have it join anew";
+                connection.refuse(RefusalReason::Superseded, problem);
+            } else if let Some(running) = myself.running().await {
+                // The process stops: the connection is dropped, and so closed.
+                let _ = running.send(LinksMessage::Checked(Box::new(connection)));
+            }
+        });
+    }
+
     /// A connection is up. Where there are two between the same members, both sides keep the one dialled by the
     /// lower id, so that they agree without a word.
     fn up(&self, now: BootTime, connection: PeerConnection, state: &mut LinksState) {
@@ -373,13 +403,18 @@ impl LinksActor {
         end: &ConnectionEnd,
         state: &mut LinksState,
     ) {
-        if self.commons.link(member).is_none_or(|current| current.stable_id() != stable_id) {
+        let Some(current) = self.commons.link(member).filter(|current| current.stable_id() == stable_id)
+        else {
             return;
-        }
+        };
         self.commons.set_link(member, None);
         tracing::info!(?member, %end, "disconnected");
         let parting = match end {
             ConnectionEnd::ByPeer { reason: CloseReason::Shutdown | CloseReason::Removed, .. } => {
+                Parting::Left
+            }
+            // It will not come back: nobody else lets it in either.
+            ConnectionEnd::ByUs if self.commons.transport.trust().revoked(current.chain()).is_some() => {
                 Parting::Left
             }
             ConnectionEnd::ByUs
@@ -435,9 +470,7 @@ impl LinksActor {
         }
         state.next_refresh = now + REFRESH;
         if !state.membership.is_cut_off() {
-            let members = state.membership.members();
-            let alive = members.iter().filter(|(_, liveness)| *liveness == Liveness::Alive);
-            self.commons.refresh(now, alive.map(|(identity, _)| identity.id));
+            self.commons.refresh(now, state.membership.living_since().into_iter());
         }
         self.keep_lead(now, state);
     }

@@ -5,6 +5,7 @@
 //! and has the membership core judge who is alive. Each connection has a handful of small tasks of its own
 //! (`link.rs`): gossip out, gossip in, probes, streams, its end.
 
+mod budget;
 mod commons;
 mod inspect;
 mod link;

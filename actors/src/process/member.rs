@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use codeco_protocol::api::{ActorState as ActorStateView, ActorView, EventType};
 use codeco_protocol::gossip::{Fact, MemberFact};
-use codeco_protocol::identity::{Credentials, JoinHandler, TrustClock};
+use codeco_protocol::identity::{Credentials, JoinHandler, RenewHandler, Trust, TrustClock};
 use codeco_protocol::ids::{AppName, AppUid, Identity, ReplicaId};
 use codeco_protocol::token::Term;
 use codeco_protocol::transport::{
@@ -17,7 +17,6 @@ use tokio::sync::mpsc;
 
 use super::metrics::{Metric, MetricKind};
 use super::readiness::Readiness;
-use crate::clock::wall_now;
 use crate::evidence::{DecisionLog, EventLog, Note};
 use crate::fabric::Commons;
 use crate::mailbox::{ActorState, Introspection};
@@ -42,6 +41,10 @@ pub struct MemberConfig {
     pub conditions: Vec<(&'static str, &'static str)>,
     /// Whether faults may be injected.
     pub faults: bool,
+    /// Whom it trusts.
+    pub trust: Trust,
+    /// Gives others fresh certificates, if it may.
+    pub renew: Option<Arc<dyn RenewHandler>>,
 }
 
 /// Why a process could not take its place.
@@ -105,7 +108,9 @@ impl Member {
         let decisions = DecisionLog::open(&config.state.join("decisions.jsonl"));
         let (refusals, refused) = mpsc::channel(256);
         let mut transport_config = TransportConfig::new(config.listen);
-        transport_config.clock = clock;
+        transport_config.clock = clock.clone();
+        transport_config.trust = Some(config.trust);
+        transport_config.renew = config.renew;
         transport_config.join = join;
         transport_config.refusals = Some(refusals);
         transport_config.faults = config.faults;
@@ -129,7 +134,8 @@ impl Member {
         })
         .await?;
         post.set_sessions(sessions.clone());
-        let started = wall_now();
+        // Not the wall clock, which may have gone back since the last life of this member.
+        let started = clock.now();
         let commons = Commons::new(transport, post, sessions, started.0);
         let actors = Introspection::default();
         let readiness = Readiness::new(&config.conditions, actors.clone());
@@ -161,6 +167,8 @@ impl Member {
             fact: Mutex::new(fact),
             names: Mutex::default(),
         };
+        // Whoever hears of this member hears first by which key it speaks.
+        super::identity::publish(&member, super::IdentityState::default());
         member.update(|_| {});
         Ok(Arc::new(member))
     }

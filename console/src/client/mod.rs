@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use codeco_hub::api::{
     ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten,
-    NewApiToken, PanicRequest, TailQuery, TokenRequest, UpkeepRequest, VersionView,
+    NewApiToken, PanicRequest, RevokeRequest, TailQuery, TokenRequest, UpkeepRequest, VersionView,
 };
 use codeco_hub::fleet::{Applied, Filter, LogQuery, NewToken};
-use codeco_protocol::api::{DoctorView, ErrorBody, List, PlanView, codes};
+use codeco_protocol::api::{CaView, DoctorView, ErrorBody, List, PlanView, RevokedView, codes};
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -154,6 +154,21 @@ impl Client {
     /// Makes an actor panic.
     pub(crate) fn panic_actor(&self, request: &PanicRequest) -> Result<(), Failure> {
         self.call(&Method::POST, "faults/panic", &to_json(request), None).map(drop)
+    }
+
+    /// Revokes a member or a certificate.
+    pub(crate) fn revoke(&self, request: &RevokeRequest) -> Result<RevokedView, Failure> {
+        self.json(&Method::POST, "certs/revoke", &to_json(request), None)
+    }
+
+    /// The authority.
+    pub(crate) fn ca(&self) -> Result<CaView, Failure> {
+        self.json(&Method::GET, "ca", &[], None)
+    }
+
+    /// Begins a hand-over to another authority.
+    pub(crate) fn rotate_ca(&self) -> Result<CaView, Failure> {
+        self.json(&Method::POST, "ca/rotate", b"{}", None)
     }
 
     /// Versions of the hub.

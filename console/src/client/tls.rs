@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use codeco_protocol::identity::{Expected, KeyHash, TrustClock, join_client_config};
+use codeco_protocol::identity::{Expected, KeyHash, TrustClock, pinned_client_config};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
@@ -14,13 +14,19 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-/// TLS 1.3 that believes a hub of the authority `ca_pem`, and nobody else.
+/// TLS 1.3 that believes a hub of the authority `ca_pem`, or of one of several, and nobody else.
 pub(crate) fn client_config(ca_pem: &str) -> Result<Arc<ClientConfig>, String> {
-    let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|e| e.to_string())?;
-    let pin = KeyHash::of_certificate(&ca).map_err(|e| e.to_string())?;
+    let mut pins = Vec::new();
+    for ca in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+        let ca = ca.map_err(|e| e.to_string())?;
+        pins.push(KeyHash::of_certificate(&ca).map_err(|e| e.to_string())?);
+    }
+    if pins.is_empty() {
+        return Err("it holds no certificate".to_owned());
+    }
     // The same judgement as a joining agent's: the authority of that key, and a hub of it.
     let mut config =
-        join_client_config(pin, TrustClock::system(), Expected::Hub).map_err(|e| e.to_string())?;
+        pinned_client_config(pins, TrustClock::system(), Expected::Hub).map_err(|e| e.to_string())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

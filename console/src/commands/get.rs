@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use codeco_hub::fleet::Filter;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, DecisionView, EventView, LinkView, List, NAMESPACE_DEFAULT, NodeView,
-    ReplicaView, Selector,
+    ActorView, AppView, CertView, ClusterView, DecisionView, EventView, LinkView, List, NAMESPACE_DEFAULT,
+    NodeView, ReplicaView, Selector,
 };
 
 use super::now;
@@ -23,7 +23,7 @@ const WATCH_PAUSE: Duration = Duration::from_secs(1);
 /// Arguments of `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// apps, replicas, nodes, clusters, events, decisions, actors or links; then a name, if only one is wanted.
+    /// apps, replicas, nodes, clusters, events, decisions, actors, links or certs; then a name, if only one is wanted.
     #[arg(num_args = 1..=2, required = true, value_name = "KIND [NAME]")]
     object: Vec<String>,
     /// Namespace of the applications.
@@ -62,6 +62,24 @@ pub(crate) struct GetArgs {
 }
 
 impl GetArgs {
+    /// `get certs`.
+    pub(super) fn certs(output: Output) -> Self {
+        Self {
+            object: vec!["certs".to_owned()],
+            namespace: NAMESPACE_DEFAULT.to_owned(),
+            all_namespaces: false,
+            cluster: None,
+            node: None,
+            app: None,
+            replica: None,
+            since: None,
+            selector: None,
+            limit: None,
+            output,
+            watch: false,
+        }
+    }
+
     pub(super) fn run(self, session: &mut Session<'_>) -> Result<(), Failure> {
         let (kind, name) = object::parse(&self.object)?;
         let filter = self.filter(kind)?;
@@ -74,6 +92,7 @@ impl GetArgs {
             Kind::Decision => self.print::<DecisionView>(session, kind, name.as_deref(), &filter),
             Kind::Actor => self.print::<ActorView>(session, kind, name.as_deref(), &filter),
             Kind::Link => self.print::<LinkView>(session, kind, name.as_deref(), &filter),
+            Kind::Cert => self.print::<CertView>(session, kind, name.as_deref(), &filter),
         }
     }
 

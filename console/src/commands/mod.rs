@@ -1,6 +1,7 @@
 //! The commands, each in a file.
 
 mod apply;
+mod certs;
 mod context;
 mod delete;
 mod describe;
@@ -44,7 +45,7 @@ pub(crate) enum Command {
     Drain(drain::DrainArgs),
     /// Ask for the end of applications.
     Delete(delete::DeleteArgs),
-    /// List apps, replicas, nodes, clusters, events, decisions, actors or links.
+    /// List apps, replicas, nodes, clusters, events, decisions, actors, links or certs.
     Get(get::GetArgs),
     /// Everything about one app, replica, node or cluster.
     Describe(describe::DescribeArgs),
@@ -63,6 +64,14 @@ pub(crate) enum Command {
     /// Replace the voters of a cluster whose majority is lost for good.
     #[command(subcommand)]
     Electorate(electorate::ElectorateCommand),
+    /// List certificates: whose, until when, from whom, and how they stand.
+    Certs(certs::CertsArgs),
+    /// Revoke certificates.
+    #[command(subcommand)]
+    Cert(certs::CertCommand),
+    /// The authority above all certificates.
+    #[command(subcommand)]
+    Ca(certs::CaCommand),
     /// Versions of this command and of the hub.
     Version(version::VersionArgs),
     /// List and choose hubs to talk to.
@@ -91,6 +100,9 @@ impl Command {
             Self::Logs(args) => args.run(session),
             Self::Token(command) => command.run(session),
             Self::Electorate(command) => command.run(session),
+            Self::Certs(args) => args.run(session),
+            Self::Cert(command) => command.run(session),
+            Self::Ca(command) => command.run(session),
             Self::Version(args) => args.run(session),
             Self::Context(command) => command.run(session),
             Self::Fault(command) => command.run(session),

@@ -2,6 +2,7 @@
 
 mod actors;
 mod apps;
+mod certs;
 mod checks;
 pub(crate) mod clusters;
 mod decisions;

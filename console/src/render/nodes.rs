@@ -1,10 +1,20 @@
 //! Nodes in a table.
 
-use codeco_protocol::api::{NodeStatus, NodeView};
+use codeco_protocol::api::{ConditionStatus, NodeStatus, NodeView};
 use codeco_protocol::units::WallTime;
 
 use super::numbers::age;
 use super::{Cell, Column, Row, Tone};
+
+/// The status, and what is wrong with the identity, as kubectl says `Ready,SchedulingDisabled`.
+fn status(node: &NodeView) -> String {
+    let flags = ["CertificateExpired", "CertificateRevoked", "ClockUnknown"];
+    let raised =
+        |flag: &&str| node.conditions.iter().any(|c| c.kind == **flag && c.status == ConditionStatus::True);
+    let mut words = vec![format!("{:?}", node.status)];
+    words.extend(flags.iter().filter(|flag| raised(flag)).map(|flag| (*flag).to_owned()));
+    words.join(",")
+}
 
 impl Row for NodeView {
     const PATH: &'static str = "nodes";
@@ -39,7 +49,7 @@ impl Row for NodeView {
         vec![
             Cell::new(&self.name),
             Cell::new(&self.cluster),
-            Cell::toned(format!("{:?}", self.status), tone),
+            Cell::toned(status(self), tone),
             Cell::new(if self.lead { "lead" } else { "" }),
             Cell::new(format!("{}/{}", self.used.cpu, self.capacity.cpu)),
             Cell::new(format!("{}/{}", self.used.memory, self.capacity.memory)),

@@ -170,3 +170,25 @@ fn help_and_completion_are_answers_and_need_no_hub() {
     assert!(ok(&fixture, &["completion", "bash"]).stdout.contains("codeco"));
     assert_eq!(ok(&fixture, &["version", "--client", "-o", "json"]).stderr, "");
 }
+
+#[test]
+fn certificates_are_listed_and_revoked_and_the_authority_is_handed_over() {
+    let fixture = Fixture::new();
+    for arguments in [&["certs"][..], &["get", "certs"]] {
+        let table = ok(&fixture, arguments).stdout;
+        let row = table.lines().nth(1).unwrap_or_default().to_owned();
+        for word in ["edge-1/edge-1-a", "00000000000000000000000000000051", "edge-1/edge-1-b", "ClockUnknown"]
+        {
+            assert!(row.contains(word), "{table}");
+        }
+    }
+    let revoked = ok(&fixture, &["cert", "revoke", "node/edge-1/edge-1-a"]);
+    assert_eq!(revoked.stdout, "member edge-1/edge-1-a revoked\n");
+    assert!(revoked.stderr.contains("TRUST 3"), "{}", revoked.stderr);
+    let rotated = ok(&fixture, &["ca", "rotate"]);
+    for word in ["being made known", "sha256:01 is trusted", "waits for members", "  edge-1/edge-1-a\n"] {
+        assert!(rotated.stdout.contains(word), "{}", rotated.stdout);
+    }
+    assert!(ok(&fixture, &["ca", "status", "-o", "json"]).stdout.contains("\"handover\": \"madeKnown\""));
+    assert_eq!(fixture.fleet.calls(), ["revoke edge-1/edge-1-a", "rotate"]);
+}

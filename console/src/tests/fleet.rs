@@ -7,11 +7,11 @@ use codeco_actors::swm::ledger::Upkeep;
 use codeco_hub::api::FaultWish;
 use codeco_hub::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use codeco_protocol::api::{
-    ActorView, AppView, Bid, BidAnswer, Candidate, ClusterView, CodecoApp, DecisionLevel, DecisionView,
-    DoctorView, ErrorBody, EventView, FilterCount, InputAge, LinkView, List, NodeView, PlanView,
-    PlannedAction, PlannedReplica, ReplicaView, ScorePart, Verdict,
+    ActorView, AppView, Bid, BidAnswer, CaView, Candidate, CertState, CertView, ClusterView, CodecoApp,
+    DecisionLevel, DecisionView, DoctorView, ErrorBody, EventView, FilterCount, InputAge, LinkView, List,
+    NodeView, PlanView, PlannedAction, PlannedReplica, ReplicaView, RevokedView, ScorePart, Verdict,
 };
-use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, Role};
+use codeco_protocol::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, Role};
 use codeco_protocol::units::WallTime;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -255,6 +255,46 @@ impl Fleet for FakeFleet {
         list.items.retain(|app| named.is_empty() || named == "held" || app.name.as_str() == named);
         list.warnings = vec!["edge-2-a did not answer in time".to_owned()];
         Ok(list)
+    }
+
+    async fn certs(&self, _: Filter) -> Result<List<CertView>, ApiError> {
+        let cert = CertView {
+            member: "edge-1/edge-1-a".to_owned(),
+            id: MemberId(7),
+            serial: Some(format!("{:032x}", 0x51)),
+            issuer: "edge-1/edge-1-b".to_owned(),
+            authority: None,
+            not_after: WallTime(2_000_000_000_000),
+            state: CertState::Valid,
+            renewals: 3,
+            renewed: None,
+            issues_until: None,
+            clock_unknown: true,
+            trust: 2,
+        };
+        Ok(List::new("Cert", vec![cert]))
+    }
+
+    async fn revoke(&self, target: String) -> Result<RevokedView, ApiError> {
+        self.note(format!("revoke {target}"));
+        Ok(RevokedView { what: format!("member {target}"), before: false, trust: 3 })
+    }
+
+    async fn rotate_ca(&self) -> Result<CaView, ApiError> {
+        self.note("rotate".to_owned());
+        self.ca().await
+    }
+
+    async fn ca(&self) -> Result<CaView, ApiError> {
+        Ok(CaView {
+            authority: "sha256:00".to_owned(),
+            trusted: vec!["sha256:00".to_owned(), "sha256:01".to_owned()],
+            certificates: String::new(),
+            handover: "madeKnown".to_owned(),
+            awaited: vec!["edge-1/edge-1-a".to_owned()],
+            trust: 2,
+            revocations: 1,
+        })
     }
 
     async fn apply(&self, apps: Vec<CodecoApp>) -> Result<Vec<Applied>, ApiError> {

@@ -11,6 +11,7 @@ use codeco_protocol::ids::{Identity, MemberId, Role};
 use serde::{Deserialize, Serialize};
 
 use super::HubError;
+use super::authority::Authority;
 use super::options::HubConfig;
 
 /// Name of the token made at the first start.
@@ -33,6 +34,7 @@ pub const ADMIN_FILE: &str = "admin.json";
 pub(super) struct HubIdentity {
     pub(super) registrar: Registrar,
     pub(super) credentials: Credentials,
+    pub(super) authority: Arc<Authority>,
 }
 
 /// Loads the authority and the hub's identity, or makes them. The hub's own certificate is issued anew at each start.
@@ -50,6 +52,8 @@ pub(super) fn establish(config: &HubConfig, clock: &TrustClock) -> Result<HubIde
     let ca = Arc::new(ca);
     let book = TokenBook::open(&config.state.join("tokens.bin"), TokenBookLimits::default())?;
     let registrar = Registrar::new(Arc::clone(&ca), book, clock.clone(), config.certificate_life);
+    let authority = Authority::open(config, ca, registrar.clone(), clock)?;
+    let ca = authority.ca();
     let key_path = config.state.join("member.key");
     let certificate_path = config.state.join("member.pem");
     let known =
@@ -59,7 +63,7 @@ pub(super) fn establish(config: &HubConfig, clock: &TrustClock) -> Result<HubIde
     let identity = Identity { role: Role::Hub, id };
     let credentials = issue(config, &ca, &key, &identity, clock)?;
     credentials.save_certificates(&certificate_path)?;
-    Ok(HubIdentity { registrar, credentials })
+    Ok(HubIdentity { registrar, credentials, authority })
 }
 
 fn new_key(path: &Path) -> Result<MemberKey, KeyError> {
@@ -83,12 +87,12 @@ fn issue(
 /// A fresh certificate for the hub itself.
 pub(super) fn renew_own(
     config: &HubConfig,
-    registrar: &Registrar,
+    authority: &Authority,
     own: &Identity,
     clock: &TrustClock,
 ) -> Result<Credentials, HubError> {
     let key = MemberKey::load(&config.state.join("member.key"))?;
-    let credentials = issue(config, registrar.ca(), &key, own, clock)?;
+    let credentials = issue(config, &authority.ca(), &key, own, clock)?;
     credentials.save_certificates(&config.state.join("member.pem"))?;
     Ok(credentials)
 }
@@ -118,4 +122,18 @@ pub(super) fn admin_access(
     codeco_protocol::identity::write_private(&path, &text)
         .map_err(|e| HubError::State { path: path.clone(), detail: e.to_string() })?;
     Ok(path)
+}
+
+/// Keeps the authorities in the first administrator's file right, while one hands over to another.
+pub(super) fn refresh_access(config: &HubConfig, ca_pem: &str) -> Result<(), String> {
+    let path = config.state.join(ADMIN_FILE);
+    let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let known: AdminAccess =
+        serde_json::from_slice(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+    if known.ca == ca_pem {
+        return Ok(());
+    }
+    let access = AdminAccess { ca: ca_pem.to_owned(), ..known };
+    let text = serde_json::to_vec_pretty(&access).map_err(|e| e.to_string())?;
+    codeco_protocol::identity::write_private(&path, &text).map_err(|e| e.to_string())
 }

@@ -23,8 +23,8 @@ impl Inspector for HubInspector {
             // Role and cluster come from the certificate of the connection, never from the request.
             InspectRequest::Renew { signing_request } => {
                 let validity = Validity::starting(self.clock.now(), self.life);
-                let issued =
-                    self.registrar.ca().issue(&signing_request, from, validity).map_err(|e| e.to_string())?;
+                let ca = self.registrar.ca();
+                let issued = ca.issue(&signing_request, from, validity).map_err(|e| e.to_string())?;
                 Ok(issued.der)
             }
             InspectRequest::Forget(member) if *from == self.own => self

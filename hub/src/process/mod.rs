@@ -1,5 +1,6 @@
 //! The hub's process: its tree of actors, its start and its end.
 
+mod authority;
 mod identity;
 mod inspector;
 mod options;
@@ -8,32 +9,36 @@ mod watch;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use codeco_actors::acm::answers::MemberFleet;
+use codeco_actors::acm::answers::{CertAuthority, MemberFleet, standings};
 use codeco_actors::acm::api::{ApiTokens, ApiTokensError, Refusals};
 use codeco_actors::acm::clusters::cluster_facts;
 use codeco_actors::acm::home::{HomeEffects, HomeRef, restore_home};
 use codeco_actors::acm::serve::{refusals_metric, serve_api};
 use codeco_actors::clock::boot_now;
+use codeco_actors::evidence::Note;
 use codeco_actors::fabric::{LinksConfig, LinksMessage, Watcher, links_child};
 use codeco_actors::netma::netma_child;
 use codeco_actors::process::{
-    Faults, Member, MemberConfig, MemberError, Samples, note_supervision, panic_by, periodic_child,
-    serve_health,
+    Faults, IdentityState, Member, MemberConfig, MemberError, Samples, TrustKeeper, note_supervision,
+    panic_by, periodic_child, serve_health,
 };
 use codeco_actors::supervision::{Policy, Strategy, Supervisor, SupervisorSpec};
 use codeco_actors::swm::actor::{CoreMessage, core_child};
 use codeco_actors::swm::home::HomeInput;
 use codeco_actors::swm::post::Cores;
+use codeco_protocol::api::EventType;
 use codeco_protocol::identity::{
-    CaError, CredentialsError, CredentialsSlot, IssueError, KeyError, Registrar, TokenBookError, TrustClock,
-    certificate_pem,
+    CaError, ClockNote, CredentialsError, CredentialsSlot, IssueError, JoinHandler, KeyError, Registrar,
+    RenewHandler, TokenBookError, TrustClock,
 };
 use futures::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use authority::Authority;
 pub use identity::{ADMIN_FILE, AdminAccess};
 pub use options::{HubConfig, HubOptions};
 
@@ -94,8 +99,12 @@ pub enum HubError {
 pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -> Result<(), HubError> {
     let _lock = lock_state(&config.state)?;
     let clock = TrustClock::system();
+    let time_path = config.state.join("time");
+    let time = ClockNote::open(&time_path, &clock)
+        .map_err(|e| HubError::State { path: time_path.clone(), detail: e.to_string() })?;
     let established = identity::establish(&config, &clock)?;
     let (registrar, credentials) = (established.registrar, established.credentials);
+    let authority = established.authority;
     let slot = CredentialsSlot::new(credentials.clone());
     let member_config = MemberConfig {
         name: config.name.to_string(),
@@ -103,17 +112,30 @@ pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -
         listen: config.listen,
         conditions: vec![("home", "the journal of applications is being read")],
         faults: config.faults,
+        trust: authority.trust().clone(),
+        renew: Some(Arc::clone(&authority) as Arc<dyn RenewHandler>),
     };
-    let join = Arc::new(registrar.clone());
+    let join = Arc::clone(&authority) as Arc<dyn JoinHandler>;
     let member = Member::start(member_config, &credentials, clock.clone(), Some(join)).await?;
     let api = listen(config.api, "the API").await?;
     let http = listen(config.http, "/healthz, /readyz and /metrics").await?;
     let tokens = Arc::new(ApiTokens::open(&config.state.join("api-tokens.json"))?);
     let api_address = api.local_addr().unwrap_or(config.api);
-    let ca_pem = certificate_pem(registrar.ca().certificate());
-    let admin = identity::admin_access(&config, &tokens, ca_pem, api_address)?;
+    let admin = identity::admin_access(&config, &tokens, authority.pem(), api_address)?;
 
-    let tree = plant(&config, &member, &registrar, &slot, &clock);
+    {
+        let member = Arc::clone(&member);
+        // Set once: this is the only place.
+        let _ = authority.entitled.set(Arc::new(move |who| watch::leads_its_cluster(&member.commons, who)));
+    }
+    let keys = Keys {
+        authority: Arc::clone(&authority),
+        slot: Arc::clone(&slot),
+        clock,
+        time,
+        told: AtomicU64::new(0),
+    };
+    let tree = plant(&config, &member, &registrar, Arc::new(keys));
     tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
     let root =
         Supervisor::start(tree.root, &member.actors).await.map_err(|e| HubError::Tree(e.to_string()))?;
@@ -121,6 +143,7 @@ pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -
         member: Arc::clone(&member),
         home: tree.home,
         registrar: Some(registrar),
+        authority: Some(authority as Arc<dyn CertAuthority>),
         faults: tree.faults,
     });
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -169,13 +192,7 @@ struct Tree {
 }
 
 /// Puts the tree together: links, identity, and ACM with the home of applications and its view of clusters.
-fn plant(
-    config: &HubConfig,
-    member: &Arc<Member>,
-    registrar: &Registrar,
-    slot: &Arc<CredentialsSlot>,
-    clock: &TrustClock,
-) -> Tree {
+fn plant(config: &HubConfig, member: &Arc<Member>, registrar: &Registrar, keys: Arc<Keys>) -> Tree {
     let policy = Policy::default();
     let (events, supervision) = mpsc::channel(1_024);
     let seed = u64::try_from(member.commons.own.id.0 >> 64).unwrap_or(0);
@@ -207,11 +224,17 @@ fn plant(
     };
     let (netma, netma_ref) = netma_child(&member.network, policy, config.membership.period, |_| {});
     let (identity, _) = {
-        let (config, member, registrar) = (config.clone(), Arc::clone(member), registrar.clone());
-        let (slot, clock) = (Arc::clone(slot), clock.clone());
-        periodic_child("identity", policy, Duration::from_secs(60), move || {
-            let renewed = renew_if_due(&config, &member, &registrar, &slot, &clock);
-            async move { renewed }.boxed()
+        let (config, member, keys) = (config.clone(), Arc::clone(member), Arc::clone(&keys));
+        let trust = keys.authority.trust();
+        let keeper = Arc::new(TrustKeeper::new(&keys.authority.trust_path(), trust.version()));
+        periodic_child("identity", policy, Duration::from_secs(1), move || {
+            let (config, member, keys) = (config.clone(), Arc::clone(&member), Arc::clone(&keys));
+            let keeper = Arc::clone(&keeper);
+            async move {
+                keys.tick(&config, &member)?;
+                keeper.tick(&member, IdentityState::default()).await
+            }
+            .boxed()
         })
     };
     let faults = Faults::new(config.faults, Arc::clone(&member.commons))
@@ -221,7 +244,7 @@ fn plant(
         .with("netma", panic_by(&netma_ref, || codeco_actors::process::PeriodicMessage::Panic));
     let inspector = inspector::HubInspector {
         registrar: registrar.clone(),
-        clock: clock.clone(),
+        clock: keys.clock.clone(),
         life: config.certificate_life,
         own: member.commons.own.clone(),
         links: links_ref,
@@ -233,22 +256,47 @@ fn plant(
     Tree { root, supervision, home: home_ref, faults }
 }
 
-fn renew_if_due(
-    config: &HubConfig,
-    member: &Member,
-    registrar: &Registrar,
-    slot: &CredentialsSlot,
-    clock: &TrustClock,
-) -> Result<(), String> {
-    if clock.now() < slot.get().renew_at() {
-        return Ok(());
+/// The hub's authority, and its own certificate.
+struct Keys {
+    authority: Arc<Authority>,
+    slot: Arc<CredentialsSlot>,
+    clock: TrustClock,
+    time: ClockNote,
+    /// Version of the list that the administrator's file follows.
+    told: AtomicU64,
+}
+
+impl Keys {
+    fn tick(&self, config: &HubConfig, member: &Member) -> Result<(), String> {
+        let version = self.authority.trust().version();
+        if self.told.load(Ordering::Relaxed) != version {
+            identity::refresh_access(config, &self.authority.pem())?;
+            self.told.store(version, Ordering::Relaxed);
+        }
+        self.time.keep().map_err(|e| e.to_string())?;
+        let standings = standings(&member.commons);
+        if let Some(done) = self.authority.step(&standings)? {
+            member.events.tell(Note {
+                kind: EventType::Normal,
+                reason: "AuthorityHandover",
+                object_kind: "Member",
+                object: member.name.clone(),
+                message: done.to_owned(),
+            });
+        }
+        let present = self.slot.get();
+        let active = present.ca_key_hash() == self.authority.trust().active();
+        if active && self.clock.now() < present.renew_at() {
+            return Ok(());
+        }
+        let own = &member.commons.own;
+        let renewed =
+            identity::renew_own(config, &self.authority, own, &self.clock).map_err(|e| e.to_string())?;
+        member.update(|fact| fact.certificate_expires = renewed.validity().not_after);
+        member.commons.transport.renew(renewed.clone());
+        self.slot.set(renewed);
+        Ok(())
     }
-    let renewed =
-        identity::renew_own(config, registrar, &member.commons.own, clock).map_err(|e| e.to_string())?;
-    member.update(|fact| fact.certificate_expires = renewed.validity().not_after);
-    member.commons.transport.renew(renewed.clone());
-    slot.set(renewed);
-    Ok(())
 }
 
 fn samples(member: Arc<Member>, refusals: Arc<Refusals>) -> Samples {

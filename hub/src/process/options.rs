@@ -47,6 +47,12 @@ pub struct HubOptions {
     /// How long certificates live, in hours [default: 24].
     #[arg(long, env = "CODECO_CERTIFICATE_HOURS")]
     pub certificate_hours: Option<u64>,
+    /// The same in seconds, for drills; wins over the hours.
+    #[arg(long, env = "CODECO_CERTIFICATE_SECONDS")]
+    pub certificate_seconds: Option<u64>,
+    /// How long the leads of clusters may certify their own nodes without hearing from a hub, in days [default: 365].
+    #[arg(long, env = "CODECO_ISSUER_DAYS")]
+    pub issuer_days: Option<u64>,
     /// How members observe each other: `lan` notices a loss fast, `metered` sends few bytes; the same on all members of
     /// a cluster [default: lan].
     #[arg(long, env = "CODECO_PROFILE")]
@@ -75,6 +81,8 @@ pub struct HubConfig {
     pub trust_domain: TrustDomain,
     /// Life of certificates.
     pub certificate_life: Duration,
+    /// Life of the certificates with which leads certify their clusters' nodes.
+    pub issuer_life: Duration,
     /// How members observe each other.
     pub membership: RingConfig,
     /// Whether faults may be injected.
@@ -109,6 +117,14 @@ impl HubOptions {
         if !(1..=24 * 366).contains(&hours) {
             return Err(value("certificate-hours", &hours.to_string(), "1 to 8784"));
         }
+        let seconds = self.certificate_seconds.unwrap_or(hours * 3_600);
+        if !(20..=24 * 366 * 3_600).contains(&seconds) {
+            return Err(value("certificate-seconds", &seconds.to_string(), "20 to 31622400"));
+        }
+        let days = self.issuer_days.unwrap_or(365);
+        if !(1..=3_650).contains(&days) {
+            return Err(value("issuer-days", &days.to_string(), "1 to 3650"));
+        }
         let state = self.state.clone().unwrap_or_else(|| "/var/lib/codeco/hub".into());
         Ok(HubConfig {
             ca: self.ca.clone().unwrap_or_else(|| state.join("ca")),
@@ -118,7 +134,8 @@ impl HubOptions {
             api: self.api.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7443))),
             http: self.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7301))),
             trust_domain,
-            certificate_life: Duration::from_secs(hours * 3_600),
+            certificate_life: Duration::from_secs(seconds),
+            issuer_life: Duration::from_secs(days * 24 * 3_600),
             membership: self.profile.unwrap_or_default().config(),
             faults: self.faults,
         })

@@ -44,3 +44,16 @@ impl Watcher for HubWatcher {
 
     fn peers_known(&self, _: Vec<SocketAddr>) {}
 }
+/// Whether a member is the lead of its cluster, as far as this hub has heard: it describes the cluster, under a term of
+/// its own, and nobody else does under a higher one.
+pub(super) fn leads_its_cluster(commons: &codeco_actors::fabric::Commons, who: &Identity) -> bool {
+    let Some(cluster) = who.cluster() else { return false };
+    commons.with_views(|views| {
+        let speak = views.iter().filter(|view| view.identity.cluster() == Some(cluster)).filter_map(|view| {
+            let fact = view.cluster()?;
+            (fact.cluster == *cluster && fact.term.owner == view.identity.id)
+                .then_some((fact.term, view.identity.id))
+        });
+        speak.max().is_some_and(|(_, lead)| lead == who.id)
+    })
+}

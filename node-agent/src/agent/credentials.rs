@@ -1,18 +1,15 @@
-//! How the agent gets its certificate, keeps it, and renews it.
+//! How the agent gets its first certificate. How it keeps it fresh: `renewal`.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use codeco_actors::fabric::{InspectRequest, inspect};
 use codeco_actors::journal::JournalError;
-use codeco_actors::process::Member;
 use codeco_protocol::identity::{Credentials, CredentialsError, KeyError, MemberKey, TrustClock};
 use codeco_protocol::transport::{Backoff, BackoffBounds, JoinConfig, JoinError, join_or_found};
 
 use super::options::{AgentConfig, JOIN_DEADLINE};
 
-const KEY_FILE: &str = "member.key";
-const CERTIFICATE_FILE: &str = "member.pem";
+pub(super) const KEY_FILE: &str = "member.key";
+pub(super) const CERTIFICATE_FILE: &str = "member.pem";
 /// Time for one try to join.
 const TRY_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -108,37 +105,4 @@ async fn join(
         }
         tokio::time::sleep(backoff.next_wait(&mut rng)).await;
     }
-}
-
-/// Asks a hub for a fresh certificate once two thirds of the present one's life are over. Nothing that runs notices.
-pub(super) async fn renew_if_due(member: &Member, state: &Path, clock: &TrustClock) -> Result<(), String> {
-    let (key_path, certificate_path) = (state.join(KEY_FILE), state.join(CERTIFICATE_FILE));
-    let present = Credentials::load(&key_path, &certificate_path).map_err(|e| e.to_string())?;
-    if clock.now() < present.renew_at() {
-        return Ok(());
-    }
-    let links = member.commons.links();
-    let Some(hub) = links.values().find(|linked| linked.connection.identity().is_hub()) else {
-        tracing::warn!("the certificate is due for renewal, but no hub can be reached");
-        return Ok(());
-    };
-    let key = MemberKey::load(&key_path).map_err(|e| e.to_string())?;
-    let signing_request = key.signing_request().map_err(|e| e.to_string())?;
-    let certificate = match inspect(&hub.connection, &InspectRequest::Renew { signing_request }).await {
-        Ok(certificate) => certificate,
-        Err(error) => {
-            tracing::warn!(%error, "the certificate was not renewed; trying again later");
-            return Ok(());
-        }
-    };
-    let renewed = Credentials::new(&key, &certificate, present.ca()).map_err(|e| e.to_string())?;
-    if renewed.identity() != present.identity() {
-        return Err(format!("the hub answered with a certificate for {}", renewed.identity()));
-    }
-    renewed.save_certificates(&certificate_path).map_err(|e| e.to_string())?;
-    let expires = renewed.validity().not_after;
-    member.commons.transport.renew(renewed);
-    member.update(|fact| fact.certificate_expires = expires);
-    tracing::info!("certificate renewed");
-    Ok(())
 }

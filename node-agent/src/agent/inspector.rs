@@ -68,7 +68,9 @@ impl Inspector for AgentInspector {
             InspectRequest::Fault(_) | InspectRequest::Panic { .. } => {
                 Err("only hubs may inject faults".into())
             }
-            InspectRequest::Renew { .. } => Err("certificates are renewed by hubs".into()),
+            InspectRequest::Renew { .. } | InspectRequest::Trust | InspectRequest::Life => {
+                Err("certificates are renewed over connections of their own".into())
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 mod credentials;
 mod inspector;
 mod options;
+mod renewal;
 mod swm;
 mod watch;
 mod workloads;
@@ -28,7 +29,7 @@ use codeco_actors::swm::ledger::LedgerInput;
 use codeco_actors::swm::post::Cores;
 use codeco_protocol::api::EventType;
 use codeco_protocol::gossip::Fact;
-use codeco_protocol::identity::TrustClock;
+use codeco_protocol::identity::{ClockNote, RenewHandler, TrustClock};
 use codeco_protocol::ids::ClusterName;
 use futures::FutureExt as _;
 use tokio::sync::mpsc;
@@ -38,6 +39,8 @@ use crate::runtime::{
 };
 pub use credentials::EnrolError;
 pub use options::{AgentConfig, AgentOptions, RuntimeKind};
+pub use renewal::RenewalError;
+use renewal::Renewals;
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +56,9 @@ pub enum AgentError {
     /// Its certificate.
     #[error(transparent)]
     Enrol(#[from] EnrolError),
+    /// What it keeps for the next one.
+    #[error(transparent)]
+    Renewal(#[from] RenewalError),
     /// Its place in the fabric.
     #[error(transparent)]
     Member(#[from] MemberError),
@@ -102,8 +108,10 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), AgentError> {
     let _lock = lock_state(&config.state)?;
-    let clock = TrustClock::system();
-    let credentials = credentials::enrol(&config, &clock).await?;
+    let clock = TrustClock::system_off_by(config.wall_clock_off_by);
+    let time = ClockNote::open(&config.state.join("time"), &clock).map_err(RenewalError::from)?;
+    let enrolled = credentials::enrol(&config, &clock).await?;
+    let (renewals, credentials) = Renewals::open(&config, clock.clone(), time, enrolled)?;
     let Some(cluster) = credentials.identity().cluster().cloned() else {
         return Err(EnrolError::NotANode(config.state.display().to_string()).into());
     };
@@ -113,6 +121,8 @@ pub async fn run(
         listen: config.listen,
         conditions: vec![("lease", "the cluster's lead has not granted one")],
         faults: config.faults,
+        trust: renewals.trust().clone(),
+        renew: Some(Arc::clone(&renewals) as Arc<dyn RenewHandler>),
     };
     let member = Member::start(member_config, &credentials, clock.clone(), None).await?;
     let (runtime, reports, engine) = start_runtime(&config, helpers).await?;
@@ -121,7 +131,7 @@ pub async fn run(
         .await
         .map_err(|source| AgentError::Http { address: config.http, source })?;
 
-    let tree = plant(&config, &cluster, &member, &workloads, &clock);
+    let tree = plant(&config, &cluster, &member, &workloads, &renewals);
     tokio::spawn(Arc::clone(&workloads).pump(reports));
     tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
     let root =
@@ -199,7 +209,7 @@ fn plant(
     cluster: &ClusterName,
     member: &Arc<Member>,
     workloads: &Arc<workloads::Workloads>,
-    clock: &TrustClock,
+    renewals: &Arc<Renewals>,
 ) -> Tree {
     // Set once: this is the only tree of this process.
     let _ = member.hubs.set(config.hubs.clone());
@@ -216,7 +226,7 @@ fn plant(
     let watcher = Arc::new(watch::AgentWatcher::new(config, cluster, member));
     let links_config = LinksConfig {
         hubs: config.hubs.clone(),
-        peers: watcher.remembered_peers(&config.peers),
+        peers: watch::remembered_peers(config),
         watcher: Arc::clone(&watcher) as Arc<dyn Watcher>,
         membership: config.membership,
         seed,
@@ -261,7 +271,7 @@ fn plant(
     let (mdm, mdm_ref) = mdm(config, member, &ledger_ref, policy);
     let (netma, netma_ref) = netma(member, &ledger_ref, config.membership.period, policy);
     let (follow, _) = watch::follow_lead(&watcher, member, &ledger_ref, &elector_ref, policy);
-    let (identity, _) = identity(config, member, clock, policy);
+    let (identity, _) = identity(renewals, member, &watcher, policy);
     faults = faults
         .with("mdm", panic_by(&mdm_ref, || PeriodicMessage::Panic))
         .with("netma", panic_by(&netma_ref, || PeriodicMessage::Panic));
@@ -333,12 +343,23 @@ fn netma(
     })
 }
 
-/// Keeps the certificate fresh.
-fn identity(config: &AgentConfig, member: &Arc<Member>, clock: &TrustClock, policy: Policy) -> Periodic {
-    let (state, member, clock) = (config.state.clone(), Arc::clone(member), clock.clone());
-    periodic_child("identity", policy, Duration::from_secs(60), move || {
-        let (state, member, clock) = (state.clone(), Arc::clone(&member), clock.clone());
-        async move { credentials::renew_if_due(&member, &state, &clock).await }.boxed()
+/// Keeps the certificate fresh, and trust up to date.
+fn identity(
+    renewals: &Arc<Renewals>,
+    member: &Arc<Member>,
+    watcher: &Arc<watch::AgentWatcher>,
+    policy: Policy,
+) -> Periodic {
+    let (renewals, member, watcher) = (Arc::clone(renewals), Arc::clone(member), Arc::clone(watcher));
+    periodic_child("identity", policy, Duration::from_secs(1), move || {
+        let (renewals, member, watcher) = (Arc::clone(&renewals), Arc::clone(&member), Arc::clone(&watcher));
+        async move {
+            let lead = watcher.lead();
+            // Who decides for the cluster may also certify its nodes: without a hub nobody else could.
+            let entitled = lead == Some(member.commons.own.id);
+            renewals.tick(&member, lead, entitled).await
+        }
+        .boxed()
     })
 }
 

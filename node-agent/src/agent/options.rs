@@ -116,6 +116,9 @@ pub struct AgentOptions {
     /// Allow faults to be injected.
     #[arg(long, env = "CODECO_FAULTS")]
     pub faults: bool,
+    /// Seconds by which the wall clock goes wrong, for drills; only together with --faults.
+    #[arg(long, env = "CODECO_WALL_CLOCK_OFF_BY", allow_negative_numbers = true, hide = true)]
+    pub wall_clock_off_by: Option<i64>,
 }
 
 /// What the agent runs with.
@@ -159,6 +162,8 @@ pub struct AgentConfig {
     pub membership: RingConfig,
     /// Whether faults may be injected.
     pub faults: bool,
+    /// Seconds by which the wall clock goes wrong.
+    pub wall_clock_off_by: i64,
 }
 
 impl AgentOptions {
@@ -189,6 +194,11 @@ impl AgentOptions {
         if !(200..=600_000).contains(&lease_ms) {
             return Err(value("lease-ms", &lease_ms.to_string(), "200 to 600000"));
         }
+        let wall_clock_off_by = self.wall_clock_off_by.unwrap_or(0);
+        if wall_clock_off_by != 0 && !self.faults {
+            let found = wall_clock_off_by.to_string();
+            return Err(value("wall-clock-off-by", &found, "0, unless --faults allows drills"));
+        }
         let duration = Micros::from_millis(lease_ms);
         let margin = Micros(duration.0 / 5);
         Ok(AgentConfig {
@@ -211,6 +221,7 @@ impl AgentOptions {
             stop_workloads_on_exit: self.stop_workloads_on_exit,
             membership: self.profile.unwrap_or_default().config(),
             faults: self.faults,
+            wall_clock_off_by,
         })
     }
 

@@ -23,6 +23,7 @@ use super::options::AgentConfig;
 
 /// Addresses remembered at most.
 const PEERS_MAX: usize = 1_024;
+const PEERS_FILE: &str = "peers.json";
 
 /// See the module.
 pub(super) struct AgentWatcher {
@@ -60,7 +61,7 @@ impl AgentWatcher {
             member: Arc::clone(member),
             cluster: cluster.clone(),
             name: config.name.clone(),
-            peers_file: config.state.join("peers.json"),
+            peers_file: config.state.join(PEERS_FILE),
             seat: Arc::new(Seat::default()),
             known: Mutex::new(None),
         }
@@ -88,17 +89,17 @@ impl AgentWatcher {
             })
         })
     }
+}
 
-    /// Peers named by the configuration, and those known when the agent last ran.
-    pub(super) fn remembered_peers(&self, configured: &[SocketAddr]) -> Vec<SocketAddr> {
-        let mut peers = configured.to_vec();
-        if let Ok(text) = std::fs::read_to_string(&self.peers_file)
-            && let Ok(known) = serde_json::from_str::<Vec<SocketAddr>>(&text)
-        {
-            peers.extend(known.into_iter().take(PEERS_MAX));
-        }
-        peers
+/// Peers named by the configuration, and those known when the agent last ran.
+pub(super) fn remembered_peers(config: &AgentConfig) -> Vec<SocketAddr> {
+    let mut peers = config.peers.clone();
+    if let Ok(text) = std::fs::read_to_string(config.state.join(PEERS_FILE))
+        && let Ok(known) = serde_json::from_str::<Vec<SocketAddr>>(&text)
+    {
+        peers.extend(known.into_iter().take(PEERS_MAX));
     }
+    peers
 }
 
 impl Watcher for AgentWatcher {

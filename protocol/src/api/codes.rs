@@ -60,6 +60,12 @@ codes! {
     BODY_TIMEOUT = "body-timeout", exit 7: "The body of a request did not arrive in time";
         left: "nothing was changed";
         next: "try again; on a slow link, apply fewer documents at once".
+    CA_UNAVAILABLE = "ca-unavailable", exit 5: "The hub's authority could not write down what was asked of it";
+        left: "it is not known whether it counts; asking again changes nothing twice";
+        next: "see that the authority's folder can be written, and ask again".
+    CERT_NOT_FOUND = "cert-not-found", exit 3: "No member and no certificate of this name is known here";
+        left: "nothing was revoked";
+        next: "`codeco get certs -o wide` lists members, ids and serial numbers".
     CLOSED = "closed", exit 0: "Whoever read the command's output has closed it";
         left: "the command ended early; what it had asked for may have been done";
         next: "nothing".

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bincode::{Decode, Encode};
 
 use crate::demands::ClusterTraits;
+use crate::identity::Serial;
 use crate::ids::{AppName, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
 use crate::messages::{HeldPhase, NodeFacts, RunPhase};
 use crate::resources::Resources;
@@ -141,6 +142,23 @@ pub struct ElectorateFact {
     pub voters: Vec<VoterFact>,
 }
 
+/// A member's certificate, and how it stands with it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CertificateFact {
+    /// What it shows: its certificate, its cluster's issuer's if that signed it, the authority's; DER.
+    pub chain: Vec<Vec<u8>>,
+    /// How often it has got a fresh one since its process started.
+    pub renewals: u32,
+    /// When, the last time.
+    pub renewed: Option<WallTime>,
+    /// The certificate with which it certifies nodes of its cluster, and its end, if it has one.
+    pub issuer: Option<(Serial, WallTime)>,
+    /// Whether its wall clock shows a time before the last it has noted.
+    pub clock_unknown: bool,
+    /// Version of the list of authorities and revocations it goes by.
+    pub trust: u64,
+}
+
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Fact {
@@ -154,4 +172,6 @@ pub enum Fact {
     Host(Box<HostFact>),
     /// Who votes in its cluster, if it is the lead.
     Electorate(Box<ElectorateFact>),
+    /// Its certificate.
+    Certificate(Box<CertificateFact>),
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};
 
+use super::seal::SealedDelta;
 use super::state::{Delta, Mark};
 use crate::coordinate::Coordinate;
 use crate::ids::{Identity, MemberId};
@@ -111,7 +112,7 @@ pub enum GossipMessage {
     Rumors(Vec<Rumor>),
     /// How far the sender knows the maps of members of its cluster; what it lacks is sent to it.
     Have(Vec<(MemberId, Mark)>),
-    /// Facts of another member of the cluster, passed on.
+    /// Facts of another member of the cluster, passed on without signatures: not believed any more.
     Relay {
         /// Whose.
         owner: Identity,
@@ -120,6 +121,8 @@ pub enum GossipMessage {
     },
     /// Where the sender is in the network. Not passed on: who measures the way to it hears it from itself.
     Point(Coordinate),
+    /// Facts signed by their owner: the sender's own, or of another member of the cluster.
+    Sealed(SealedDelta),
 }
 
 impl WireMessage for GossipMessage {

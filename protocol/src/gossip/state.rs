@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use bincode::{Decode, Encode};
 
 use super::Fact;
+use super::seal::{Seal, SealedDelta, Signer, share};
 use crate::ids::{Identity, MemberId};
 use crate::units::{BootTime, Micros};
 
@@ -50,16 +51,65 @@ struct Map {
     facts: BTreeMap<String, (u64, Fact)>,
     removals: BTreeMap<u64, String>,
     forgotten: u64,
+    /// Sum over the facts.
+    sum: u64,
+    /// Signatures, by version.
+    seals: BTreeMap<u64, Seal>,
 }
 
 impl Map {
+    fn put(&mut self, key: String, version: u64, fact: Fact) {
+        self.sum = self.sum.wrapping_add(share(&key, version));
+        if let Some((old, _)) = self.facts.get(&key) {
+            self.sum = self.sum.wrapping_sub(share(&key, *old));
+            self.seals.remove(old);
+        }
+        self.facts.insert(key, (version, fact));
+    }
+
+    /// Returns whether there was one.
+    fn drop_fact(&mut self, key: &str) -> bool {
+        let Some((old, _)) = self.facts.remove(key) else { return false };
+        self.sum = self.sum.wrapping_sub(share(key, old));
+        self.seals.remove(&old);
+        true
+    }
+
     fn remember_removal(&mut self, version: u64, key: String) {
         self.removals.insert(version, key);
         if self.removals.len() > REMOVALS_MAX
             && let Some((version, _)) = self.removals.pop_first()
         {
             self.forgotten = version;
+            self.seals.remove(&version);
         }
+    }
+
+    /// The sum there would be after `delta`; `None` if that is not to be known: it is cut, or brings nothing.
+    fn sum_after(&self, delta: &Delta) -> Option<u64> {
+        if delta.facts.is_empty() || delta.facts.len() >= FACTS_PER_DELTA {
+            return None;
+        }
+        let same = delta.incarnation == self.mark.incarnation;
+        if same && delta.to <= self.mark.version {
+            return None;
+        }
+        let anew = !same || delta.from == 0;
+        let mut sum = if anew { 0 } else { self.sum };
+        // One key may be removed and set again.
+        let mut changed: BTreeMap<&str, Option<u64>> = BTreeMap::new();
+        for (key, version, fact) in &delta.facts {
+            let before = || if anew { None } else { self.facts.get(key).map(|(known, _)| *known) };
+            let known = changed.get(key.as_str()).copied().unwrap_or_else(before);
+            if known.is_some_and(|known| known >= *version) {
+                continue;
+            }
+            let now = fact.as_ref().map(|_| *version);
+            sum = sum.wrapping_sub(known.map_or(0, |known| share(key, known)));
+            sum = sum.wrapping_add(now.map_or(0, |now| share(key, now)));
+            changed.insert(key, now);
+        }
+        Some(sum)
     }
 
     fn delta(&self, from: u64) -> Delta {
@@ -70,10 +120,10 @@ impl Map {
             .filter(|(_, (version, _))| *version > from)
             .map(|(key, (version, fact))| (*version, (key.clone(), Some(fact.clone()))))
             .collect();
-        if from > 0 {
-            for (version, key) in self.removals.range(from + 1..) {
-                changes.insert(*version, (key.clone(), None));
-            }
+        // The newest change is always told, so that the last entry of all that is told says how far it goes.
+        let removals = if from > 0 { from + 1 } else { self.mark.version };
+        for (version, key) in self.removals.range(removals..) {
+            changes.insert(*version, (key.clone(), None));
         }
         let complete = changes.len() <= FACTS_PER_DELTA;
         let cut: Vec<_> = changes.into_iter().take(FACTS_PER_DELTA).collect();
@@ -83,30 +133,40 @@ impl Map {
         Delta { incarnation: self.mark.incarnation, from, to, facts }
     }
 
-    /// Applies what `delta` adds. One that brings nothing new changes nothing.
-    fn apply(&mut self, delta: Delta) {
+    /// Signatures of what `delta` says; `None` where one is missing.
+    fn seals_of(&self, delta: &Delta) -> Option<Vec<Seal>> {
+        let seal = |(_, version, _): &(String, u64, Option<Fact>)| {
+            self.seals.get(version).filter(|seal| !seal.signature.is_empty()).cloned()
+        };
+        delta.facts.iter().map(seal).collect()
+    }
+
+    /// Applies what `delta` adds, with its signatures if there are any. One that brings nothing new changes nothing.
+    fn apply(&mut self, delta: Delta, seals: Vec<Seal>) {
         if delta.incarnation != self.mark.incarnation || (delta.from == 0 && delta.to > self.mark.version) {
             *self = Self { mark: Mark { incarnation: delta.incarnation, version: 0 }, ..Self::default() };
             // What was removed before is not known: nobody further behind can be told by this map.
-            self.forgotten = if delta.from == 0 { 0 } else { delta.from };
+            self.forgotten = if delta.from == 0 { delta.to } else { delta.from };
         }
         if delta.to <= self.mark.version && !delta.facts.is_empty() {
             return;
         }
-        for (key, version, fact) in delta.facts {
+        let seals = seals.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        for ((key, version, fact), seal) in delta.facts.into_iter().zip(seals) {
             if self.facts.get(&key).is_some_and(|(known, _)| *known >= version) {
                 continue;
             }
             match fact {
                 Some(fact) if self.facts.len() < FACTS_MAX || self.facts.contains_key(&key) => {
-                    self.facts.insert(key, (version, fact));
+                    self.put(key, version, fact);
                 }
-                Some(_) => {}
+                Some(_) => continue,
                 None => {
-                    self.facts.remove(&key);
+                    self.drop_fact(&key);
                     self.remember_removal(version, key);
                 }
             }
+            self.seals.extend(seal.map(|seal| (version, seal)));
         }
         self.mark.version = self.mark.version.max(delta.to);
     }
@@ -116,13 +176,26 @@ impl Map {
 #[derive(Debug, Clone)]
 pub struct OwnState {
     map: Map,
+    signer: Option<Signer>,
 }
 
 impl OwnState {
     /// An empty map. `incarnation` must be higher than in any earlier life of this member.
     #[must_use]
     pub fn new(incarnation: u64) -> Self {
-        Self { map: Map { mark: Mark { incarnation, version: 0 }, ..Map::default() } }
+        Self { map: Map { mark: Mark { incarnation, version: 0 }, ..Map::default() }, signer: None }
+    }
+
+    /// The same, signed for others to pass on.
+    #[must_use]
+    pub fn signed(incarnation: u64, signer: Signer) -> Self {
+        Self { signer: Some(signer), ..Self::new(incarnation) }
+    }
+
+    /// Notes what the map holds now: signed when somebody is first told.
+    fn note(&mut self) {
+        let seal = Seal { sum: self.map.sum, signature: Vec::new() };
+        self.map.seals.insert(self.map.mark.version, seal);
     }
 
     /// Sets a fact. Returns whether it is news. Past 8,192 keys, new ones are refused.
@@ -135,17 +208,19 @@ impl OwnState {
             return false;
         }
         self.map.mark.version += 1;
-        self.map.facts.insert(key.to_owned(), (self.map.mark.version, fact));
+        self.map.put(key.to_owned(), self.map.mark.version, fact);
+        self.note();
         true
     }
 
     /// Removes a fact. Returns whether there was one.
     pub fn remove(&mut self, key: &str) -> bool {
-        if self.map.facts.remove(key).is_none() {
+        if !self.map.drop_fact(key) {
             return false;
         }
         self.map.mark.version += 1;
         self.map.remember_removal(self.map.mark.version, key.to_owned());
+        self.note();
         true
     }
 
@@ -177,6 +252,27 @@ impl OwnState {
     pub fn delta(&self, from: u64) -> Delta {
         self.map.delta(from)
     }
+
+    /// The same with signatures; `None` where there is nobody to sign.
+    pub fn sealed(&mut self, from: u64, chain: &[Vec<u8>]) -> Option<SealedDelta> {
+        let signer = self.signer.as_ref()?;
+        let delta = self.map.delta(from);
+        for (key, version, fact) in &delta.facts {
+            let Some(seal) = self.map.seals.get_mut(version) else { continue };
+            if seal.signature.is_empty() {
+                let entry = (key.as_str(), *version, fact.as_ref());
+                seal.signature = signer.signature(delta.incarnation, entry, seal.sum)?;
+            }
+        }
+        let seals = self.map.seals_of(&delta)?;
+        let chain = if tells_key(&delta) { chain.to_vec() } else { Vec::new() };
+        Some(SealedDelta { owner: signer.owner.clone(), chain, delta, seals })
+    }
+}
+
+/// Whether the owner's certificates belong to a delta: the receiver may not know its key.
+fn tells_key(delta: &Delta) -> bool {
+    delta.from == 0 || delta.facts.iter().any(|(_, _, fact)| matches!(fact, Some(Fact::Certificate(_))))
 }
 
 /// Why a delta was not applied. The view is as it was; the stream it came over should be opened anew.
@@ -197,6 +293,14 @@ pub enum StateError {
     Old {
         /// The member.
         member: MemberId,
+    },
+    /// Something is missing in it.
+    #[error("a state delta of {member:?} up to version {to} does not make what its owner has signed")]
+    Incomplete {
+        /// The member.
+        member: MemberId,
+        /// How far it claims to go.
+        to: u64,
     },
     /// It exceeds a bound.
     #[error("a state delta of {member:?} exceeds the bound on {what}")]
@@ -242,6 +346,18 @@ impl View {
         self.map.delta(from)
     }
 
+    /// The same with its owner's signatures, to be passed on; `None` if some are missing.
+    #[must_use]
+    pub fn sealed(&self, from: u64) -> Option<SealedDelta> {
+        let delta = self.map.delta(from);
+        let seals = self.map.seals_of(&delta)?;
+        let chain = match self.certificate() {
+            Some(fact) if tells_key(&delta) => fact.chain.clone(),
+            _ => Vec::new(),
+        };
+        Some(SealedDelta { owner: self.identity.clone(), chain, delta, seals })
+    }
+
     /// Age of what is known.
     #[must_use]
     pub fn age(&self, now: BootTime) -> Micros {
@@ -262,6 +378,15 @@ impl View {
     pub fn cluster(&self) -> Option<&super::ClusterFact> {
         match self.fact("cluster") {
             Some(Fact::Cluster(fact)) => Some(fact),
+            _ => None,
+        }
+    }
+
+    /// Its certificate.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&super::CertificateFact> {
+        match self.fact("certificate") {
+            Some(Fact::Certificate(fact)) => Some(fact),
             _ => None,
         }
     }
@@ -305,6 +430,53 @@ impl Views {
     /// # Errors
     /// [`StateError`]; the view is as it was.
     pub fn apply(&mut self, now: BootTime, owner: &Identity, delta: Delta) -> Result<(), StateError> {
+        self.take(now, owner, delta, Vec::new())?;
+        self.refresh(now, owner.id);
+        Ok(())
+    }
+
+    /// Applies what `sealed` adds; that its owner has signed it is checked before ([`SealedDelta::verify`]). That it has
+    /// arrived says nothing of how fresh it is, unless it is the owner that tells it.
+    ///
+    /// # Errors
+    /// [`StateError`]; the view is as it was.
+    pub fn apply_sealed(
+        &mut self,
+        now: BootTime,
+        sealed: SealedDelta,
+        own_words: bool,
+    ) -> Result<(), StateError> {
+        let SealedDelta { owner, delta, seals, .. } = sealed;
+        if let Some(last) = seals.last() {
+            let nothing = Map::default();
+            let map = self.views.get(&owner.id).map_or(&nothing, |view| &view.map);
+            if map.sum_after(&delta).is_some_and(|sum| sum != last.sum) {
+                return Err(StateError::Incomplete { member: owner.id, to: delta.to });
+            }
+        }
+        self.take(now, &owner, delta, seals)?;
+        if own_words {
+            self.refresh(now, owner.id);
+        }
+        Ok(())
+    }
+
+    /// Whether a delta brings anything: one that does not need not be checked.
+    #[must_use]
+    pub fn brings_news(&self, owner: MemberId, delta: &Delta) -> bool {
+        self.views.get(&owner).is_none_or(|view| {
+            let have = view.mark();
+            delta.incarnation != have.incarnation || delta.to > have.version
+        })
+    }
+
+    fn take(
+        &mut self,
+        now: BootTime,
+        owner: &Identity,
+        delta: Delta,
+        seals: Vec<Seal>,
+    ) -> Result<(), StateError> {
         let member = owner.id;
         let known = self.views.get(&member);
         if known.is_none() && self.views.len() >= VIEWS_MAX {
@@ -324,12 +496,22 @@ impl Views {
         }
         let view = self.views.entry(member).or_insert_with(|| View {
             identity: owner.clone(),
-            fresh_at: now,
+            // Unknown: as old as can be.
+            fresh_at: BootTime(0).min(now),
             map: Map::default(),
         });
-        view.map.apply(delta);
-        view.fresh_at = now;
+        view.map.apply(delta, seals);
         Ok(())
+    }
+
+    /// A member is known to live in the life of its map that began at `started` (0: unknown in which): what is known of
+    /// that life is fresh. What somebody has kept of an earlier one never is.
+    pub fn refresh_life(&mut self, now: BootTime, member: MemberId, started: u64) {
+        if let Some(view) = self.views.get_mut(&member)
+            && (started == 0 || started == view.map.mark.incarnation)
+        {
+            view.fresh_at = now;
+        }
     }
 
     /// A member is known to live: what is known of it is fresh.
@@ -434,6 +616,117 @@ mod tests {
         let old = Delta { incarnation: 1, from: 0, to: 1, facts: vec![] };
         assert!(matches!(views.apply(BootTime(2), &owner(), old), Err(StateError::Old { .. })));
         assert_eq!(views, before);
+    }
+
+    fn signed_state() -> (OwnState, Vec<u8>) {
+        let key = crate::identity::MemberKey::generate().unwrap();
+        let public = key.public_key().to_vec();
+        let signer = Signer {
+            domain: "d".to_owned(),
+            owner: owner(),
+            sign: std::sync::Arc::new(move |text| key.sign(text).ok()),
+        };
+        (OwnState::signed(1, signer), public)
+    }
+
+    /// Whatever is passed on, in whatever pieces and order: it is the owner's, and complete in the end.
+    #[test]
+    fn state_passed_on_with_signatures_is_believed_and_ends_up_the_same() {
+        for seed in 0..10 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let (mut own, key) = signed_state();
+            let mut views = [Views::default(), Views::default()];
+            for step in 0..300_u32 {
+                let name = format!("k{}", rng.u32(..40));
+                if rng.u32(..3) > 0 {
+                    own.set(&name, fact(step));
+                } else {
+                    own.remove(&name);
+                }
+                let to = rng.usize(..2);
+                let have = views[to].get(MemberId(1)).map(|v| v.mark().version).unwrap_or_default();
+                let from = have.saturating_sub(rng.u64(..3));
+                let sealed = match rng.usize(..3) {
+                    0 => own.sealed(from, &[]),
+                    other => views[other - 1].get(MemberId(1)).and_then(|view| view.sealed(from)),
+                };
+                let Some(sealed) = sealed.filter(|sealed| !sealed.delta.facts.is_empty()) else { continue };
+                sealed.verify("d", &key).unwrap();
+                // Of what is behind already nothing is taken.
+                match views[to].apply_sealed(BootTime(1), sealed, false) {
+                    Ok(()) | Err(StateError::Gap { .. }) => {}
+                    Err(error) => panic!("seed {seed}: {error}"),
+                }
+            }
+            for views in &mut views {
+                loop {
+                    let have = views.get(MemberId(1)).map(|v| v.mark().version).unwrap_or_default();
+                    if have == own.version() {
+                        break;
+                    }
+                    views.apply_sealed(BootTime(1), own.sealed(have, &[]).unwrap(), false).unwrap();
+                }
+                let view = views.get(MemberId(1)).unwrap();
+                assert_eq!(view.map.facts, own.map.facts, "seed {seed}");
+                assert_eq!(view.map.sum, own.map.sum);
+                assert!(view.map.seals.len() <= view.map.facts.len() + view.map.removals.len());
+                assert_eq!(view.fresh_at, BootTime(0), "receipt is not freshness");
+            }
+        }
+    }
+
+    #[test]
+    fn state_changed_left_out_or_claimed_beyond_what_is_signed_is_refused_and_changes_nothing() {
+        let (mut own, key) = signed_state();
+        for n in 0..5 {
+            own.set(&format!("k{n}"), fact(n));
+        }
+        own.remove("k0");
+        let good = own.sealed(0, &[]).unwrap();
+        good.verify("d", &key).unwrap();
+        let forge = |change: fn(&mut SealedDelta)| {
+            let mut sealed = good.clone();
+            change(&mut sealed);
+            sealed
+        };
+        for forged in [
+            forge(|s| s.delta.facts[0].2 = Some(fact(99))),
+            forge(|s| s.delta.facts[0].0.push('x')),
+            forge(|s| s.delta.incarnation += 1),
+            forge(|s| s.owner.id = MemberId(2)),
+            forge(|s| s.seals[1].sum += 1),
+            forge(|s| s.seals[1].signature[0] ^= 1),
+            forge(|s| s.seals.clear()),
+            forge(|s| s.delta.to += 1_000),
+            forge(|s| s.delta.facts.swap(0, 1)),
+        ] {
+            assert!(forged.verify("d", &key).is_err(), "{forged:?}");
+        }
+        assert!(good.verify("other", &key).is_err(), "of another trust domain");
+
+        let mut views = Views::default();
+        let mut holed = good.clone();
+        holed.delta.facts.remove(1);
+        holed.seals.remove(1);
+        holed.verify("d", &key).unwrap();
+        let told = views.apply_sealed(BootTime(2), holed, false);
+        assert!(matches!(told, Err(StateError::Incomplete { .. })), "{told:?}");
+        assert!(views.get(MemberId(1)).is_none());
+        views.apply_sealed(BootTime(2), good, false).unwrap();
+        let facts = views.get(MemberId(1)).unwrap().facts().count();
+        assert_eq!(facts, 4);
+    }
+
+    #[test]
+    fn state_of_an_earlier_life_is_never_fresh() {
+        let (mut own, _) = signed_state();
+        own.set("a", fact(1));
+        let mut views = Views::default();
+        views.apply_sealed(BootTime(5), own.sealed(0, &[]).unwrap(), false).unwrap();
+        views.refresh_life(BootTime(7), MemberId(1), 2);
+        assert_eq!(views.get(MemberId(1)).unwrap().fresh_at, BootTime(0));
+        views.refresh_life(BootTime(8), MemberId(1), 1);
+        assert_eq!(views.get(MemberId(1)).unwrap().fresh_at, BootTime(8));
     }
 
     /// Three receivers that pass on what they hear, in any order and with repeats, end up equal.

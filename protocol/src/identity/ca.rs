@@ -7,7 +7,7 @@ use std::time::Duration;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, PublicKey, SanType,
-    SerialNumber,
+    SerialNumber, SigningKey,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, pem::PemObject};
 use sha2::{Digest, Sha256};
@@ -17,7 +17,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::files::{self, FileError};
 use super::key::{PEM_LEN_MAX, parse_pair};
 use super::spiffe::{IssuerId, SpiffeError, SpiffeId, TrustDomain};
-use crate::ids::{ClusterName, Identity};
+use crate::ids::{ClusterName, Identity, MemberId};
 use crate::units::WallTime;
 
 /// How long a member's certificate lives unless asked otherwise.
@@ -71,12 +71,12 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// From five minutes ago until `life` from now.
+    /// From a little ago until `life` from now: five minutes, less where life is short.
     #[must_use]
     pub fn starting(now: WallTime, life: Duration) -> Self {
         let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
         Self {
-            not_before: WallTime(now.0.saturating_sub(millis(BACKDATED_BY))),
+            not_before: WallTime(now.0.saturating_sub(millis(BACKDATED_BY.min(life / 8)))),
             not_after: WallTime(now.0.saturating_add(millis(life))),
         }
     }
@@ -217,7 +217,7 @@ impl Ca {
         sign_member(&self.certificate, &self.pair, request, &id, validity)
     }
 
-    /// Makes the holder of the key in `request` the issuer of `cluster`: it may certify that cluster's nodes, and
+    /// Makes `holder`, who has the key in `request`, an issuer of `cluster`: it may certify that cluster's nodes, and
     /// neither hubs, nor nodes of other clusters, nor further issuers. Returns the certificate, DER.
     ///
     /// The cluster is in the issuer's own URI, and the check of presented issuers holds it to that. The
@@ -230,10 +230,11 @@ impl Ca {
         &self,
         request: &[u8],
         cluster: &ClusterName,
+        holder: MemberId,
         validity: Validity,
     ) -> Result<Vec<u8>, IssueError> {
-        let id = IssuerId { trust_domain: self.trust_domain.clone(), cluster: cluster.clone() };
-        let name = format!("CODECO issuer of cluster {cluster}");
+        let id = IssuerId { trust_domain: self.trust_domain.clone(), cluster: cluster.clone(), holder };
+        let name = format!("CODECO issuer {holder}");
         sign(&self.certificate, &self.pair, request, (&id.to_string(), &name), validity, |params| {
             params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
             params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -246,6 +247,11 @@ impl Ca {
     /// [`IssueError::BadRequest`].
     pub fn check_request(request: &[u8]) -> Result<(), IssueError> {
         key_of_request(request).map(|_| ())
+    }
+
+    /// Signs a document of the trust domain (Ed25519).
+    pub(super) fn sign(&self, document: &[u8]) -> Result<Vec<u8>, IssueError> {
+        SigningKey::sign(&self.pair, document).map_err(|e| IssueError::Crypto { detail: e.to_string() })
     }
 
     /// The trust domain.

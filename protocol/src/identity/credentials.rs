@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::ca::{KeyHash, Validity, certificate_pem};
-use super::chain::check_issuers;
+use super::chain::{ChainSummary, check_issuers};
 use super::files::{self, FileError};
 use super::key::{KeyError, MemberKey, PEM_LEN_MAX};
 use super::spiffe::{SpiffeError, SpiffeId, TrustDomain};
@@ -95,7 +95,8 @@ impl Credentials {
             // A chain is valid no longer than its shortest part.
             validity.not_after = validity.not_after.min(validity_of(above)?.not_after);
         }
-        check_issuers(&certificate, issuer.as_slice(), &ca).map_err(|e| mismatch(e.to_string()))?;
+        check_issuers(&certificate, issuer.as_slice(), std::slice::from_ref(&ca))
+            .map_err(|e| mismatch(e.to_string()))?;
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone()).map_err(|e| mismatch(e.to_string()))?;
         verify_server_cert_signed_by_trust_anchor(
@@ -192,6 +193,27 @@ impl Credentials {
         self.reset_key
     }
 
+    /// The certificates shown: the member's, its cluster's issuer's if that signed it, and the authority's; DER.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.certified.cert
+    }
+
+    /// What the chain says.
+    ///
+    /// # Errors
+    /// [`SpiffeError`]; not for credentials that were made here.
+    pub fn summary(&self) -> Result<ChainSummary, SpiffeError> {
+        ChainSummary::of(self.chain())
+    }
+
+    /// Signs `document` with the member's key (Ed25519); `None` if the library refuses.
+    #[must_use]
+    pub fn sign(&self, document: &[u8]) -> Option<Vec<u8>> {
+        let signer = self.certified.key.choose_scheme(&[rustls::SignatureScheme::ED25519])?;
+        signer.sign(document).ok()
+    }
+
     pub(super) fn certified(&self) -> Arc<CertifiedKey> {
         self.certified.clone()
     }
@@ -205,7 +227,7 @@ impl fmt::Debug for Credentials {
 }
 
 /// When a certificate is valid.
-pub(crate) fn validity_of(certificate: &[u8]) -> Result<Validity, SpiffeError> {
+pub(super) fn validity_of(certificate: &[u8]) -> Result<Validity, SpiffeError> {
     let (_, parsed) = X509Certificate::from_der(certificate)
         .map_err(|e| SpiffeError::Certificate { detail: e.to_string() })?;
     let millis = |secs: i64| WallTime(u64::try_from(secs).unwrap_or(0).saturating_mul(1000));

@@ -74,6 +74,16 @@ impl ClusterIssuer {
         sign_member(&self.certificate, self.key.pair(), request, &id, validity)
     }
 
+    /// The member that holds its key.
+    #[must_use]
+    pub fn holder(&self) -> MemberId {
+        self.id.holder
+    }
+
+    pub(super) fn key(&self) -> &MemberKey {
+        &self.key
+    }
+
     /// The cluster whose nodes it certifies.
     #[must_use]
     pub fn cluster(&self) -> &ClusterName {
@@ -109,6 +119,8 @@ mod tests {
 
     const NOW: WallTime = WallTime(1_800_000_000_000);
 
+    const HOLDER: MemberId = MemberId(0x77);
+
     fn cluster(name: &str) -> ClusterName {
         ClusterName::new(name).unwrap()
     }
@@ -121,7 +133,9 @@ mod tests {
         let ca = Ca::create(&TrustDomain::new("fleet.example").unwrap(), NOW).unwrap();
         let key = MemberKey::generate().unwrap();
         let validity = Validity::starting(NOW, CERTIFICATE_LIFE * issuer_life);
-        let der = ca.issue_for_cluster(&key.signing_request().unwrap(), &cluster("north"), validity).unwrap();
+        let der = ca
+            .issue_for_cluster(&key.signing_request().unwrap(), &cluster("north"), HOLDER, validity)
+            .unwrap();
         (ca, ClusterIssuer::new(key, &der).unwrap())
     }
 
@@ -185,7 +199,8 @@ mod tests {
         let (_, der) = forge(&issuer, Role::Node(cluster("north")));
         let other = Ca::create(&TrustDomain::new("fleet.example").unwrap(), NOW).unwrap();
         let chain = [issuer.certificate().clone(), other.certificate().clone()];
-        let error = check_issuers(&CertificateDer::from(der), &chain, ca.certificate()).unwrap_err();
+        let error =
+            check_issuers(&CertificateDer::from(der), &chain, &[ca.certificate().clone()]).unwrap_err();
         assert!(error.to_string().contains("names no issuer"), "{error}");
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ED25519};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ED25519, SigningKey};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha2::{Digest, Sha256};
 
@@ -67,6 +67,18 @@ impl MemberKey {
         let pair =
             parse_pair(&content).map_err(|detail| KeyError::NotAKey { path: path.to_owned(), detail })?;
         Ok(Self { pair })
+    }
+
+    pub(super) fn of_pem(pem: &[u8]) -> Result<Self, String> {
+        Ok(Self { pair: parse_pair(pem)? })
+    }
+
+    /// Signs `document` (Ed25519).
+    ///
+    /// # Errors
+    /// [`KeyError::Crypto`].
+    pub fn sign(&self, document: &[u8]) -> Result<Vec<u8>, KeyError> {
+        SigningKey::sign(&self.pair, document).map_err(|e| KeyError::Crypto { detail: e.to_string() })
     }
 
     /// A signing request (PKCS#10, DER). It carries the public key and proves possession; it asks for no names, as

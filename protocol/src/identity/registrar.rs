@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -124,7 +124,7 @@ pub trait JoinHandler: Send + Sync + fmt::Debug + 'static {
 /// Admits members with an authority of its own and a book of tokens. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Registrar {
-    ca: Arc<Ca>,
+    ca: Arc<RwLock<Arc<Ca>>>,
     book: Arc<Mutex<TokenBook>>,
     clock: TrustClock,
     life: Duration,
@@ -134,13 +134,19 @@ impl Registrar {
     /// Issues certificates that live for `life`.
     #[must_use]
     pub fn new(ca: Arc<Ca>, book: TokenBook, clock: TrustClock, life: Duration) -> Self {
-        Self { ca, book: Arc::new(Mutex::new(book)), clock, life }
+        Self { ca: Arc::new(RwLock::new(ca)), book: Arc::new(Mutex::new(book)), clock, life }
     }
 
     /// The authority.
     #[must_use]
-    pub fn ca(&self) -> &Ca {
-        &self.ca
+    pub fn ca(&self) -> Arc<Ca> {
+        Arc::clone(&self.ca.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another authority issues from now on. Tokens given out before name the former one, and are refused by those who
+    /// bear them.
+    pub fn set_ca(&self, ca: Arc<Ca>) {
+        *self.ca.write().unwrap_or_else(PoisonError::into_inner) = ca;
     }
 
     /// Makes a token that works for `life`. Writes to disk.
@@ -148,7 +154,7 @@ impl Registrar {
     /// # Errors
     /// [`TokenBookError`].
     pub fn create_token(&self, scope: Role, life: Duration) -> Result<JoinToken, TokenBookError> {
-        self.with_book(|book| book.create(scope, self.ca.key_hash(), self.clock.now(), life))
+        self.with_book(|book| book.create(scope, self.ca().key_hash(), self.clock.now(), life))
     }
 
     /// The same; its bearer founds the electorate of its cluster. Whoever asks for it says that there is none: of two
@@ -158,7 +164,7 @@ impl Registrar {
     /// [`TokenBookError`].
     pub fn create_founding_token(&self, scope: Role, life: Duration) -> Result<JoinToken, TokenBookError> {
         self.with_book(|book| {
-            let token = book.create(scope, self.ca.key_hash(), self.clock.now(), life)?;
+            let token = book.create(scope, self.ca().key_hash(), self.clock.now(), life)?;
             book.mark_founding(token.id)?;
             Ok(token)
         })
@@ -180,11 +186,12 @@ impl Registrar {
         let validity = Validity::starting(now, self.life);
         Ca::check_request(&request.signing_request)?;
         let role = self.with_book(|book| book.redeem(request.token, &request.secret, now))?;
-        let issued = self.ca.issue(&request.signing_request, &Identity { role, id }, validity)?;
+        let ca = self.ca();
+        let issued = ca.issue(&request.signing_request, &Identity { role, id }, validity)?;
         Ok(JoinGrant {
-            trust_domain: self.ca.trust_domain().to_string(),
+            trust_domain: ca.trust_domain().to_string(),
             certificate: issued.der,
-            ca: self.ca.certificate().to_vec(),
+            ca: ca.certificate().to_vec(),
         })
     }
 }

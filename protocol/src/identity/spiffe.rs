@@ -36,7 +36,7 @@ pub enum SpiffeError {
         found: String,
     },
     /// Not the issuer of a cluster.
-    #[error("{found:?} names no issuer: expected spiffe://<trust-domain>/cluster/<cluster>")]
+    #[error("{found:?} names no issuer: expected spiffe://<trust-domain>/cluster/<cluster>/issuer/<uuid>")]
     Issuer {
         /// What was found, cut to 200 characters.
         found: String,
@@ -124,12 +124,13 @@ impl FromStr for TrustDomain {
     }
 }
 
-/// The name of a cluster's issuer, `spiffe://<trust-domain>/cluster/<cluster>`: it may speak for what lies below that
-/// name and for nothing else.
+/// The name of a cluster's issuer, `spiffe://<trust-domain>/cluster/<cluster>/issuer/<uuid>`: it may speak for the nodes
+/// of that cluster and for nothing else. The uuid is the member that holds its key: what it signed falls with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct IssuerId {
     pub(super) trust_domain: TrustDomain,
     pub(super) cluster: ClusterName,
+    pub(super) holder: MemberId,
 }
 
 impl IssuerId {
@@ -137,10 +138,17 @@ impl IssuerId {
         let uri = only_uri(certificate)?;
         let bad = || SpiffeError::Issuer { found: cut(&uri, 200) };
         let (domain, path) = uri.strip_prefix(SCHEME).and_then(|t| t.split_once('/')).ok_or_else(bad)?;
-        let cluster = path.strip_prefix("cluster/").ok_or_else(bad)?;
+        let rest = path.strip_prefix("cluster/").ok_or_else(bad)?;
+        let (cluster, holder) = rest.split_once("/issuer/").ok_or_else(bad)?;
+        let uuid: MemberId = holder.parse().map_err(|_| bad())?;
+        // The one canonical spelling, as in the ids of members.
+        if uuid.to_string() != holder {
+            return Err(bad());
+        }
         Ok(Self {
             trust_domain: TrustDomain::new(domain)?,
             cluster: ClusterName::new(cluster).map_err(|_| bad())?,
+            holder: uuid,
         })
     }
 
@@ -153,7 +161,7 @@ impl IssuerId {
 
 impl fmt::Display for IssuerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SCHEME}{}/cluster/{}", self.trust_domain, self.cluster)
+        write!(f, "{SCHEME}{}/cluster/{}/issuer/{}", self.trust_domain, self.cluster, self.holder)
     }
 }
 

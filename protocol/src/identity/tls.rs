@@ -12,7 +12,7 @@ use rustls::client::{ResolvesClientCert, Resumption, verify_server_cert_signed_b
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
@@ -20,17 +20,22 @@ use rustls::{
 };
 
 use super::ca::KeyHash;
-use super::chain::check_issuers;
-use super::clock::TrustClock;
+use super::chain::{ChainSummary, check_issuers};
+use super::clock::{TrustClock, unix};
 use super::credentials::Credentials;
 use super::expected::Expected;
 use super::spiffe::{SpiffeId, TrustDomain};
+use super::trust::Trust;
+use crate::units::WallTime;
 
 /// Application protocol between members.
 pub const ALPN_MEMBER: &[u8] = b"codeco/1";
 
 /// Application protocol of those who want to become members.
 pub const ALPN_JOIN: &[u8] = b"codeco-join/1";
+
+/// Application protocol of members that want a fresh certificate; the one they show may have expired.
+pub const ALPN_RENEW: &[u8] = b"codeco-renew/1";
 
 /// Why a TLS configuration cannot be made: a bug or an unusable authority.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,43 +98,49 @@ impl ResolvesClientCert for CredentialsSlot {
     }
 }
 
-/// Configuration for accepting members and, under [`ALPN_JOIN`], those without a certificate. Whoever shows a
-/// certificate must be admitted by `admits`; that members do show one is for the caller to check after the handshake.
+/// Configuration for accepting members, under [`ALPN_RENEW`] those that want a fresh certificate, and under
+/// [`ALPN_JOIN`] those without one. Whoever shows a certificate must be admitted by `admits`.
+///
+/// For the caller to check after the handshake: that members do show one, and that it has not expired unless they are
+/// here to renew it.
 ///
 /// # Errors
 /// [`TlsError`].
 pub fn member_server_config(
     slot: Arc<CredentialsSlot>,
+    trust: Trust,
     clock: TrustClock,
     admits: Expected,
 ) -> Result<ServerConfig, TlsError> {
-    let verifier = MemberVerifier::new(&slot.get(), clock, admits)?;
+    let verifier = MemberVerifier { trust, clock, expected: admits };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| TlsError::of(&e))?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(slot);
-    config.alpn_protocols = vec![ALPN_MEMBER.to_vec(), ALPN_JOIN.to_vec()];
+    config.alpn_protocols = vec![ALPN_MEMBER.to_vec(), ALPN_JOIN.to_vec(), ALPN_RENEW.to_vec()];
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(config)
 }
 
-/// Configuration for dialling a member that must be `expected`.
+/// Configuration for dialling a member that must be `expected`, under [`ALPN_MEMBER`] or [`ALPN_RENEW`].
 ///
 /// # Errors
 /// [`TlsError`].
 pub fn member_client_config(
     slot: Arc<CredentialsSlot>,
+    trust: Trust,
     clock: TrustClock,
     expected: Expected,
+    alpn: &[u8],
 ) -> Result<ClientConfig, TlsError> {
-    let verifier = MemberVerifier::new(&slot.get(), clock, expected)?;
+    let verifier = MemberVerifier { trust, clock, expected };
     let mut config = client_builder()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(slot);
-    finish_client(&mut config, ALPN_MEMBER);
+    finish_client(&mut config, alpn);
     Ok(config)
 }
 
@@ -143,7 +154,19 @@ pub fn join_client_config(
     clock: TrustClock,
     expected: Expected,
 ) -> Result<ClientConfig, TlsError> {
-    let verifier = PinnedVerifier { pin, clock, expected };
+    pinned_client_config(vec![pin], clock, expected)
+}
+
+/// The same, where any of several authorities will do: while one hands over to another.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn pinned_client_config(
+    pins: Vec<KeyHash>,
+    clock: TrustClock,
+    expected: Expected,
+) -> Result<ClientConfig, TlsError> {
+    let verifier = PinnedVerifier { pins, clock, expected };
     let mut config = client_builder()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
@@ -207,17 +230,17 @@ fn check_name(
     }
 }
 
-fn check_server_chain(
+pub(super) fn verify_chain(
     certificate: &CertificateDer<'_>,
     roots: &RootCertStore,
     intermediates: &[CertificateDer<'_>],
-    now: UnixTime,
+    now: WallTime,
 ) -> Result<(), Error> {
     verify_server_cert_signed_by_trust_anchor(
         &ParsedCertificate::try_from(certificate)?,
         roots,
         intermediates,
-        now,
+        unix(now),
         provider().signature_verification_algorithms.all,
     )
     .map_err(foreign_if_forged)
@@ -239,31 +262,41 @@ fn tls13_signature(
 /// Judges members of our own trust domain, whichever side they are on.
 #[derive(Debug)]
 struct MemberVerifier {
-    trust_domain: TrustDomain,
-    root: CertificateDer<'static>,
-    roots: Arc<RootCertStore>,
-    clients: Arc<dyn ClientCertVerifier>,
+    trust: Trust,
     clock: TrustClock,
     expected: Expected,
 }
 
 impl MemberVerifier {
-    fn new(ours: &Credentials, clock: TrustClock, expected: Expected) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore::empty();
-        roots.add(ours.ca().clone()).map_err(|e| TlsError::of(&e))?;
-        let roots = Arc::new(roots);
-        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
-            .build()
-            .map_err(|e| TlsError::of(&e))?;
-        Ok(Self {
-            trust_domain: ours.trust_domain().clone(),
-            root: ours.ca().clone(),
-            roots,
-            clients,
-            clock,
-            expected,
-        })
+    /// Everything but signatures and time.
+    fn check(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        chain: &ChainSummary,
+    ) -> Result<(), Error> {
+        check_name(end_entity, self.trust.domain(), &self.expected)?;
+        check_issuers(end_entity, intermediates, &self.trust.roots())
+            .map_err(|e| not_wanted(e.to_string()))?;
+        match self.trust.revoked(chain) {
+            Some(_) => Err(CertificateError::Revoked.into()),
+            None => Ok(()),
+        }
     }
+}
+
+/// What a chain says; one that cannot be read is for the verifier of signatures to name.
+fn summary(
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<ChainSummary, Error> {
+    let chain: Vec<CertificateDer<'_>> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
+    ChainSummary::of(&chain).map_err(|e| not_wanted(e.to_string()))
+}
+
+/// The beginning of the validity of the last certificate in a chain, for judging it by an unknown clock.
+fn begins(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> WallTime {
+    summary(end_entity, intermediates).map_or(WallTime(0), |chain| chain.validity.not_before)
 }
 
 impl ServerCertVerifier for MemberVerifier {
@@ -275,9 +308,9 @@ impl ServerCertVerifier for MemberVerifier {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        check_server_chain(end_entity, &self.roots, intermediates, self.clock.now_unix())?;
-        check_name(end_entity, &self.trust_domain, &self.expected)?;
-        check_issuers(end_entity, intermediates, &self.root).map_err(|e| not_wanted(e.to_string()))?;
+        let now = self.clock.judging(begins(end_entity, intermediates));
+        verify_chain(end_entity, &self.trust.store(), intermediates, now)?;
+        self.check(end_entity, intermediates, &summary(end_entity, intermediates)?)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -319,12 +352,17 @@ impl ClientCertVerifier for MemberVerifier {
         intermediates: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        // Whether an expired one is good for anything is judged after the handshake.
+        let mut now = self.clock.judging(begins(end_entity, intermediates));
+        if let Ok(chain) = summary(end_entity, intermediates) {
+            now = now.min(chain.validity.not_after.max(chain.validity.not_before));
+        }
         let verified = self
-            .clients
-            .verify_client_cert(end_entity, intermediates, self.clock.now_unix())
+            .trust
+            .clients()
+            .verify_client_cert(end_entity, intermediates, unix(now))
             .map_err(foreign_if_forged)?;
-        check_name(end_entity, &self.trust_domain, &self.expected)?;
-        check_issuers(end_entity, intermediates, &self.root).map_err(|e| not_wanted(e.to_string()))?;
+        self.check(end_entity, intermediates, &summary(end_entity, intermediates)?)?;
         Ok(verified)
     }
 
@@ -354,7 +392,7 @@ impl ClientCertVerifier for MemberVerifier {
 /// Judges the server a joining agent talks to, by the hash in its token alone.
 #[derive(Debug)]
 struct PinnedVerifier {
-    pin: KeyHash,
+    pins: Vec<KeyHash>,
     clock: TrustClock,
     expected: Expected,
 }
@@ -368,15 +406,18 @@ impl ServerCertVerifier for PinnedVerifier {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let is_pinned =
-            |certificate: &&CertificateDer<'_>| KeyHash::of_certificate(certificate) == Ok(self.pin);
+        let is_pinned = |shown: &&CertificateDer<'_>| {
+            KeyHash::of_certificate(shown).is_ok_and(|k| self.pins.contains(&k))
+        };
         let ca = intermediates.iter().find(is_pinned).ok_or(CertificateError::UnknownIssuer)?;
         let trust_domain = TrustDomain::of_authority(ca).map_err(|e| not_wanted(e.to_string()))?;
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone().into_owned())?;
-        check_server_chain(end_entity, &roots, intermediates, self.clock.now_unix())?;
+        let now = self.clock.judging(begins(end_entity, intermediates));
+        verify_chain(end_entity, &roots, intermediates, now)?;
         check_name(end_entity, &trust_domain, &self.expected)?;
-        check_issuers(end_entity, intermediates, ca).map_err(|e| not_wanted(e.to_string()))?;
+        check_issuers(end_entity, intermediates, std::slice::from_ref(ca))
+            .map_err(|e| not_wanted(e.to_string()))?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -409,7 +450,6 @@ mod tests {
     use super::super::key::MemberKey;
     use super::*;
     use crate::ids::{ClusterName, Identity, MemberId, Role};
-    use crate::units::WallTime;
 
     const NOW: WallTime = WallTime(1_800_000_000_000);
 
@@ -420,7 +460,9 @@ mod tests {
         let cluster = |name| ClusterName::new(name).unwrap();
         let issuer_key = MemberKey::generate().unwrap();
         let request = issuer_key.signing_request().unwrap();
-        let issuer = CertificateDer::from(ca.issue_for_cluster(&request, &cluster("north"), life).unwrap());
+        let issuer = CertificateDer::from(
+            ca.issue_for_cluster(&request, &cluster("north"), MemberId(5), life).unwrap(),
+        );
         let signed_as = |role| {
             let identity = Identity { role, id: MemberId(9) };
             let id = SpiffeId { trust_domain: ca.trust_domain().clone(), identity };
@@ -430,10 +472,12 @@ mod tests {
         let ours = ca.issue(&request, &Identity { role: Role::Hub, id: MemberId(1) }, life).unwrap();
         let ours = Credentials::new(&issuer_key, &ours.der, ca.certificate()).unwrap();
         let clock = TrustClock::with_source(|| NOW);
-        let member = MemberVerifier::new(&ours, clock.clone(), Expected::Any).unwrap();
-        let pinned = PinnedVerifier { pin: ca.key_hash(), clock: clock.clone(), expected: Expected::Any };
+        let trust = Trust::of(&ours).unwrap();
+        let member = MemberVerifier { trust, clock: clock.clone(), expected: Expected::Any };
+        let pinned =
+            PinnedVerifier { pins: vec![ca.key_hash()], clock: clock.clone(), expected: Expected::Any };
         let chain = [issuer.clone(), ca.certificate().clone()];
-        let now = clock.now_unix();
+        let now = unix(clock.now());
         let host = ServerName::try_from("localhost").unwrap();
         let judge = |leaf: &CertificateDer<'_>| {
             [

@@ -12,8 +12,8 @@ use super::close::CloseReason;
 use super::connection::{PeerConnection, PeerFacts};
 use super::endpoint::Shared;
 use super::refusal::RefusalReason;
-use super::{hello, join};
-use crate::identity::ALPN_JOIN;
+use super::{hello, join, renew};
+use crate::identity::{ALPN_JOIN, ALPN_RENEW};
 
 /// Accepts until the endpoint closes. Each handshake runs in a task of its own, so that a slow one delays nobody.
 pub(super) async fn run(endpoint: Endpoint, shared: Arc<Shared>, deliver: mpsc::Sender<PeerConnection>) {
@@ -73,7 +73,8 @@ async fn serve(
             return shared.meter.refuse(peer, RefusalReason::HandshakeTimeout, detail);
         }
     };
-    let joins = is_join(&connection);
+    let protocol = protocol_of(&connection);
+    let joins = protocol == ALPN_JOIN;
     // Strangers get a budget of their own, so that they cannot keep members out.
     let permit = if joins {
         drop(permit);
@@ -90,6 +91,8 @@ async fn serve(
     let served = async {
         if joins {
             join::serve(&connection, &shared).await
+        } else if protocol == ALPN_RENEW {
+            renew::serve(&connection, &shared, facts_of(&connection, &shared)?).await
         } else {
             serve_member(&connection, &shared, &deliver).await
         }
@@ -111,9 +114,15 @@ async fn serve(
     drop(permit);
 }
 
-fn is_join(connection: &Connection) -> bool {
+fn protocol_of(connection: &Connection) -> Vec<u8> {
     let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
-    data.and_then(|data| data.protocol).is_some_and(|protocol| protocol == ALPN_JOIN)
+    data.and_then(|data| data.protocol).unwrap_or_default()
+}
+
+fn facts_of(connection: &Connection, shared: &Shared) -> Result<PeerFacts, (RefusalReason, String)> {
+    PeerFacts::of(connection, shared.trust.domain(), &shared.admits)
+        .ok_or_else(|| (RefusalReason::NoCertificate, "a member must show a certificate".to_owned()))?
+        .map_err(|detail| (RefusalReason::WrongIdentity, detail))
 }
 
 async fn serve_member(
@@ -121,10 +130,12 @@ async fn serve_member(
     shared: &Shared,
     deliver: &mpsc::Sender<PeerConnection>,
 ) -> Result<(), (RefusalReason, String)> {
-    let trust_domain = shared.slot.get().trust_domain().clone();
-    let facts = PeerFacts::of(connection, &trust_domain, &shared.admits)
-        .ok_or_else(|| (RefusalReason::NoCertificate, "a member must show a certificate".to_owned()))?
-        .map_err(|detail| (RefusalReason::WrongIdentity, detail))?;
+    let facts = facts_of(connection, shared)?;
+    if facts.chain.validity.not_after < shared.clock.now() {
+        let id = &facts.chain.id.identity;
+        let detail = format!("the certificate of {id} has expired: it may only get a fresh one");
+        return Err((RefusalReason::CertificateExpired, detail));
+    }
     let deadline = shared.limits.handshake_deadline;
     let protocol = hello::answer(connection, deadline).await.map_err(|e| (e.reason(), e.to_string()))?;
     let peer =

@@ -8,7 +8,7 @@ use quinn::{IdleTimeout, VarInt};
 use tokio::sync::mpsc;
 
 use super::refusal::Refusal;
-use crate::identity::{Expected, JoinHandler, TrustClock};
+use crate::identity::{Expected, JoinHandler, RenewHandler, Trust, TrustClock};
 
 /// What a process allows its peers, and itself.
 ///
@@ -113,6 +113,10 @@ pub struct TransportConfig {
     pub limits: Limits,
     /// Decides about those who want to join; without it they are refused.
     pub join: Option<Arc<dyn JoinHandler>>,
+    /// Decides about those who want a fresh certificate; without it they are refused.
+    pub renew: Option<Arc<dyn RenewHandler>>,
+    /// Whom to trust; the authority of the credentials alone by default.
+    pub trust: Option<Trust>,
     /// Gets each refusal once; when full, refusals are only counted.
     pub refusals: Option<mpsc::Sender<Refusal>>,
     /// Whether packets may be lost, delayed or cut off on purpose. Never by default.
@@ -129,6 +133,8 @@ impl TransportConfig {
             admits: Expected::Any,
             limits: Limits::default(),
             join: None,
+            renew: None,
+            trust: None,
             refusals: None,
             faults: false,
         }

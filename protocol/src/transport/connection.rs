@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::close::CloseReason;
 use super::refusal::{Meter, RefusalReason};
 use super::stream::StreamKind;
-use crate::identity::{Expected, SpiffeId, TrustDomain, validity_of};
+use crate::identity::{ChainSummary, Expected, SpiffeId, TrustDomain};
 use crate::ids::Identity;
 use crate::units::WallTime;
 
@@ -141,7 +141,7 @@ struct Unnamed {
 /// What the peer's certificate says.
 pub(super) struct PeerFacts {
     identity: Identity,
-    certificate_ends: WallTime,
+    pub(super) chain: ChainSummary,
 }
 
 impl PeerFacts {
@@ -162,8 +162,8 @@ impl PeerFacts {
             if !expected.admits(&identity) {
                 return Err(format!("the peer is {identity}, but {expected} was expected"));
             }
-            let validity = validity_of(certificate).map_err(|e| e.to_string())?;
-            Ok(Self { identity, certificate_ends: validity.not_after })
+            let chain = ChainSummary::of(&shown).map_err(|e| e.to_string())?;
+            Ok(Self { identity, chain })
         };
         Some(read())
     }
@@ -195,7 +195,13 @@ impl PeerConnection {
     /// When the certificate ends that the peer showed at the handshake.
     #[must_use]
     pub fn certificate_ends(&self) -> WallTime {
-        self.inner.facts.certificate_ends
+        self.inner.facts.chain.validity.not_after
+    }
+
+    /// What the certificates say that the peer showed at the handshake.
+    #[must_use]
+    pub fn chain(&self) -> &ChainSummary {
+        &self.inner.facts.chain
     }
 
     /// Where the peer is at the moment; changes when it moves.
@@ -304,7 +310,9 @@ impl PeerConnection {
             let Some(Unnamed { send, receive, .. }) = slot.take() else { continue };
             let problem = match read {
                 Ok(Ok(Some(1))) => match StreamKind::of_byte(first[0]) {
-                    Some(kind) if kind != StreamKind::Join => return Ok((kind, send, receive)),
+                    Some(kind) if !matches!(kind, StreamKind::Join | StreamKind::Renew) => {
+                        return Ok((kind, send, receive));
+                    }
                     _ => format!("a stream starts with {}, which is no kind of stream here", first[0]),
                 },
                 Ok(Ok(_)) => "a stream ended before it said its kind".to_owned(),
@@ -338,7 +346,8 @@ impl PeerConnection {
         self.inner.quic.close(CloseReason::Refused(reason).code(), problem.as_bytes());
     }
 
-    fn note_refusal(&self, reason: RefusalReason, problem: &str) {
+    /// Counts and reports something the peer sent and that is not taken. Stream and connection go on.
+    pub fn note_refusal(&self, reason: RefusalReason, problem: &str) {
         self.inner.meter.refuse(self.remote_addr(), reason, format!("{}: {problem}", self.identity()));
     }
 

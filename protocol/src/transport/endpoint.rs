@@ -21,10 +21,11 @@ use super::connection::{PeerConnection, PeerFacts};
 use super::hello;
 use super::impair::{ImpairError, Impairment, Impairments, Peers};
 use super::refusal::{Meter, RefusalReason, TransportStats};
+use super::renew::{self, RenewError};
 use super::socket::{CidMint, FilteredSocket};
 use crate::identity::{
-    Credentials, CredentialsSlot, Expected, JoinHandler, TlsError, TrustClock, member_client_config,
-    member_server_config,
+    ALPN_MEMBER, ALPN_RENEW, Credentials, CredentialsSlot, Expected, JoinHandler, RenewGrant, RenewHandler,
+    RenewRequest, TlsError, Trust, TrustClock, member_client_config, member_server_config,
 };
 use crate::ids::Identity;
 
@@ -126,6 +127,8 @@ pub(super) struct Shared {
     pub(super) admits: Expected,
     pub(super) limits: Limits,
     pub(super) join: Option<Arc<dyn JoinHandler>>,
+    pub(super) renew: Option<Arc<dyn RenewHandler>>,
+    pub(super) trust: Trust,
     pub(super) meter: Arc<Meter>,
     pub(super) quic: Arc<quinn::TransportConfig>,
     pub(super) impairments: Arc<Impairments>,
@@ -162,12 +165,16 @@ impl Transport {
     /// # Errors
     /// [`BindError`].
     pub fn bind(config: TransportConfig, credentials: &Credentials) -> Result<Self, BindError> {
-        let TransportConfig { listen, clock, admits, limits, join, refusals, faults } = config;
+        let TransportConfig { listen, clock, admits, limits, join, renew, trust, refusals, faults } = config;
+        let trust = match trust {
+            Some(trust) => trust,
+            None => Trust::of(credentials)?,
+        };
         let impairments = Impairments::new(faults, u64::from(listen.port()));
         let quic = limits.quic().map_err(|name| BindError::Limit { name })?;
         let slot = CredentialsSlot::new(credentials.clone());
         let meter = Arc::new(Meter::new(refusals));
-        let tls = member_server_config(slot.clone(), clock.clone(), admits.clone())?;
+        let tls = member_server_config(slot.clone(), trust.clone(), clock.clone(), admits.clone())?;
         let reset_key = credentials.reset_key();
         let server = server_config(tls, &limits, quic.clone())?;
         let endpoint = open(listen, server, reset_key, meter.clone(), Arc::clone(&impairments))
@@ -181,6 +188,8 @@ impl Transport {
             admits,
             limits,
             join,
+            renew,
+            trust,
             meter,
             quic,
             impairments,
@@ -219,10 +228,38 @@ impl Transport {
         result
     }
 
-    async fn dial(&self, addr: SocketAddr, expected: Expected) -> Result<PeerConnection, ConnectError> {
+    /// Dials `addr`, which must turn out to be `expected`, for a fresh certificate. Works also if ours has expired.
+    ///
+    /// # Errors
+    /// [`RenewError`].
+    pub async fn renew_at(
+        &self,
+        addr: SocketAddr,
+        expected: Expected,
+        request: &RenewRequest,
+    ) -> Result<RenewGrant, RenewError> {
+        let shared = &self.inner.shared;
+        let deadline = shared.limits.handshake_deadline;
+        let exchange = async {
+            let (connection, _) = self.shake_hands(addr, &expected, ALPN_RENEW).await?;
+            renew::ask(&connection, addr, shared, request).await
+        };
+        match timeout(deadline, exchange).await {
+            Err(_) => Err(ConnectError::Timeout { addr, deadline }.into()),
+            Ok(result) => result,
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        addr: SocketAddr,
+        expected: &Expected,
+        alpn: &[u8],
+    ) -> Result<(quinn::Connection, PeerFacts), ConnectError> {
         let shared = &self.inner.shared;
         let local = |detail: String| ConnectError::Local { addr, detail };
-        let tls = member_client_config(shared.slot.clone(), shared.clock.clone(), expected.clone())
+        let (slot, trust, clock) = (shared.slot.clone(), shared.trust.clone(), shared.clock.clone());
+        let tls = member_client_config(slot, trust, clock, expected.clone(), alpn)
             .map_err(|e| local(e.to_string()))?;
         let config = client_config(tls, shared.quic.clone()).map_err(|e| local(e.to_string()))?;
         let connecting =
@@ -230,15 +267,21 @@ impl Transport {
         let quic = connecting.await.map_err(|e| ConnectError::of(addr, &e))?;
 
         let trust_domain = shared.slot.get().trust_domain().clone();
-        let facts = match PeerFacts::of(&quic, &trust_domain, &expected) {
-            Some(Ok(facts)) => facts,
+        match PeerFacts::of(&quic, &trust_domain, expected) {
+            Some(Ok(facts)) => Ok((quic, facts)),
             other => {
                 let reason = RefusalReason::WrongIdentity;
                 quic.close(CloseReason::Refused(reason).code(), b"");
                 let detail = other.and_then(Result::err).unwrap_or_else(|| "no certificate".to_owned());
-                return Err(ConnectError::NotTrusted { addr, reason, detail });
+                Err(ConnectError::NotTrusted { addr, reason, detail })
             }
-        };
+        }
+    }
+
+    async fn dial(&self, addr: SocketAddr, expected: Expected) -> Result<PeerConnection, ConnectError> {
+        let shared = &self.inner.shared;
+        let local = |detail: String| ConnectError::Local { addr, detail };
+        let (quic, facts) = self.shake_hands(addr, &expected, ALPN_MEMBER).await?;
         let deadline = shared.limits.handshake_deadline;
         let protocol = hello::say(&quic, deadline).await.map_err(|e| match quic.close_reason() {
             Some(closed) => ConnectError::of(addr, &closed),
@@ -256,15 +299,29 @@ impl Transport {
         self.inner.accepted.lock().await.recv().await
     }
 
-    /// New connections show `credentials` from now on; those that exist live on. The trust domain and the authority
-    /// must be the same as before.
+    /// New connections show `credentials` from now on; those that exist live on. The trust domain must be the same as
+    /// before.
     pub fn renew(&self, credentials: Credentials) {
-        debug_assert_eq!(
-            self.inner.shared.slot.get().ca_key_hash(),
-            credentials.ca_key_hash(),
-            "a transport keeps its authority for life"
-        );
+        debug_assert_eq!(self.inner.shared.trust.domain(), credentials.trust_domain(), "kept for life");
         self.inner.shared.slot.set(credentials);
+    }
+
+    /// The credentials in use.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials {
+        self.inner.shared.slot.get()
+    }
+
+    /// Whom this endpoint trusts.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.inner.shared.trust
+    }
+
+    /// The time certificates are judged by.
+    #[must_use]
+    pub fn clock(&self) -> &TrustClock {
+        &self.inner.shared.clock
     }
 
     /// Treats packets to and from `peers` badly for as long as `life`, or until healed.

@@ -17,6 +17,7 @@
 //! | `hello` | the first exchange of a connection |
 //! | `connection` | a member at the other end |
 //! | `join` | both sides of joining |
+//! | `renew` | both sides of getting a fresh certificate |
 //! | `refusal` | reasons, counters, reports |
 //! | `close` | why connections end |
 //! | `socket` | tells garbage from QUIC before quinn sees it |
@@ -35,6 +36,7 @@ mod impair;
 mod join;
 mod reach;
 mod refusal;
+mod renew;
 mod socket;
 mod stream;
 
@@ -49,4 +51,5 @@ pub use join::{JoinConfig, JoinError, join_fleet, join_or_found};
 pub use quinn::{RecvStream, SendStream};
 pub use reach::{ReachError, reach};
 pub use refusal::{Refusal, RefusalReason, TransportStats};
+pub use renew::RenewError;
 pub use stream::StreamKind;

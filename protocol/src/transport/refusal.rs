@@ -79,6 +79,14 @@ reasons! {
     TooManyHandshakes = "too_many_handshakes",
     /// A datagram that belongs to no connection and cannot start one.
     UnknownDatagram = "unknown_datagram",
+    /// The certificate, or the member, was revoked.
+    Revoked = "revoked",
+    /// More arrives than a member may send.
+    Flood = "flood",
+    /// Facts of others that these have not signed, or that contradict what is known to be theirs.
+    Forged = "forged",
+    /// Another process with the same identity has begun a later life.
+    Superseded = "superseded",
 }
 
 const COUNT: usize = RefusalReason::ALL.len();
@@ -136,6 +144,7 @@ impl RefusalReason {
         match u64::from(code) {
             0x02 => Self::TooManyConnections,
             0x12a | 0x12b => Self::BadCertificate,
+            0x12c => Self::Revoked,
             0x12d => Self::CertificateExpired,
             0x12e => Self::WrongIdentity,
             0x130 => Self::ForeignCa,
@@ -192,6 +201,8 @@ pub struct TransportStats {
     pub dialled: u64,
     /// New members admitted.
     pub joined: u64,
+    /// Fresh certificates given to members.
+    pub renewed: u64,
     /// Unvalidated addresses asked to come back with a token (QUIC Retry).
     pub retries: u64,
     /// Refusals that were counted, but whose report did not fit into the channel.
@@ -218,6 +229,7 @@ pub(super) struct Meter {
     pub(super) accepted: AtomicU64,
     pub(super) dialled: AtomicU64,
     pub(super) joined: AtomicU64,
+    pub(super) renewed: AtomicU64,
     pub(super) retries: AtomicU64,
     unreported: AtomicU64,
     reports: Option<mpsc::Sender<Refusal>>,
@@ -265,6 +277,7 @@ impl Meter {
             accepted: get(&self.accepted),
             dialled: get(&self.dialled),
             joined: get(&self.joined),
+            renewed: get(&self.renewed),
             retries: get(&self.retries),
             unreported: get(&self.unreported),
         }

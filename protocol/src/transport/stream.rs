@@ -16,6 +16,8 @@ pub enum StreamKind {
     Introspection = 5,
     /// A request to join; only on connections without a certificate.
     Join = 6,
+    /// A request for a fresh certificate; only on connections made for that.
+    Renew = 7,
 }
 
 impl StreamKind {
@@ -35,6 +37,7 @@ impl StreamKind {
             4 => Self::ChannelTunnel,
             5 => Self::Introspection,
             6 => Self::Join,
+            7 => Self::Renew,
             _ => return None,
         })
     }
@@ -48,7 +51,7 @@ mod tests {
     fn stream_kind_read_from_its_byte_is_the_same_and_other_bytes_are_none() {
         let known: Vec<u8> =
             (0..=255).filter(|b| StreamKind::of_byte(*b).is_some_and(|kind| kind.byte() == *b)).collect();
-        assert_eq!(known, [1, 2, 3, 4, 5, 6]);
-        assert_eq!((0..=255).filter(|b| StreamKind::of_byte(*b).is_some()).count(), 6);
+        assert_eq!(known, [1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!((0..=255).filter(|b| StreamKind::of_byte(*b).is_some()).count(), 7);
     }
 }

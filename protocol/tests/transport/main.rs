@@ -5,4 +5,5 @@
 mod joining;
 mod members;
 mod refusals;
+mod renewing;
 mod stage;

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use codeco_actors::fabric::inspect;
 use codeco_actors::session::{Binding, Limits, Sessions};
+use codeco_protocol::gossip::{GossipMessage, Probe, SealedDelta};
 use codeco_protocol::identity::{
     ALPN_JOIN, CERTIFICATE_LIFE, Ca, Credentials, CredentialsSlot, Expected, JoinReply, JoinRequest,
     JoinToken, MemberKey, SpiffeId, TrustClock, TrustDomain, Validity, join_client_config,
@@ -94,6 +96,59 @@ pub(crate) async fn oversized(as_whom: &Credentials, to: SocketAddr, kind: Strea
     let mut buffer = [0; 16];
     let answer = timeout(PATIENCE, receive.read(&mut buffer)).await.expect("the peer ends the stream");
     assert!(!matches!(answer, Ok(Some(_))), "an answer to an oversized message");
+}
+
+/// Tells `to` this over a gossip stream of its own, waits until it has been read, and leaves.
+pub(crate) async fn gossip(as_whom: &Credentials, to: SocketAddr, messages: &[GossipMessage]) {
+    let (_transport, connection) = connected(as_whom, to).await;
+    let (mut send, _receive) = connection.open_bi(StreamKind::Gossip).await.unwrap();
+    for message in messages {
+        // The peer may have had enough.
+        if wire::write_frame(&mut send, message, PATIENCE).await.is_err() {
+            return;
+        }
+    }
+    let _ = send.finish();
+    // Acknowledged, or refused with the connection.
+    let _ = timeout(PATIENCE, send.stopped()).await.expect("the peer reads what it is told");
+    connection.close(codeco_protocol::transport::CloseReason::Unneeded);
+}
+
+/// What `to` passes on of another member of its cluster, from the beginning, with that one's signatures.
+pub(crate) async fn overhear(as_whom: &Credentials, to: SocketAddr) -> SealedDelta {
+    let (_transport, connection) = connected(as_whom, to).await;
+    let (mut send, _receive) = connection.open_bi(StreamKind::Gossip).await.unwrap();
+    wire::write_frame(&mut send, &GossipMessage::Have(Vec::new()), PATIENCE).await.unwrap();
+    let heard = async {
+        loop {
+            let (kind, _send, mut receive) = connection.accept_bi().await.unwrap();
+            if kind != StreamKind::Gossip {
+                continue;
+            }
+            loop {
+                match wire::read_frame::<GossipMessage>(&mut receive, PATIENCE).await.unwrap() {
+                    GossipMessage::Sealed(sealed) if sealed.owner != *connection.identity() => return sealed,
+                    _ => {}
+                }
+            }
+        }
+    };
+    let sealed = timeout(PATIENCE, heard).await.expect("facts are passed on within a cluster");
+    connection.close(codeco_protocol::transport::CloseReason::Unneeded);
+    sealed
+}
+
+/// Sends this many probes as fast as it can.
+pub(crate) async fn flood_of_probes(as_whom: &Credentials, to: SocketAddr, count: u32) {
+    let (_transport, connection) = connected(as_whom, to).await;
+    for sequence in 0..count {
+        let probe = wire::encode(&Probe::Ping { sequence, heard_you: true, view: 0 }).unwrap();
+        if connection.send_datagram_wait(probe.into()).await.is_err() {
+            return;
+        }
+    }
+    // A stream tells when what came before it has been sent.
+    let _ = inspect(&connection, &codeco_actors::fabric::InspectRequest::Events).await;
 }
 
 /// Sends control messages over an actor session of its own, as a real member does. Returns how many came back.

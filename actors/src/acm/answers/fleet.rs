@@ -14,8 +14,9 @@ use crate::swm::home::{AppSpec, ApplyError, ServiceSpec};
 use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody, ErrorCode, EventType,
-    EventView, LinkView, List, NodeView, PlanView, ReplicaView, ResolvedApp, Selector, SelectorError, codes,
+    ActorView, AppView, CaView, CertView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody,
+    ErrorCode, EventType, EventView, LinkView, List, NodeView, PlanView, ReplicaView, ResolvedApp,
+    RevokedView, Selector, SelectorError, codes,
 };
 use codeco_protocol::identity::Registrar;
 use codeco_protocol::ids::{
@@ -27,6 +28,7 @@ use codeco_protocol::transport::PeerConnection;
 use futures::future::join_all;
 use serde::de::DeserializeOwned;
 
+use super::certs::CertAuthority;
 use super::intents::without_effect;
 use super::naming::Told;
 use super::views::{AppSnapshot, Copies, app_view, cluster_views, node_view, replica_views, snapshot};
@@ -47,6 +49,8 @@ pub struct MemberFleet {
     pub home: HomeRef,
     /// Who makes join tokens, if this member is an authority.
     pub registrar: Option<Registrar>,
+    /// Who certifies and revokes, if this member is an authority.
+    pub authority: Option<Arc<dyn CertAuthority>>,
     /// Faults of this process.
     pub faults: Faults,
 }
@@ -535,6 +539,22 @@ impl Fleet for MemberFleet {
         let token = made.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
         let hubs = self.member.commons.address().map(|address| address.to_string()).into_iter().collect();
         Ok(NewToken { token: token.to_text(), expires_at: token.expires.0, hubs })
+    }
+
+    async fn certs(&self, filter: Filter) -> Result<List<CertView>, ApiError> {
+        Ok(self.certs_now(&filter))
+    }
+
+    async fn revoke(&self, target: String) -> Result<RevokedView, ApiError> {
+        self.revoke_target(&target)
+    }
+
+    async fn rotate_ca(&self) -> Result<CaView, ApiError> {
+        self.begin_handover()
+    }
+
+    async fn ca(&self) -> Result<CaView, ApiError> {
+        Ok(self.ca_now())
     }
 
     async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError> {

@@ -8,8 +8,10 @@
 //! | `intents` | intents: as placement gets them, as they hold, and those without effect yet |
 //! | `looking` | links, check-ups, faults for drills |
 //! | `forgetting` | removing a node for good |
+//! | `certs` | certificates, revocation, the authority |
 //! | `naming` | names that are clear in the whole fleet |
 
+mod certs;
 mod fleet;
 mod forgetting;
 mod intents;
@@ -18,4 +20,5 @@ mod naming;
 mod planning;
 mod views;
 
+pub use certs::{CertAuthority, Certified, Handover, Standing, standings};
 pub use fleet::{MemberFleet, app_spec};

@@ -434,6 +434,7 @@ pub(super) fn node_view(commons: &Commons, view: &View, now: BootTime) -> Option
             last_transition_time: member.certificate_expires,
         });
     }
+    conditions.extend(super::certs::conditions(commons, view));
     Some(NodeView {
         name,
         cluster,

@@ -184,3 +184,11 @@ pub struct Forgotten {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
+
+/// Asks for a revocation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RevokeRequest {
+    /// A node as `CLUSTER/NODE`, a member's id, or a certificate's serial number.
+    pub target: String,
+}

@@ -9,7 +9,9 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
-use codeco_protocol::api::{CodecoApp, DoctorView, List, PlanView, codes, load_manifests};
+use codeco_protocol::api::{
+    CaView, CodecoApp, DoctorView, List, PlanView, RevokedView, codes, load_manifests,
+};
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, ServiceName};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -18,8 +20,8 @@ use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
 use super::requests::{
     ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten,
-    NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest,
-    UpkeepRequest, UpkeepWish, VersionView,
+    NewApiToken, PanicRequest, RevokeRequest, TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery,
+    TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
 };
 use super::server::Shared;
 use super::tokens::ApiTokensError;
@@ -56,6 +58,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         "/api/v1/decisions" => decisions,
         "/api/v1/actors" => actors,
         "/api/v1/links" => links,
+        "/api/v1/certs" => certs,
     );
     lists
         .route("/api/v1/version", get(version))
@@ -72,6 +75,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/faults/panic", post(panic))
         .route("/api/v1/faults", post(fault))
         .route("/api/v1/doctor", get(doctor))
+        .route("/api/v1/certs/revoke", post(revoke))
+        .route("/api/v1/ca", get(ca))
+        .route("/api/v1/ca/rotate", post(rotate_ca))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(shared.limits.body_bytes_max))
@@ -252,6 +258,19 @@ async fn fault(State(shared): State<Arc<Shared>>, request: Request) -> Reply<ser
 
 async fn doctor(State(shared): State<Arc<Shared>>, ask: Ask) -> Reply<DoctorView> {
     Ok(Json(shared.fleet.doctor(filter(ask)?).await?))
+}
+
+async fn revoke(State(shared): State<Arc<Shared>>, request: Request) -> Reply<RevokedView> {
+    let wish: RevokeRequest = read_json(&shared, request).await?;
+    Ok(Json(shared.fleet.revoke(wish.target).await?))
+}
+
+async fn ca(State(shared): State<Arc<Shared>>) -> Reply<CaView> {
+    Ok(Json(shared.fleet.ca().await?))
+}
+
+async fn rotate_ca(State(shared): State<Arc<Shared>>) -> Reply<CaView> {
+    Ok(Json(shared.fleet.rotate_ca().await?))
 }
 
 async fn no_route(request: Request) -> ApiError {

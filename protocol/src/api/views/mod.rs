@@ -2,6 +2,7 @@
 //! Times are wall-clock milliseconds; [`rfc3339`](super::rfc3339) writes them for people.
 
 mod app;
+mod certs;
 mod decision;
 mod doctor;
 mod fleet;
@@ -13,6 +14,7 @@ pub use app::{
     AppPhase, AppView, ChannelView, Condition, ConditionStatus, IntentView, ReplicaPhase, ReplicaView,
     ServiceView,
 };
+pub use certs::{CaView, CertState, CertView, RevokedView};
 pub use decision::{
     AGE_UNKNOWN, Bid, BidAnswer, Candidate, DecisionLevel, DecisionView, FilterCount, InputAge, ScorePart,
     SumError,

@@ -254,6 +254,17 @@ impl Ring {
         peers.chain(self.outsiders.values().map(|o| (o.identity.clone(), o.liveness))).collect()
     }
 
+    /// Members believed alive, and when their present life began; 0 where that is not known.
+    #[must_use]
+    pub fn living_since(&self) -> Vec<(MemberId, u64)> {
+        let peers = self.peers.values().filter(|peer| peer.liveness == Liveness::Alive);
+        let outsiders = self.outsiders.values().filter(|outsider| outsider.liveness == Liveness::Alive);
+        peers
+            .map(|peer| (peer.identity.id, peer.life.started))
+            .chain(outsiders.map(|outsider| (outsider.identity.id, 0)))
+            .collect()
+    }
+
     /// Whether this member hears nobody although it should.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
