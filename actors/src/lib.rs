@@ -1,4 +1,4 @@
-//! The components of CODECO (ACM, MDM, NetMA, SWM), their supervision and their introspection.
+//! The components of CODECO (ACM, MDM, NetMA, PDLC, SWM), their supervision and their introspection.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod clock;
@@ -6,6 +6,7 @@ pub mod evidence;
 pub mod fabric;
 pub mod journal;
 pub mod mailbox;
+pub mod pdlc;
 pub mod process;
 pub mod session;
 pub mod supervision;

@@ -59,11 +59,7 @@ impl fmt::Display for Brief<'_> {
         use ControlMessage as M;
         match self.0 {
             M::LeaseRequest { nonce, term_seen, incarnation, facts: _, held } => {
-                write!(
-                    f,
-                    "LeaseRequest {:x} term {term_seen} life {incarnation:?} holds",
-                    nonce & 0xffff
-                )?;
+                write!(f, "LeaseRequest {:x} term {term_seen} life {incarnation:?} holds", nonce & 0xffff)?;
                 held.iter().try_for_each(|h| write!(f, " {} {} {:?}", h.replica, h.token, h.phase))
             }
             M::LeaseGrant { nonce, term, revoke, .. } => {

@@ -13,6 +13,7 @@ use codeco_protocol::messages::{Obstacle, Profile};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::units::{Micros, MilliWatts};
 
+use super::advice::{self, Outlook};
 use super::feasibility::shortages;
 
 /// Share of a resource above which load is counted five times.
@@ -45,6 +46,8 @@ pub struct Site {
     pub age: Micros,
     /// Why it may not be used, found before scoring.
     pub barred: Option<Obstacle>,
+    /// What forecasts say of it.
+    pub outlook: Outlook,
 }
 
 /// One part of a score.
@@ -156,6 +159,7 @@ pub fn rank(sites: &[Site], wanted: &Resources, selector: &[(String, String)], p
     #[allow(clippy::cast_precision_loss)]
     let partners: Vec<f64> = sites.iter().map(|site| site.partners.len() as f64).collect();
     score(&mut candidates, &raws, &partners, &weights(profile));
+    advice::add(&mut candidates, sites, wanted, profile);
     candidates.sort_by(|a, b| {
         (a.filtered.is_some(), a.total, &a.name)
             .partial_cmp(&(b.filtered.is_some(), b.total, &b.name))
@@ -248,13 +252,13 @@ fn score(candidates: &mut [Candidate], raws: &[[Option<f64>; 6]], partners: &[f6
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use codeco_protocol::ids::MemberId;
     use codeco_protocol::units::{Bytes, MilliCpu};
 
     use super::*;
 
-    fn site(name: &str, free: u64) -> Site {
+    pub(in crate::swm) fn site(name: &str, free: u64) -> Site {
         Site {
             name: name.into(),
             id: MemberId(1),
@@ -267,6 +271,7 @@ mod tests {
             bid: None,
             age: Micros(0),
             barred: None,
+            outlook: Outlook::Off,
         }
     }
 

@@ -33,6 +33,7 @@ pub(crate) fn render(decision: &DecisionView, now: WallTime, painted: bool) -> S
         .with("reason", &decision.reason)
         .maybe("token", decision.token.as_ref())
         .with("policy", format!("{}, profile {}", decision.policy, decision.profile))
+        .maybe("model", decision.model.as_ref())
         .with("decision", decision.id)
         .with("parts add up", sums);
     text.push_str(&indented(&fields.render()));

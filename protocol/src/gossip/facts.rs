@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};
 
+use super::learning::{GateFact, LoadFact, ModelFact};
 use crate::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, ReplicaId};
 use crate::messages::{HeldPhase, NodeFacts, RunPhase};
 use crate::resources::Resources;
@@ -107,4 +108,10 @@ pub enum Fact {
     Replica(Box<ReplicaFact>),
     /// Its cluster, if it is the lead.
     Cluster(Box<ClusterFact>),
+    /// A node's load.
+    Load(Box<LoadFact>),
+    /// A hub's model.
+    Model(Box<ModelFact>),
+    /// Its cluster's gate, if it is the lead.
+    Gate(Box<GateFact>),
 }

@@ -266,6 +266,33 @@ impl View {
         }
     }
 
+    /// Its load, if it is a node.
+    #[must_use]
+    pub fn load(&self) -> Option<&super::LoadFact> {
+        match self.fact("load") {
+            Some(Fact::Load(fact)) => Some(fact),
+            _ => None,
+        }
+    }
+
+    /// Its model, if it is a hub.
+    #[must_use]
+    pub fn model(&self) -> Option<&super::ModelFact> {
+        match self.fact("model") {
+            Some(Fact::Model(fact)) => Some(fact),
+            _ => None,
+        }
+    }
+
+    /// The gate of its cluster, if it is the lead.
+    #[must_use]
+    pub fn gate(&self) -> Option<&super::GateFact> {
+        match self.fact("gate") {
+            Some(Fact::Gate(fact)) => Some(fact),
+            _ => None,
+        }
+    }
+
     /// The replicas it holds.
     pub fn replicas(&self) -> impl Iterator<Item = &super::ReplicaFact> {
         self.facts().filter_map(|(_, fact)| match fact {

@@ -242,6 +242,8 @@ impl Home {
                     bid: line.and_then(|line| line.answer.as_ref().ok()).map(|(total, _)| *total),
                     age: facts.age,
                     barred,
+                    // Its bid was made without advice.
+                    outlook: Default::default(),
                 }
             })
             .collect()
@@ -344,5 +346,6 @@ pub(super) fn decision(app: &App, replica: &ReplicaId, ranking: Ranking, chosen:
         chosen,
         cause: "replica without mandate".into(),
         token: None,
+        model: None,
     }
 }

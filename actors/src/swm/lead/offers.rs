@@ -11,7 +11,7 @@ use codeco_protocol::workload::{PartitionPolicy, WorkloadSpec};
 use super::replace::Told;
 use super::{Lead, LeadNote, LeadOutput, LeadRecord, MANDATES_MAX, Mandate};
 use crate::swm::attempt::Stage;
-use crate::swm::score;
+use crate::swm::{advice, score};
 
 /// What a home offers.
 pub(super) struct Offer {
@@ -282,7 +282,8 @@ impl Lead {
             let answer = match ranking.best() {
                 Some(best) => {
                     given.push((demand, best.id));
-                    Ok((best.total, self.name_of(best.id)))
+                    // Other clusters bid without advice, or with another model's.
+                    Ok((advice::without(best), self.name_of(best.id)))
                 }
                 None => Err(ranking.reasons()),
             };

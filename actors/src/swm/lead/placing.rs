@@ -113,6 +113,7 @@ impl Lead {
             chosen,
             cause: mandate.map_or_else(String::new, |m| m.cause.to_owned()),
             token,
+            model: (!self.advice.model.is_empty()).then(|| self.advice.model.clone()),
         }
     }
 
@@ -156,6 +157,7 @@ impl Lead {
                         let replaced = self.serves_until_replaced(replica, *node);
                         replaced.then_some(Obstacle::Replaced)
                     }),
+                    outlook: self.advice.of(now, *node),
                 }
             })
             .collect()

@@ -103,7 +103,10 @@ impl Play {
         self.nonce += 1;
         let (nonce, term_seen) = (self.nonce, self.lead.term());
         let facts = facts(node, free);
-        self.hear(node, M::LeaseRequest { nonce, term_seen, incarnation: facts.incarnation, facts: Some(facts), held })
+        self.hear(
+            node,
+            M::LeaseRequest { nonce, term_seen, incarnation: facts.incarnation, facts: Some(facts), held },
+        )
     }
 
     fn reports(&mut self, node: NodeId, free: u64, held: Vec<Held>) -> Vec<(MemberId, M)> {
