@@ -5,4 +5,5 @@
 
 pub mod api;
 pub mod fleet;
+pub mod learner;
 pub mod process;
