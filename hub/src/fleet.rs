@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use codeco_actors::swm::ledger::Upkeep;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, EventView, List, NodeView, PlanView,
-    ReplicaView,
+    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, EventView, List, ModelView,
+    NodeView, PlanView, ReplicaView,
 };
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, Role, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -111,6 +111,8 @@ pub trait Fleet: Send + Sync + 'static {
     async fn decisions(&self, filter: Filter) -> Result<List<DecisionView>, ApiError>;
     /// Actors of all members, or of one node.
     async fn actors(&self, filter: Filter) -> Result<List<ActorView>, ApiError>;
+    /// Models, and the gates of clusters.
+    async fn models(&self, filter: Filter) -> Result<List<ModelView>, ApiError>;
     /// A log, as raw bytes.
     async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError>;
     /// A join token for a node of a cluster, or for a hub.

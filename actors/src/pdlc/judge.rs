@@ -42,6 +42,22 @@ pub enum Learning {
     On,
 }
 
+/// What people should hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JudgeNote {
+    /// A model counts from now on.
+    Active,
+    /// A model does not count any more.
+    RolledBack,
+    /// A model was not taken.
+    Refused,
+    /// A node told nonsense.
+    Nonsense,
+}
+
+/// Kind and sentence.
+type Notes = Vec<(JudgeNote, String)>;
+
 /// What a node says of its load.
 #[derive(Debug, Clone)]
 pub struct Seen<'a> {
@@ -112,7 +128,7 @@ impl Judge {
     }
 
     /// Takes what is known now. Returns what people should hear of, in order.
-    pub fn observe(&mut self, now: WallTime, seen: &[Seen<'_>], model: Option<&ModelFact>) -> Vec<String> {
+    pub fn observe(&mut self, now: WallTime, seen: &[Seen<'_>], model: Option<&ModelFact>) -> Notes {
         let mut notes = Vec::new();
         if self.learning == Learning::Off {
             return notes;
@@ -131,7 +147,7 @@ impl Judge {
         notes
     }
 
-    fn take_model(&mut self, now: WallTime, step: u64, fact: &ModelFact, notes: &mut Vec<String>) {
+    fn take_model(&mut self, now: WallTime, step: u64, fact: &ModelFact, notes: &mut Notes) {
         let judged_enough = self.trial.as_ref().is_none_or(|trial| trial.record.len() >= ROUNDS_MIN);
         if fact.version <= self.tried || fact.artefact.is_empty() || !judged_enough {
             return;
@@ -139,10 +155,9 @@ impl Judge {
         self.tried = fact.version;
         if fact.step_ms != self.step_ms {
             let (theirs, ours) = (fact.step_ms, self.step_ms);
-            notes.push(format!(
-                "model {} is refused: step: found {theirs} ms, expected {ours} ms",
-                fact.version
-            ));
+            let told =
+                format!("model {} is refused: step: found {theirs} ms, expected {ours} ms", fact.version);
+            notes.push((JudgeNote::Refused, told));
             return;
         }
         match Forecaster::decode(fact) {
@@ -153,11 +168,13 @@ impl Judge {
                     self.stand(now, format!("model {version} is on trial"));
                 }
             }
-            Err(error) => notes.push(format!("model {} is refused: {error}", fact.version)),
+            Err(error) => {
+                notes.push((JudgeNote::Refused, format!("model {} is refused: {error}", fact.version)));
+            }
         }
     }
 
-    fn take_summary(&mut self, now: WallTime, step: u64, seen: &Seen<'_>, notes: &mut Vec<String>) {
+    fn take_summary(&mut self, now: WallTime, step: u64, seen: &Seen<'_>, notes: &mut Notes) {
         let fact = seen.fact;
         let outlooks = || Some([Outlook::of(&fact.cpu)?, Outlook::of(&fact.memory)?]);
         let found = match fact.check() {
@@ -176,7 +193,8 @@ impl Judge {
                 self.nodes.remove(&seen.node);
                 if self.distrusted.insert(seen.node) {
                     let why = format!("the summary of node {} is nonsense: {error}", seen.name);
-                    notes.push(format!("{why}; it gets no forecast until it tells something sound"));
+                    let told = format!("{why}; it gets no forecast until it tells something sound");
+                    notes.push((JudgeNote::Nonsense, told));
                     self.roll_back(now, why, notes);
                 }
                 return;
@@ -229,7 +247,7 @@ impl Judge {
         }
     }
 
-    fn decide(&mut self, now: WallTime, notes: &mut Vec<String>) {
+    fn decide(&mut self, now: WallTime, notes: &mut Notes) {
         if let Some(active) = &self.active
             && let Verdict::Loses(why) = active.record.verdict(true)
         {
@@ -256,19 +274,19 @@ impl Judge {
             (Some(_), None) => false,
         };
         if better && let Some(trial) = self.trial.take() {
-            notes.push(format!("model {} is active: {why}", trial.version));
+            notes.push((JudgeNote::Active, format!("model {} is active: {why}", trial.version)));
             self.stand(now, format!("model {} wins: {why}", trial.version));
             self.active = Some(trial);
         }
     }
 
-    fn roll_back(&mut self, now: WallTime, why: String, notes: &mut Vec<String>) {
+    fn roll_back(&mut self, now: WallTime, why: String, notes: &mut Notes) {
         // Whatever was proven was proven before this.
         if let Some(trial) = &mut self.trial {
             trial.record.clear();
         }
         let Some(mut active) = self.active.take() else { return };
-        notes.push(format!("model {} is rolled back: {why}", active.version));
+        notes.push((JudgeNote::RolledBack, format!("model {} is rolled back: {why}", active.version)));
         self.stand(now, format!("model {} was rolled back: {why}", active.version));
         if self.trial.is_none() {
             active.record.clear();

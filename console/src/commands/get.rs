@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use codeco_hub::fleet::Filter;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, DecisionView, EventView, List, NAMESPACE_DEFAULT, NodeView, ReplicaView,
+    ActorView, AppView, ClusterView, DecisionView, EventView, List, ModelView, NAMESPACE_DEFAULT, NodeView,
+    ReplicaView,
 };
 
 use super::now;
@@ -21,7 +22,7 @@ const WATCH_PAUSE: Duration = Duration::from_secs(1);
 /// Arguments of `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// apps, replicas, nodes, clusters, events, decisions or actors; then a name, if only one is wanted.
+    /// apps, replicas, nodes, clusters, events, decisions, actors or models; then a name, if only one is wanted.
     #[arg(num_args = 1..=2, required = true, value_name = "KIND [NAME]")]
     object: Vec<String>,
     /// Namespace of the applications.
@@ -62,6 +63,7 @@ impl GetArgs {
             Kind::Event => self.print::<EventView>(session, kind, name.as_deref(), &filter),
             Kind::Decision => self.print::<DecisionView>(session, kind, name.as_deref(), &filter),
             Kind::Actor => self.print::<ActorView>(session, kind, name.as_deref(), &filter),
+            Kind::Model => self.print::<ModelView>(session, kind, name.as_deref(), &filter),
         }
     }
 

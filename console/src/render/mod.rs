@@ -7,6 +7,7 @@ mod decisions;
 mod events;
 pub(crate) mod explain;
 mod fields;
+mod models;
 mod nodes;
 pub(crate) mod numbers;
 mod replicas;

@@ -54,6 +54,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         "/api/v1/events" => events,
         "/api/v1/decisions" => decisions,
         "/api/v1/actors" => actors,
+        "/api/v1/models" => models,
     );
     lists
         .route("/api/v1/version", get(version))

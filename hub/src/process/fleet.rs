@@ -14,7 +14,7 @@ use codeco_actors::swm::home::{AppSpec, ApplyError, ServiceSpec};
 use codeco_actors::swm::ledger::Upkeep;
 use codeco_protocol::api::{
     ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode, EventView, List,
-    NodeView, PlanView, ReplicaView, ResolvedApp, codes,
+    ModelView, NodeView, PlanView, ReplicaView, ResolvedApp, codes,
 };
 use codeco_protocol::identity::Registrar;
 use codeco_protocol::ids::{
@@ -429,6 +429,13 @@ impl Fleet for HubFleet {
         }
         actors.extend(nodes);
         Ok(warned("Actor", actors, warnings))
+    }
+
+    async fn models(&self, filter: Filter) -> Result<List<ModelView>, ApiError> {
+        let mut rows =
+            codeco_actors::pdlc::views::model_views(&self.member.commons, &self.member.name, boot_now());
+        rows.retain(|row| filter.cluster.is_none() || row.cluster == filter.cluster);
+        Ok(List::new("Model", rows))
     }
 
     async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError> {

@@ -19,6 +19,7 @@ use codeco_actors::clock::boot_now;
 use codeco_actors::evidence::Note;
 use codeco_actors::fabric::{LinksConfig, LinksMessage, Watcher, links_child};
 use codeco_actors::journal::Journal;
+use codeco_actors::pdlc::judge::Learning;
 use codeco_actors::process::{
     Faults, Member, MemberConfig, MemberError, Metric, MetricKind, Samples, note_supervision, panic_by,
     periodic_child, serve_health,
@@ -37,6 +38,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::api::{ApiServer, ApiTokens, ApiTokensError, Limits, Refusals, Refused, tls_config};
+use crate::learner::{LearnerConfig, LearnerMessage, TrainingConfig, learner_child};
 use fleet::HubFleet;
 pub use identity::{ADMIN_FILE, AdminAccess};
 pub use options::{HubConfig, HubOptions};
@@ -223,6 +225,15 @@ fn plant(
         .with("links", panic_by(&links_ref, || LinksMessage::Panic))
         .with("home", panic_by(&home_ref, || CoreMessage::Panic))
         .with("clusters", panic_by(&clusters_ref, || codeco_actors::process::PeriodicMessage::Panic));
+    let learner = (config.learning != Learning::Off).then(|| {
+        let training = TrainingConfig { seed, ..TrainingConfig::default() };
+        let learner_config = LearnerConfig { step_ms: config.load_step_ms, training };
+        learner_child(learner_config, member, config.state.join("model"), policy)
+    });
+    let faults = match &learner {
+        Some((_, learner)) => faults.with("learner", panic_by(learner, || LearnerMessage::Panic)),
+        None => faults,
+    };
     let inspector = inspector::HubInspector {
         registrar: registrar.clone(),
         clock: clock.clone(),
@@ -231,7 +242,9 @@ fn plant(
     // Set once: this is the only tree of this process.
     let _ = member.commons.inspector.set(Arc::new(inspector));
     let acm = supervisor("acm", vec![home, clusters]);
-    let root = supervisor("hub", vec![links, identity, acm.into_child(policy)]);
+    let mut children = vec![links, identity, acm.into_child(policy)];
+    children.extend(learner.map(|(learner, _)| supervisor("pdlc", vec![learner]).into_child(policy)));
+    let root = supervisor("hub", children);
     Tree { root, supervision, home: home_ref, faults }
 }
 

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod inspector;
+mod load;
 mod options;
 mod swm;
 mod watch;
@@ -236,6 +237,7 @@ fn plant(
         .with("workloads", panic_by(&workloads_ref, || workloads::WorkloadsMessage::Panic))
         .with("ledger", panic_by(&ledger_ref, || CoreMessage::Panic));
     let mut swm_children = vec![node.into_child(policy)];
+    let mut advised = None;
     let mut cores = Cores { ledger: Some(ledger_ref.clone()), lead: None, home: None };
     if config.lead == config.name {
         let effects = swm::LeadEffects {
@@ -247,6 +249,7 @@ fn plant(
         let restore = swm::restore_lead(config, member, cluster);
         let (lead, lead_ref) = core_child("lead", policy, restore, Arc::clone(&post), Arc::new(effects));
         faults = faults.with("lead", panic_by(&lead_ref, || CoreMessage::Panic));
+        advised = Some(lead_ref.clone());
         cores.lead = Some(lead_ref);
         swm_children.insert(0, lead);
     }
@@ -259,6 +262,10 @@ fn plant(
     faults = faults
         .with("mdm", panic_by(&mdm_ref, || PeriodicMessage::Panic))
         .with("netma", panic_by(&netma_ref, || PeriodicMessage::Panic));
+    let learning = load::children(config, cluster, member, advised, policy);
+    for (name, child) in learning.iter().map(|(name, (_, child))| (*name, child)) {
+        faults = faults.with(name, panic_by(child, || PeriodicMessage::Panic));
+    }
     let inspector = inspector::AgentInspector {
         member: Arc::clone(member),
         workloads: Arc::clone(workloads),
@@ -269,7 +276,8 @@ fn plant(
     let _ = member.commons.inspector.set(Arc::new(inspector));
 
     let swm = supervisor("swm", Strategy::OneForOne, swm_children);
-    let children = vec![links, identity, mdm, netma, swm.into_child(policy), follow];
+    let mut children = vec![links, identity, mdm, netma, swm.into_child(policy), follow];
+    children.extend(learning.into_iter().map(|(_, (spec, _))| spec));
     Tree { root: supervisor("agent", Strategy::OneForOne, children), supervision }
 }
 

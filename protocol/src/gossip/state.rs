@@ -159,6 +159,12 @@ impl OwnState {
         !gone.is_empty()
     }
 
+    /// One of the facts.
+    #[must_use]
+    pub fn fact(&self, key: &str) -> Option<&Fact> {
+        self.map.facts.get(key).map(|(_, fact)| fact)
+    }
+
     /// The present version.
     #[must_use]
     pub fn version(&self) -> u64 {

@@ -105,6 +105,17 @@ impl Stage {
         agent_args: Vec<OsString>,
         hub_runs: impl FnOnce(&LocalFleet),
     ) -> Self {
+        Self::with_arguments(clusters, nodes, runtime, (agent_args, Vec::new()), hub_runs)
+    }
+
+    /// The same; the hub gets further arguments too.
+    pub(crate) fn with_arguments(
+        clusters: u32,
+        nodes: u32,
+        runtime: RuntimeKind,
+        (agent_args, hub_args): (Vec<OsString>, Vec<OsString>),
+        hub_runs: impl FnOnce(&LocalFleet),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut fleet = LocalFleet::prepare(LocalOptions {
             program: vec![program()],
@@ -114,7 +125,7 @@ impl Stage {
             runtime,
             faults: true,
             agent_args,
-            hub_args: Vec::new(),
+            hub_args,
         })
         .unwrap();
         fleet.start_hub().unwrap();

@@ -64,7 +64,8 @@ impl Stage {
             let fact = self.fact(&load);
             let seen = [Seen { node: MemberId(1), name: "n1", fact: &fact }];
             let now = WallTime(self.step * u64::from(STEP_MS) + 7);
-            self.notes.extend(self.judge.observe(now, &seen, model));
+            let told = self.judge.observe(now, &seen, model);
+            self.notes.extend(told.into_iter().map(|(_, text)| text));
         }
     }
 

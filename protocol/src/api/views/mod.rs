@@ -5,6 +5,7 @@ mod app;
 mod decision;
 mod fleet;
 mod list;
+mod model;
 mod plan;
 
 pub use app::{
@@ -19,4 +20,5 @@ pub use fleet::{
     NodeView,
 };
 pub use list::{ErrorBody, List};
+pub use model::{LossView, ModelState, ModelView};
 pub use plan::{PlanView, PlannedAction, PlannedReplica};
