@@ -14,6 +14,7 @@ pub(crate) enum Kind {
     Event,
     Decision,
     Actor,
+    Link,
     Model,
 }
 
@@ -25,6 +26,7 @@ const WORDS: [(Kind, &[&str]); 8] = [
     (Kind::Event, &["event", "events", "ev"]),
     (Kind::Decision, &["decision", "decisions", "de"]),
     (Kind::Actor, &["actor", "actors", "ac"]),
+    (Kind::Link, &["link", "links", "ln"]),
     (Kind::Model, &["model", "models", "mo"]),
 ];
 
@@ -35,7 +37,7 @@ impl Kind {
         known.map(|(kind, _)| *kind).ok_or_else(|| {
             let all: Vec<&str> = WORDS.iter().filter_map(|(_, words)| words.get(1).copied()).collect();
             Failure::usage(format!("there is no kind of object {word:?}"))
-                .next(format!("kinds: {}; short: no, rs, cl, ev, de, ac, mo", all.join(", ")))
+                .next(format!("kinds: {}; short: no, rs, cl, ev, de, ac, ln, mo", all.join(", ")))
         })
     }
 

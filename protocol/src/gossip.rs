@@ -9,7 +9,9 @@ mod message;
 mod ring;
 mod state;
 
-pub use facts::{ClusterFact, Fact, MemberFact, ReplicaFact, ReplicaState};
+pub use facts::{
+    ClusterFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, NetworkFact, ReplicaFact, ReplicaState,
+};
 pub use learning::{
     ARTEFACT_MAX, GateFact, GateState, HORIZON, LearningError, LoadFact, LoadSeries, LossPpm, ModelFact,
     WHOLE, WINDOW, Weights,

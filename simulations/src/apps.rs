@@ -142,6 +142,8 @@ impl World {
             },
             cluster_selector: Vec::new(),
             max_unavailable: self.rng.u32(1..=2),
+            spread: Default::default(),
+            regions: Vec::new(),
         });
         AppSpec {
             services: services.collect(),
@@ -151,6 +153,7 @@ impl World {
                 name: name.clone(),
                 profile: profiles[self.rng.usize(0..profiles.len())],
                 channels: Vec::new(),
+                demands: Default::default(),
             },
             manifest_json: String::new(),
         }

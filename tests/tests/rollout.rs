@@ -12,7 +12,8 @@ use codeco_tests::{Fleet, Shape};
 const CODECO: &str = env!("CARGO_BIN_EXE_codeco-under-test");
 const SHAPE: Shape = Shape { clusters: 1, nodes: 3, lease_ms: 3_000 };
 
-/// Services `single` (fence) and `free` (autonomous) of three copies each, which write their history into `history`.
+/// Services `single` (fence) and `free` (autonomous) of three copies each, which write their history into `history`: a
+/// copy begins when its process was started, which is before it is ready, and ends when it has been told to.
 fn app(history: &Path, version: u32) -> String {
     let service = |name: &str| {
         format!(
@@ -24,9 +25,10 @@ fn app(history: &Path, version: u32) -> String {
             command: [\"sh\", \"-c\"]
             args:
               - |
-                tell() {{ echo \"$(date +%s%N) $1 $CODECO_SERVICE $CODECO_INDEX {version}\" >> {history}; }}
-                trap 'tell ends; kill \"$pause\" 2>/dev/null; exit 0' TERM
-                tell begins
+                tell() {{ echo \"$1 $2 $CODECO_SERVICE $CODECO_INDEX {version}\" >> {history}; }}
+                ends() {{ read -r up _ < /proc/uptime; tell \"${{up%.*}}${{up#*.}}\" ends; }}
+                trap 'ends; kill \"$pause\" 2>/dev/null; exit 0' TERM
+                read -r stat < /proc/$$/stat; set -- $stat; shift 21; tell \"$1\" begins
                 while :; do sleep 5 & pause=$!; wait \"$pause\"; done
             resources: {{requests: {{cpu: 10m, memory: 1Mi}}}}
 ",
@@ -51,12 +53,12 @@ spec:
     )
 }
 
-/// What a copy wrote: when (nanoseconds), whether it begins, its service and index, its version.
-type Line = (u128, bool, String, u32, u32);
+/// What a copy wrote: when (hundredths of a second since boot), whether it begins, its service and index, its version.
+type Line = (u64, bool, String, u32, u32);
 
 fn history(path: &Path) -> Vec<Line> {
     let text = fs::read_to_string(path).unwrap();
-    let mut lines: Vec<Line> = text
+    let lines: Vec<Line> = text
         .lines()
         .map(|line| {
             let words: Vec<&str> = line.split(' ').collect();
@@ -64,22 +66,27 @@ fn history(path: &Path) -> Vec<Line> {
             (words[0].parse().unwrap(), words[1] == "begins", words[2].to_owned(), number(3), number(4))
         })
         .collect();
-    lines.sort();
     lines
 }
 
 /// Fewest copies of a service that were there at any time after all three had begun, counted by index; and most copies
-/// of one index at a time.
+/// of one index at a time. What happened within one tick of the clock is taken in the order that is no fault.
 fn extremes(lines: &[Line], service: &str) -> (usize, i32) {
-    let (mut there, mut complete) = (BTreeMap::<u32, i32>::new(), false);
-    let (mut fewest, mut most) = (usize::MAX, 0);
-    for (_, begins, _, index, _) in lines.iter().filter(|line| line.2 == service) {
+    let mut lines: Vec<&Line> = lines.iter().filter(|line| line.2 == service).collect();
+    lines.sort_by_key(|(at, begins, ..)| (*at, !begins));
+    let (mut there, mut complete, mut fewest) = (BTreeMap::<u32, i32>::new(), false, usize::MAX);
+    for (_, begins, _, index, _) in &lines {
         *there.entry(*index).or_default() += if *begins { 1 } else { -1 };
         let present = there.values().filter(|count| **count > 0).count();
         complete |= present == 3;
         if complete {
             fewest = fewest.min(present);
         }
+    }
+    lines.sort_by_key(|(at, begins, ..)| (*at, *begins));
+    let (mut there, mut most) = (BTreeMap::<u32, i32>::new(), 0);
+    for (_, begins, _, index, _) in &lines {
+        *there.entry(*index).or_default() += if *begins { 1 } else { -1 };
         most = most.max(there.values().copied().max().unwrap_or(0));
     }
     (fewest, most)

@@ -1,6 +1,6 @@
 //! What the actors of a process share about the fleet. Small locks, held for a moment; no lock is held over an await.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
@@ -15,6 +15,9 @@ use tokio::sync::{mpsc, watch};
 use super::inspect::Inspector;
 use crate::session::Sessions;
 use crate::swm::post::Post;
+
+/// Members remembered as forgotten at most.
+const FORGOTTEN_MAX: usize = 4_096;
 
 /// Something to be told over a gossip stream.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub struct Commons {
     roster: watch::Sender<u64>,
     liveness: RwLock<BTreeMap<MemberId, (Identity, Liveness)>>,
     links: RwLock<BTreeMap<MemberId, Linked>>,
+    /// Members removed for good.
+    forgotten: Mutex<BTreeSet<MemberId>>,
 }
 
 impl std::fmt::Debug for Commons {
@@ -83,6 +88,7 @@ impl Commons {
             roster: watch::Sender::new(0),
             liveness: RwLock::new(BTreeMap::new()),
             links: RwLock::new(BTreeMap::new()),
+            forgotten: Mutex::default(),
         })
     }
 
@@ -145,10 +151,26 @@ impl Commons {
         }
     }
 
-    /// Forgets a member: its view, and what was believed of it.
+    /// Forgets a member: its view, and what was believed of it. What others still say of it is not heard any more, until
+    /// it speaks for itself.
     pub(super) fn forget(&self, member: MemberId) {
+        let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        if forgotten.len() < FORGOTTEN_MAX {
+            forgotten.insert(member);
+        }
+        drop(forgotten);
         self.views.write().unwrap_or_else(PoisonError::into_inner).forget(member);
         self.liveness.write().unwrap_or_else(PoisonError::into_inner).remove(&member);
+    }
+
+    /// Whether this member was forgotten, and has not spoken for itself since.
+    pub(super) fn is_forgotten(&self, member: MemberId) -> bool {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).contains(&member)
+    }
+
+    /// It speaks for itself.
+    pub(super) fn remember(&self, member: MemberId) {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).remove(&member);
     }
 
     /// Follows changes of the views of our own cluster.

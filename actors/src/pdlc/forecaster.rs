@@ -31,6 +31,8 @@ pub struct Forecaster {
     values: Vec<f32>,
 }
 
+// Numbers and literals, most of them.
+#[allow(clippy::needless_pass_by_value)]
 fn wrong(field: &'static str, found: impl ToString, expected: impl ToString) -> LearningError {
     LearningError { field, found: found.to_string(), expected: expected.to_string() }
 }
@@ -44,7 +46,8 @@ impl Forecaster {
         if values.len() != WEIGHTS {
             return Err(wrong("weights", values.len(), WEIGHTS));
         }
-        match values.iter().find(|value| !(value.abs() <= WEIGHT_MAX)) {
+        let sound = |value: f32| value.is_finite() && value.abs() <= WEIGHT_MAX;
+        match values.iter().find(|value| !sound(**value)) {
             Some(value) => {
                 Err(wrong("weight", value, format!("a number from -{WEIGHT_MAX} to {WEIGHT_MAX}")))
             }

@@ -195,7 +195,7 @@ impl Judge {
                     let why = format!("the summary of node {} is nonsense: {error}", seen.name);
                     let told = format!("{why}; it gets no forecast until it tells something sound");
                     notes.push((JudgeNote::Nonsense, told));
-                    self.roll_back(now, why, notes);
+                    self.roll_back(now, &why, notes);
                 }
                 return;
             }
@@ -251,7 +251,7 @@ impl Judge {
         if let Some(active) = &self.active
             && let Verdict::Loses(why) = active.record.verdict(true)
         {
-            self.roll_back(now, why, notes);
+            self.roll_back(now, &why, notes);
         }
         let Some(trial) = &self.trial else { return };
         let verdict = trial.record.verdict(false);
@@ -280,7 +280,7 @@ impl Judge {
         }
     }
 
-    fn roll_back(&mut self, now: WallTime, why: String, notes: &mut Notes) {
+    fn roll_back(&mut self, now: WallTime, why: &str, notes: &mut Notes) {
         // Whatever was proven was proven before this.
         if let Some(trial) = &mut self.trial {
             trial.record.clear();

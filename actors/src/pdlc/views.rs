@@ -16,7 +16,7 @@ pub fn model_views(commons: &Commons, name: &str, now: BootTime) -> Vec<ModelVie
     for fact in ["gate", "learner"].into_iter().filter_map(|key| commons.own_fact(key)) {
         match fact {
             Fact::Gate(gate) if commons.own.cluster() == Some(&gate.cluster) => {
-                gates.push(gate_view(&gate, 0))
+                gates.push(gate_view(&gate, 0));
             }
             Fact::Model(model) if commons.own.is_hub() && model.artefact.is_empty() => {
                 learners.push(learner_view(&model, name, 0));

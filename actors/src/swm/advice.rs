@@ -145,7 +145,7 @@ pub fn without(candidate: &Candidate) -> f64 {
 #[cfg(test)]
 mod tests {
     use codeco_protocol::ids::MemberId;
-    use codeco_protocol::units::{Bytes, Micros, MilliCpu};
+    use codeco_protocol::units::{Bytes, MilliCpu};
     use proptest::prelude::*;
 
     use super::*;
@@ -233,8 +233,7 @@ mod tests {
                 let of = |(at, (free, copies, delay, cpu)): (usize, &(u64, u32, u64, f64))| {
                     let outlook = if advised { peak(*cpu) } else { Outlook::Off };
                     let mut site = site(&format!("n{at}"), *free, outlook);
-                    site.copies = *copies;
-                    site.partners = vec![((*delay > 0).then_some(Micros(*delay * 100)), None)];
+                    site.copies = *copies + u32::try_from(*delay).unwrap();
                     site
                 };
                 sites.iter().enumerate().map(of).collect()

@@ -100,6 +100,12 @@ impl Post {
         debug_assert!(set.is_ok(), "the cores of a process are set once");
     }
 
+    /// The lead's core, if this process has one.
+    #[must_use]
+    pub fn lead_core(&self) -> Option<ChildRef<CoreMessage<Lead>>> {
+        self.cores.get()?.lead.clone()
+    }
+
     /// Says over which sessions to send. Once.
     pub fn set_sessions(&self, sessions: Sessions) {
         let set = self.sessions.set(sessions);

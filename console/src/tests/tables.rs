@@ -50,9 +50,9 @@ fn table_of_each_kind_is_as_people_know_it() {
     hub-1    load-forecast/4   Learner   30s     0.0123   ewma 0.0164     -        waits for more examples                                                  -          800 windows of 3 nodes, 300 s   -
     ");
     insta::assert_snapshot!(wide(&fleet::actors()), @r"
-    MEMBER     NAME      STATE     RESTARTS   MAILBOX   HANDLED   WAIT-P99   PARENT   LAST-ERROR
-    edge-1-a   ledger    Running   0          0         812       250 µs     root     -
-    edge-1-a   metrics   GivenUp   5          7         3         -          root     boom
+    MEMBER     NAME      STATE     RESTARTS   MAILBOX   HANDLED   RATE     WAIT-P50   WAIT-P99   PARENT   LAST-ERROR
+    edge-1-a   ledger    Running   0          0         812       12.5/s   16 µs      250 µs     root     -
+    edge-1-a   metrics   GivenUp   5          7         3         0/s      -          -          root     boom
     ");
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use codeco_actors::acm::api::{ApiRole, ApiTokens};
 use codeco_protocol::identity::{
     Ca, Credentials, KeyError, MemberKey, Registrar, TokenBook, TokenBookLimits, TrustClock, Validity,
 };
@@ -11,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::HubError;
 use super::options::HubConfig;
-use crate::api::{ApiRole, ApiTokens};
 
 /// Name of the token made at the first start.
 const ADMIN: &str = "bootstrap-admin";

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use codeco_actors::fabric::{InspectRequest, Inspector};
+use codeco_actors::fabric::{InspectRequest, Inspector, LinksMessage};
+use codeco_actors::supervision::ChildRef;
 use codeco_protocol::identity::{Registrar, TrustClock, Validity};
 use codeco_protocol::ids::Identity;
 
@@ -11,6 +12,8 @@ pub(super) struct HubInspector {
     pub(super) registrar: Registrar,
     pub(super) clock: TrustClock,
     pub(super) life: Duration,
+    pub(super) own: Identity,
+    pub(super) links: ChildRef<LinksMessage>,
 }
 
 #[async_trait]
@@ -24,6 +27,11 @@ impl Inspector for HubInspector {
                     self.registrar.ca().issue(&signing_request, from, validity).map_err(|e| e.to_string())?;
                 Ok(issued.der)
             }
+            InspectRequest::Forget(member) if *from == self.own => self
+                .links
+                .send(LinksMessage::Forget(member))
+                .map(|()| Vec::new())
+                .map_err(|e| format!("{e:?}")),
             _ => Err("hubs answer questions of people through their API".into()),
         }
     }

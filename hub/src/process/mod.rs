@@ -1,13 +1,8 @@
 //! The hub's process: its tree of actors, its start and its end.
 
-mod fleet;
 mod identity;
 mod inspector;
-mod intents;
-mod naming;
 mod options;
-mod planning;
-mod views;
 mod watch;
 
 use std::fs::File;
@@ -15,20 +10,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use codeco_actors::acm::answers::MemberFleet;
+use codeco_actors::acm::api::{ApiTokens, ApiTokensError, Refusals};
+use codeco_actors::acm::clusters::cluster_facts;
+use codeco_actors::acm::home::{HomeEffects, HomeRef, restore_home};
+use codeco_actors::acm::serve::{refusals_metric, serve_api};
 use codeco_actors::clock::boot_now;
-use codeco_actors::evidence::Note;
 use codeco_actors::fabric::{LinksConfig, LinksMessage, Watcher, links_child};
-use codeco_actors::journal::Journal;
+use codeco_actors::netma::netma_child;
 use codeco_actors::pdlc::judge::Learning;
 use codeco_actors::process::{
-    Faults, Member, MemberConfig, MemberError, Metric, MetricKind, Samples, note_supervision, panic_by,
-    periodic_child, serve_health,
+    Faults, Member, MemberConfig, MemberError, Samples, note_supervision, panic_by, periodic_child,
+    serve_health,
 };
-use codeco_actors::supervision::{ChildRef, Policy, Strategy, Supervisor, SupervisorSpec};
-use codeco_actors::swm::actor::{CoreMessage, Effects, Restore, Started, WRITER, core_child};
-use codeco_actors::swm::home::{Home, HomeConfig, HomeInput, HomeNote, HomeOutput};
+use codeco_actors::supervision::{Policy, Strategy, Supervisor, SupervisorSpec};
+use codeco_actors::swm::actor::{CoreMessage, core_child};
+use codeco_actors::swm::home::HomeInput;
 use codeco_actors::swm::post::Cores;
-use codeco_protocol::api::EventType;
 use codeco_protocol::identity::{
     CaError, CredentialsError, CredentialsSlot, IssueError, KeyError, Registrar, TokenBookError, TrustClock,
     certificate_pem,
@@ -37,9 +35,7 @@ use futures::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use crate::api::{ApiServer, ApiTokens, ApiTokensError, Limits, Refusals, Refused, tls_config};
 use crate::learner::{LearnerConfig, LearnerMessage, TrainingConfig, learner_child};
-use fleet::HubFleet;
 pub use identity::{ADMIN_FILE, AdminAccess};
 pub use options::{HubConfig, HubOptions};
 
@@ -93,8 +89,6 @@ pub enum HubError {
     Tree(String),
 }
 
-type HomeRef = ChildRef<CoreMessage<Home>>;
-
 /// Runs the hub until `shutdown` resolves, then ends it in order.
 ///
 /// # Errors
@@ -125,15 +119,15 @@ pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -
     tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
     let root =
         Supervisor::start(tree.root, &member.actors).await.map_err(|e| HubError::Tree(e.to_string()))?;
-    let fleet =
-        Arc::new(HubFleet { member: Arc::clone(&member), home: tree.home, registrar, faults: tree.faults });
-    let (refusals, refused) = Refusals::new();
-    let refusals = Arc::new(refusals);
-    tokio::spawn(note_api_refusals(refused, Arc::clone(&refusals), Arc::clone(&member)));
-    let tls = tls_config(slot).map_err(|e| HubError::Tls(e.to_string()))?;
-    let server = ApiServer::new(tls, fleet, tokens, Arc::clone(&refusals), Limits::default());
+    let fleet = Arc::new(MemberFleet {
+        member: Arc::clone(&member),
+        home: tree.home,
+        registrar: Some(registrar),
+        faults: tree.faults,
+    });
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let api_server = tokio::spawn(server.serve(api, until(stopped.clone())));
+    let (api_server, refusals) = serve_api(&member, api, slot, fleet, tokens, stopped.clone())
+        .map_err(|e| HubError::Tls(e.to_string()))?;
     let samples = samples(Arc::clone(&member), refusals);
     let health = tokio::spawn(serve_health(http, member.readiness.clone(), samples, until(stopped)));
     tracing::info!(name = %config.name, address = ?member.commons.address(), api = %api_address,
@@ -200,19 +194,20 @@ fn plant(
     let (links, links_ref) = links_child(Arc::clone(&member.commons), links_config, policy);
 
     let effects = Arc::new(HomeEffects { member: Arc::clone(member) });
-    let restore = restore_home(config, member, seed);
+    let restore = restore_home(&config.state, member, seed);
     let post = Arc::clone(&member.commons.post);
     let (home, home_ref) = core_child("home", policy, restore, Arc::clone(&post), effects);
     post.set_cores(Cores { ledger: None, lead: None, home: Some(home_ref.clone()) });
     let (clusters, clusters_ref) = {
         let (member, home) = (Arc::clone(member), home_ref.clone());
         periodic_child("clusters", policy, Duration::from_millis(50), move || {
-            let facts = watch::cluster_facts(&member.commons, boot_now());
+            let facts = cluster_facts(&member.commons, boot_now());
             // A home that is being restarted hears of the clusters next time.
             let _ = home.try_send(CoreMessage::Input(HomeInput::Clusters(facts)));
             async { Ok(()) }.boxed()
         })
     };
+    let (netma, netma_ref) = netma_child(&member.network, policy, |_| {});
     let (identity, _) = {
         let (config, member, registrar) = (config.clone(), Arc::clone(member), registrar.clone());
         let (slot, clock) = (Arc::clone(slot), clock.clone());
@@ -224,7 +219,8 @@ fn plant(
     let faults = Faults::new(config.faults, Arc::clone(&member.commons))
         .with("links", panic_by(&links_ref, || LinksMessage::Panic))
         .with("home", panic_by(&home_ref, || CoreMessage::Panic))
-        .with("clusters", panic_by(&clusters_ref, || codeco_actors::process::PeriodicMessage::Panic));
+        .with("clusters", panic_by(&clusters_ref, || codeco_actors::process::PeriodicMessage::Panic))
+        .with("netma", panic_by(&netma_ref, || codeco_actors::process::PeriodicMessage::Panic));
     let learner = (config.learning != Learning::Off).then(|| {
         let training = TrainingConfig { seed, ..TrainingConfig::default() };
         let learner_config = LearnerConfig { step_ms: config.load_step_ms, training };
@@ -238,11 +234,13 @@ fn plant(
         registrar: registrar.clone(),
         clock: clock.clone(),
         life: config.certificate_life,
+        own: member.commons.own.clone(),
+        links: links_ref,
     };
     // Set once: this is the only tree of this process.
     let _ = member.commons.inspector.set(Arc::new(inspector));
     let acm = supervisor("acm", vec![home, clusters]);
-    let mut children = vec![links, identity, acm.into_child(policy)];
+    let mut children = vec![links, identity, netma, acm.into_child(policy)];
     children.extend(learner.map(|(learner, _)| supervisor("pdlc", vec![learner]).into_child(policy)));
     let root = supervisor("hub", children);
     Tree { root, supervision, home: home_ref, faults }
@@ -266,138 +264,10 @@ fn renew_if_due(
     Ok(())
 }
 
-fn restore_home(config: &HubConfig, member: &Arc<Member>, seed: u64) -> Restore<Home> {
-    let path = config.state.join("home.journal");
-    let home_config = HomeConfig::new(member.commons.own.id, seed);
-    Arc::new(move || {
-        let (path, home_config) = (path.clone(), home_config.clone());
-        async move {
-            let opened = tokio::task::spawn_blocking(move || Journal::open(&path, WRITER))
-                .await
-                .map_err(|e| e.to_string())?
-                .map_err(|e| e.to_string())?;
-            let core = Home::recover(home_config, &opened.records);
-            Ok(Started { core, journal: opened.journal, outputs: Vec::new(), inputs: vec![HomeInput::Tick] })
-        }
-        .boxed()
-    })
-}
-
-/// What happens around the home.
-struct HomeEffects {
-    member: Arc<Member>,
-}
-
-impl Effects<Home> for HomeEffects {
-    fn carry_out(&self, output: HomeOutput) {
-        match output {
-            HomeOutput::Decided(decision) => {
-                self.member.decisions.keep(&decision);
-            }
-            HomeOutput::Note(note) => self.member.events.tell(self.note(note)),
-            HomeOutput::Journal(_) | HomeOutput::Send { .. } => {}
-        }
-    }
-
-    fn observe(&self, home: &Home) {
-        self.member.readiness.met("home");
-        for (uid, app) in home.apps() {
-            self.member.learn_app(uid, &app.spec.context.name);
-        }
-    }
-}
-
-impl HomeEffects {
-    fn note(&self, note: HomeNote) -> Note {
-        use EventType::{Normal, Warning};
-        let replica = |kind, reason, replica: &codeco_protocol::ids::ReplicaId, message| Note {
-            kind,
-            reason,
-            object_kind: "Replica",
-            object: self.member.replica_name(replica),
-            message,
-        };
-        let app = |reason, name: String, message| Note {
-            kind: Normal,
-            reason,
-            object_kind: "App",
-            object: name,
-            message,
-        };
-        match note {
-            HomeNote::Applied(uid, name, generation) => {
-                app("Applied", name.to_string(), format!("specification {generation} of app {uid} was taken"))
-            }
-            HomeNote::Removed(_, namespace, name) => app(
-                "Removed",
-                name.to_string(),
-                format!("every cluster has given back its replicas of {namespace}/{name}"),
-            ),
-            HomeNote::Accepted(id, cluster, node) => {
-                replica(Normal, "Accepted", &id, format!("cluster {cluster} runs it on node {node}"))
-            }
-            HomeNote::HandedBack(id, cluster, why) => {
-                replica(Normal, "HandedBack", &id, format!("cluster {cluster} gave it back: {why}"))
-            }
-            HomeNote::Unplaceable(id, why) => {
-                replica(Warning, "Unplaceable", &id, format!("no cluster can run it: {why}"))
-            }
-        }
-    }
-}
-
-/// Each refusal becomes an event when it is first seen; what repeats it within a minute only raises its count.
-async fn note_api_refusals(
-    mut refused: mpsc::Receiver<Refused>,
-    refusals: Arc<Refusals>,
-    member: Arc<Member>,
-) {
-    let tell = |refusal: Refused, times: u64| {
-        let who = refusal.name.as_deref().map_or(String::new(), |name| format!(" as {name}"));
-        let note = Note {
-            kind: EventType::Warning,
-            reason: "RequestRefused",
-            object_kind: "Peer",
-            object: refusal.peer.to_string(),
-            message: format!("{}{who}: {}", refusal.reason.word(), refusal.route),
-        };
-        member.events.tell_times(note, times);
-    };
-    let mut look = tokio::time::interval(Duration::from_secs(1));
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    loop {
-        tokio::select! {
-            refusal = refused.recv() => match refusal {
-                Some(refusal) => {
-                    let times = refusal.unreported + 1;
-                    tell(refusal, times);
-                }
-                None => return,
-            },
-            _ = look.tick() => {
-                for repeat in refusals.take_repeats() {
-                    let times = repeat.unreported;
-                    tell(repeat, times);
-                }
-            }
-        }
-    }
-}
-
-#[allow(clippy::cast_precision_loss)]
 fn samples(member: Arc<Member>, refusals: Arc<Refusals>) -> Samples {
     Arc::new(move || {
         let mut metrics = member.metrics();
-        metrics.push(Metric {
-            name: "api_refusals",
-            help: "API requests and connections refused.",
-            kind: MetricKind::Counter,
-            samples: refusals
-                .counts()
-                .into_iter()
-                .map(|(reason, n)| (vec![("reason", reason.word().to_owned())], n as f64))
-                .collect(),
-        });
+        metrics.push(refusals_metric(&refusals));
         metrics
     })
 }

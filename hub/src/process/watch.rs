@@ -1,17 +1,14 @@
-//! The hub's eye on the fleet: clusters as their leads describe them.
+//! The hub's eye on the fleet.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use codeco_actors::evidence::Note;
-use codeco_actors::fabric::{Commons, Watcher};
+use codeco_actors::fabric::Watcher;
 use codeco_actors::process::Member;
-use codeco_actors::swm::home::ClusterFacts;
 use codeco_protocol::api::EventType;
 use codeco_protocol::gossip::Liveness;
-use codeco_protocol::ids::{ClusterName, Identity, MemberId};
-use codeco_protocol::units::BootTime;
+use codeco_protocol::ids::{Identity, MemberId};
 
 pub(super) struct HubWatcher {
     pub(super) member: Arc<Member>,
@@ -46,39 +43,4 @@ impl Watcher for HubWatcher {
     fn cut_off(&self, _: bool) {}
 
     fn peers_known(&self, _: Vec<SocketAddr>) {}
-}
-
-/// Clusters by name, each in the words of its lead of the highest term. Only a member of a cluster speaks for it, and
-/// only under a term of its own.
-pub(super) fn cluster_facts(commons: &Commons, now: BootTime) -> Vec<ClusterFacts> {
-    let mut clusters: BTreeMap<ClusterName, ClusterFacts> = BTreeMap::new();
-    commons.with_views(|views| {
-        for view in views.iter() {
-            let Some(fact) = view.cluster() else { continue };
-            let lead = view.identity.id;
-            if view.identity.cluster() != Some(&fact.cluster) || fact.term.owner != lead {
-                continue;
-            }
-            if clusters.get(&fact.cluster).is_some_and(|known| known.term >= fact.term) {
-                continue;
-            }
-            let alive = matches!(commons.liveness(lead), Some(Liveness::Alive | Liveness::Suspect));
-            let round_trip = commons.link(lead).map(|link| link.rtt().into());
-            clusters.insert(
-                fact.cluster.clone(),
-                ClusterFacts {
-                    name: fact.cluster.clone(),
-                    lead,
-                    term: fact.term,
-                    capacity: fact.capacity.clone(),
-                    free: fact.free.clone(),
-                    labels: fact.labels.iter().cloned().collect(),
-                    round_trip,
-                    age: view.age(now),
-                    reachable: alive && commons.sessions.is_up(&view.identity),
-                },
-            );
-        }
-    });
-    clusters.into_values().collect()
 }

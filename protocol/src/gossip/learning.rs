@@ -32,6 +32,8 @@ pub struct LearningError {
     pub expected: String,
 }
 
+// Numbers and literals, most of them.
+#[allow(clippy::needless_pass_by_value)]
 fn wrong(field: &'static str, found: impl ToString, expected: impl ToString) -> LearningError {
     LearningError { field, found: found.to_string(), expected: expected.to_string() }
 }

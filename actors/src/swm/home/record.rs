@@ -126,6 +126,8 @@ impl Home {
                     run: None,
                     leaving: Default::default(),
                     rolling: None,
+                    told: None,
+                    uplink: Default::default(),
                     next_send: BootTime(0),
                     ask_again: BootTime(0),
                 });

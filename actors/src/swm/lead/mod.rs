@@ -6,6 +6,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod constraints;
+mod forget;
 mod members;
 mod offers;
 mod placing;
@@ -14,12 +16,13 @@ mod replace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use codeco_protocol::demands::PlaceRules;
 use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeId, NodeName, ReplicaId};
-use codeco_protocol::messages::{AppContext, ControlMessage, HeldBrief, NodeFacts, Replace, RunPhase};
+use codeco_protocol::messages::{AppContext, ControlMessage, HeldBrief, NodeFacts, Replace, RunPhase, Told};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Epoch, MandateId, Term, Token};
-use codeco_protocol::units::{BootTime, Micros};
-use codeco_protocol::workload::WorkloadSpec;
+use codeco_protocol::units::{BitsPerSecond, BootTime, Micros};
+use codeco_protocol::workload::{ChannelSpec, WorkloadSpec};
 
 use super::advice::Advice;
 use super::attempt::Stage;
@@ -27,6 +30,8 @@ use super::decision::Decision;
 use super::lease::{LeadLease, LeaseConfig};
 use super::takeover::Takeover;
 
+pub use constraints::power_of;
+pub use forget::ForgetError;
 pub use record::LeadRecord;
 pub(crate) use replace::is_available;
 
@@ -54,6 +59,8 @@ pub struct LeadConfig {
     pub resend: Micros,
     /// How long an accepted replica without a node is kept before its mandate is handed back.
     pub hand_back_after: Micros,
+    /// Capacity of the cluster's uplink, where it is declared.
+    pub uplink: Option<BitsPerSecond>,
 }
 
 impl LeadConfig {
@@ -67,6 +74,7 @@ impl LeadConfig {
             reserve_ttl: Micros(Micros::from_secs(1).0.min(lease.duration.0)),
             resend: Micros::from_millis(300),
             hand_back_after: Micros::from_secs(5),
+            uplink: None,
         }
     }
 }
@@ -120,6 +128,8 @@ pub enum LeadNote {
     Enrolled(NodeName),
     /// A node's lease has been waited out: what needs one no longer runs there.
     NodeLost(NodeName),
+    /// An operator has removed a node for good.
+    Forgotten(NodeName),
     /// A lost node answers again.
     NodeBack(NodeName),
     /// A replica runs nowhere for now.
@@ -157,6 +167,8 @@ pub struct Member {
     pub refused_with: Option<Resources>,
     /// Whether its lease was waited out and it has not answered since.
     pub lost: bool,
+    /// When it said what it holds.
+    told: Told,
     next_fence: BootTime,
 }
 
@@ -173,16 +185,22 @@ pub struct Mandate {
     pub node_selector: Vec<(String, String)>,
     /// The application around it.
     pub context: AppContext,
+    /// Further rules for its place.
+    pub rules: PlaceRules,
     /// Where it stands.
     pub stage: Stage,
     /// Whether the home wants it back.
     pub recalled: bool,
     /// What its node says of it.
     pub run: RunPhase,
+    /// When it said so.
+    run_told: Told,
     /// Generation that the node in `stage` was given.
     pub placed_generation: u64,
     /// What that takes.
     placed_resources: Resources,
+    /// The channels it was given, which may be reserved on links.
+    placed_channels: Vec<ChannelSpec>,
     accepted: bool,
     refused: BTreeSet<NodeId>,
     cause: &'static str,
@@ -228,6 +246,8 @@ pub struct Lead {
     /// the only one.
     waited_out: BTreeMap<NodeId, Term>,
     attempts: u64,
+    /// How many things this process has said to homes.
+    said: u64,
     advice: Advice,
 }
 
@@ -242,6 +262,7 @@ impl Lead {
             ready: false,
             own_lease: BootTime(0),
             takeover: Takeover::default(),
+            said: 0,
             members: BTreeMap::new(),
             mandates: BTreeMap::new(),
             handed_back: BTreeMap::new(),
@@ -319,11 +340,13 @@ impl Lead {
     ) {
         use ControlMessage as M;
         match message {
-            M::LeaseRequest { nonce, term_seen, incarnation, facts, held } => {
-                let request = members::LeaseRequest { nonce, term_seen, incarnation, facts, held };
+            M::LeaseRequest { nonce, term_seen, incarnation, facts, held, told } => {
+                let request = members::LeaseRequest { nonce, term_seen, incarnation, facts, held, told };
                 self.handle_lease_request(now, from, request, out);
             }
-            M::Report { term, facts, held } => self.handle_report(now, from, term, facts, held, out),
+            M::Report { term, facts, held, told } => {
+                self.handle_report(now, from, members::Report { term, facts, held, told }, out);
+            }
             M::Reserved { replica, token } => self.handle_reserved(now, from, &replica, token, out),
             M::Committed { replica, token } => self.handle_committed(now, from, &replica, token, out),
             M::Closed { replica, token, reason, free } => {
@@ -334,13 +357,27 @@ impl Lead {
                     self.take_office(now, highest, out);
                 }
             }
-            M::Status { replica, token, run } => self.handle_status(from, &replica, token, run),
+            M::Status { replica, token, run, told } => {
+                self.handle_status(from, &replica, token, run, told);
+            }
             M::BidRequest { request, context, demands } => {
                 self.handle_bid_request(now, from, request, &context, &demands, out);
             }
-            M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces } => {
+            M::Offer {
+                term,
+                epoch,
+                mandate,
+                replica,
+                spec,
+                node_selector,
+                context,
+                replace,
+                replaces,
+                rules,
+            } => {
                 let allowed = (replace, replaces);
-                let offer = offers::Offer { epoch, mandate, replica, spec, node_selector, context, allowed };
+                let offer =
+                    offers::Offer { epoch, mandate, replica, spec, node_selector, context, rules, allowed };
                 self.handle_offer(now, from, term, offer, out);
             }
             M::Recall { epoch, mandate, replica } => {

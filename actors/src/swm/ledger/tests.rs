@@ -14,6 +14,7 @@ fn config() -> LedgerConfig {
         name: NodeName::new("n1").unwrap(),
         labels: vec![],
         power: None,
+        traits: Default::default(),
         lease: LeaseConfig::default(),
         first_nonce: 1,
     }
@@ -305,7 +306,7 @@ fn ledger_without_its_journal_keeps_what_still_runs() {
 #[test]
 fn lease_request_leaves_out_facts_its_lead_has_answered_to_until_they_change() {
     let mut node = Node::new();
-    let mut told = |node: &mut Node, answer: bool| {
+    let told = |node: &mut Node, answer: bool| {
         node.now = node.ledger.next_tick().max(node.now);
         let (nonce, facts) = node
             .feed(LedgerInput::Tick)

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::{boot_now, wall_now};
+use crate::evidence::profile_on_wire;
+use crate::fabric::{InspectError, InspectRequest, inspect};
+use crate::mdm::selected;
+use crate::process::{Faults, Member};
+use crate::swm::actor::ask;
+use crate::swm::home::{AppSpec, ApplyError, ServiceSpec};
+use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
-use codeco_actors::clock::{boot_now, wall_now};
-use codeco_actors::evidence::profile_on_wire;
-use codeco_actors::fabric::{InspectError, InspectRequest, inspect};
-use codeco_actors::process::{Faults, Member};
-use codeco_actors::swm::actor::ask;
-use codeco_actors::swm::home::{AppSpec, ApplyError, ServiceSpec};
-use codeco_actors::swm::ledger::Upkeep;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode, EventView, List,
-    ModelView, NodeView, PlanView, ReplicaView, ResolvedApp, codes,
+    ActorView, AppView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody, ErrorCode, EventView,
+    LinkView, List, ModelView, NodeView, PlanView, ReplicaView, ResolvedApp, Selector, SelectorError, codes,
 };
 use codeco_protocol::identity::Registrar;
 use codeco_protocol::ids::{
@@ -25,22 +26,28 @@ use codeco_protocol::transport::PeerConnection;
 use futures::future::join_all;
 use serde::de::DeserializeOwned;
 
-use super::HomeRef;
 use super::intents::without_effect;
 use super::naming::Told;
 use super::views::{AppSnapshot, Copies, app_view, cluster_views, node_view, replica_views, snapshot};
-use crate::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
+use crate::acm::api::FaultWish;
+use crate::acm::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
+use crate::acm::home::HomeRef;
 
 /// How long an apply waits for a second member to hold the specification.
 const DURABLE_WAIT: Duration = Duration::from_millis(300);
 /// Longest life of a join token.
 const TOKEN_LIFE_MAX: u64 = 30 * 24 * 3_600;
 
-pub(super) struct HubFleet {
-    pub(super) member: Arc<Member>,
-    pub(super) home: HomeRef,
-    pub(super) registrar: Registrar,
-    pub(super) faults: Faults,
+/// What a member knows, asks of others, and does for people.
+pub struct MemberFleet {
+    /// The member.
+    pub member: Arc<Member>,
+    /// Its home of applications.
+    pub home: HomeRef,
+    /// Who makes join tokens, if this member is an authority.
+    pub registrar: Option<Registrar>,
+    /// Faults of this process.
+    pub faults: Faults,
 }
 
 pub(super) fn error(
@@ -55,7 +62,7 @@ pub(super) fn error(
     ApiError { status, body }
 }
 
-impl HubFleet {
+impl MemberFleet {
     async fn apps_now(&self) -> Result<Vec<AppSnapshot>, ApiError> {
         ask(&self.home, |home, _, _| snapshot(home)).await.map_err(|e| {
             let next = "wait a moment; `codeco get events` says why the hub's home does not answer";
@@ -69,7 +76,7 @@ impl HubFleet {
         })
     }
 
-    fn nodes_now(&self, filter: &Filter) -> Vec<NodeView> {
+    pub(super) fn nodes_now(&self, filter: &Filter) -> Vec<NodeView> {
         let (commons, now) = (&self.member.commons, boot_now());
         let mut nodes: Vec<NodeView> = commons
             .with_views(|views| views.iter().filter_map(|view| node_view(commons, view, now)).collect());
@@ -82,7 +89,7 @@ impl HubFleet {
     }
 
     /// Asks every connected node that matches, all at once; those that do not answer are named.
-    async fn ask_nodes<T: DeserializeOwned + Told>(
+    pub(super) async fn ask_nodes<T: DeserializeOwned + Told>(
         &self,
         filter: &Filter,
         request: InspectRequest,
@@ -108,7 +115,7 @@ impl HubFleet {
 
     /// How members are called by people, by the identity in their certificates: who has just joined is known to others
     /// by that alone.
-    fn member_names(&self) -> BTreeMap<String, String> {
+    pub(super) fn member_names(&self) -> BTreeMap<String, String> {
         let identity = |identity: &Identity| identity.to_string().trim_start_matches('/').to_owned();
         let own = [(identity(&self.member.commons.own), self.member.name.clone())];
         let names = self.member.commons.with_views(|views| {
@@ -235,6 +242,7 @@ async fn ask_one<T: DeserializeOwned + Told>(
 /// The application as the home keeps it.
 pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
     let pairs = |map: BTreeMap<String, String>| map.into_iter().collect::<Vec<_>>();
+    let demands = super::intents::demands_of(&resolved);
     AppSpec {
         context: AppContext {
             uid: AppUid::random(),
@@ -242,6 +250,7 @@ pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
             name: resolved.name,
             profile: profile_on_wire(resolved.profile),
             channels: resolved.channels,
+            demands,
         },
         services: resolved
             .services
@@ -253,6 +262,8 @@ pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
                 node_selector: pairs(service.node_selector),
                 cluster_selector: pairs(service.cluster_selector),
                 max_unavailable: service.max_unavailable,
+                spread: super::intents::limits_of(service.spread),
+                regions: service.regions,
             })
             .collect(),
         manifest_json: serde_json::to_string(app).unwrap_or_default(),
@@ -263,6 +274,21 @@ fn matches(filter: &Filter, snapshot: &AppSnapshot) -> bool {
     let context = &snapshot.app.spec.context;
     filter.namespace.as_ref().is_none_or(|namespace| context.namespace == *namespace)
         && filter.app.as_ref().is_none_or(|name| context.name == *name)
+}
+
+/// Whether a decision is about what is asked for: nodes decide about their own cluster, a home about every one that it
+/// looked at.
+fn wanted(filter: &Filter, decision: &DecisionView) -> bool {
+    let of_namespace = filter.namespace.as_ref().is_none_or(|namespace| decision.namespace == *namespace);
+    let replica = filter.replica.as_ref().is_none_or(|replica| {
+        let short = format!("{}-{}", decision.service, decision.index);
+        *replica == short || *replica == format!("{}/{short}", decision.app)
+    });
+    let cluster = filter.cluster.as_ref().is_none_or(|cluster| {
+        let of = |name: &str| name.split('/').next() == Some(cluster.as_str());
+        decision.chosen.as_deref().map_or_else(|| decision.candidates.iter().any(|c| of(&c.name)), of)
+    });
+    of_namespace && replica && cluster && filter.since.is_none_or(|since| decision.at.0 >= since)
 }
 
 fn newest<T>(items: &mut Vec<T>, limit: Option<u32>, newest_last: bool) {
@@ -279,7 +305,7 @@ fn warned<T>(kind: &str, items: Vec<T>, warnings: Vec<String>) -> List<T> {
 }
 
 #[async_trait]
-impl Fleet for HubFleet {
+impl Fleet for MemberFleet {
     async fn apps(&self, filter: Filter) -> Result<List<AppView>, ApiError> {
         let copies = Copies::of(&self.member.commons, boot_now());
         let apps = self.apps_now().await?;
@@ -372,7 +398,14 @@ impl Fleet for HubFleet {
     }
 
     async fn nodes(&self, filter: Filter) -> Result<List<NodeView>, ApiError> {
-        Ok(List::new("Node", self.nodes_now(&filter)))
+        let mut nodes = self.nodes_now(&filter);
+        if let Some(text) = &filter.selector {
+            let selector: Selector =
+                text.parse().map_err(|e: SelectorError| ApiError::invalid(e.to_string()))?;
+            nodes.retain(|node| selected(node, &selector));
+        }
+        newest(&mut nodes, filter.limit, false);
+        Ok(List::new("Node", nodes))
     }
 
     async fn clusters(&self, filter: Filter) -> Result<List<ClusterView>, ApiError> {
@@ -416,6 +449,7 @@ impl Fleet for HubFleet {
         let request = InspectRequest::Decisions(app.clone());
         let (mut decisions, warnings) = self.ask_nodes::<DecisionView>(&filter, request).await;
         decisions.extend(self.member.decisions.list(app.as_ref()));
+        decisions.retain(|decision| wanted(&filter, decision));
         decisions.sort_by_key(|decision| std::cmp::Reverse(decision.at));
         newest(&mut decisions, filter.limit, false);
         Ok(warned("Decision", decisions, warnings))
@@ -432,8 +466,7 @@ impl Fleet for HubFleet {
     }
 
     async fn models(&self, filter: Filter) -> Result<List<ModelView>, ApiError> {
-        let mut rows =
-            codeco_actors::pdlc::views::model_views(&self.member.commons, &self.member.name, boot_now());
+        let mut rows = crate::pdlc::views::model_views(&self.member.commons, &self.member.name, boot_now());
         rows.retain(|row| filter.cluster.is_none() || row.cluster == filter.cluster);
         Ok(List::new("Model", rows))
     }
@@ -483,7 +516,10 @@ impl Fleet for HubFleet {
                 "choose a shorter life; no token was made",
             ));
         }
-        let registrar = self.registrar.clone();
+        let Some(registrar) = self.registrar.clone() else {
+            let message = format!("{} is a node: only hubs make join tokens", self.member.name);
+            return Err(error(409, codes::TOKEN_NOT_MADE, None, message, "ask a hub; no token was made"));
+        };
         let made = tokio::task::spawn_blocking(move || {
             registrar.create_token(scope, Duration::from_secs(ttl_seconds))
         });
@@ -505,5 +541,28 @@ impl Fleet for HubFleet {
         let Some(link) = link else { return Err(refused(format!("node {name} is not connected"))) };
         let request = InspectRequest::Panic { actor: actor.clone(), times };
         inspect(&link, &request).await.map(|_| ()).map_err(|e| refused(format!("node {name}: {e}")))
+    }
+
+    async fn links(&self, filter: Filter) -> Result<List<LinkView>, ApiError> {
+        let (mut links, warnings) = self.links_now(&filter).await;
+        newest(&mut links, filter.limit, false);
+        Ok(warned("Link", links, warnings))
+    }
+
+    async fn doctor(&self, filter: Filter) -> Result<DoctorView, ApiError> {
+        Ok(self.doctor_now(&filter).await)
+    }
+
+    async fn fault(&self, member: String, fault: FaultWish) -> Result<(), ApiError> {
+        self.inject(member, fault).await
+    }
+
+    async fn forget_node(
+        &self,
+        cluster: ClusterName,
+        node: NodeName,
+        forced: bool,
+    ) -> Result<Vec<String>, ApiError> {
+        self.forget(&cluster, &node, forced).await
     }
 }

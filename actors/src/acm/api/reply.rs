@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use codeco_protocol::api::{ErrorBody, ErrorCode, ManifestError, codes};
 
-use crate::fleet::ApiError;
+use crate::acm::fleet::ApiError;
 
 impl ApiError {
     /// An error of the API server itself.
@@ -31,7 +31,7 @@ impl ApiError {
         self
     }
 
-    pub(super) fn invalid(message: impl Into<String>) -> Self {
+    pub(in crate::acm) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, codes::INVALID_REQUEST, message)
     }
 

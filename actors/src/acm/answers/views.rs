@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use codeco_actors::clock::wall_now;
-use codeco_actors::evidence::profile_of;
-use codeco_actors::fabric::Commons;
-use codeco_actors::swm::home::{App, Home, HomeReplica, Progress};
+use crate::clock::wall_now;
+use crate::evidence::profile_of;
+use crate::fabric::Commons;
+use crate::swm::home::{App, Home, HomeReplica, Progress};
 use codeco_protocol::api::{
     AppPhase, AppView, ChannelView, ClusterStatus, ClusterView, Condition, ConditionStatus, NodeStatus,
     NodeView, ReplicaPhase, ReplicaView, ServiceView,
@@ -295,6 +295,7 @@ pub(super) fn app_view(snapshot: &AppSnapshot, rows: &[ReplicaView]) -> AppView 
                 delay_max: channel.delay_max,
             })
             .collect(),
+        intents: super::intents::effective(&app.spec.manifest_json),
     }
 }
 
@@ -451,6 +452,7 @@ pub(super) fn node_view(commons: &Commons, view: &View, now: BootTime) -> Option
         age_ms,
         conditions,
         labels: facts.map(|facts| facts.labels.iter().cloned().collect()).unwrap_or_default(),
+        facts: crate::mdm::fact_views(view, now),
     })
 }
 

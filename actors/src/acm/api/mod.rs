@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `server` | connections: TLS, limits, graceful stop |
 //! | `peers` | how many connections each address holds |
-//! | `routes` | paths, and what each asks of the [`Fleet`](crate::fleet::Fleet) |
+//! | `routes` | paths, and what each asks of the [`Fleet`](crate::acm::fleet::Fleet) |
 //! | `guard` | roles, and who may do what |
 //! | `tokens` | API tokens, of which the hub knows hashes only |
 //! | `refusals` | counts of refusals, and one report of each a minute |
@@ -29,8 +29,9 @@ pub use guard::{ApiRole, needed_role};
 pub use limits::Limits;
 pub use refusals::{REFUSED_QUEUE_MAX, RefusalReason, Refusals, Refused};
 pub use requests::{
-    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
-    TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
+    ApiTokenRequest, FILE_NAME_HEADER, FaultPeers, FaultRequest, FaultWish, ForgetRequest, Forgotten,
+    NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest,
+    UpkeepRequest, UpkeepWish, VersionView,
 };
 pub use server::{ApiServer, tls_config};
 pub use tokens::{ApiTokens, ApiTokensError, Bearer, TOKENS_MAX};

@@ -24,7 +24,7 @@ use super::peers::{Peers, Place};
 use super::refusals::{RefusalReason, Refusals, Refused};
 use super::routes::router;
 use super::tokens::ApiTokens;
-use crate::fleet::Fleet;
+use crate::acm::fleet::Fleet;
 
 /// Pause after a failed accept: it fails mostly for want of file descriptors, which others must first give back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

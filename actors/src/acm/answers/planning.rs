@@ -2,24 +2,24 @@
 
 use std::time::Duration;
 
-use codeco_actors::evidence::decision_view;
-use codeco_actors::fabric::{InspectRequest, inspect};
-use codeco_actors::swm::actor::ask;
-use codeco_actors::swm::home::{Plan, PlanAction, Planned};
-use codeco_actors::swm::ledger::Upkeep;
+use crate::evidence::decision_view;
+use crate::fabric::{InspectRequest, inspect};
+use crate::swm::actor::ask;
+use crate::swm::home::{Plan, PlanAction, Planned};
+use crate::swm::ledger::Upkeep;
 use codeco_protocol::api::{CodecoApp, PlanView, PlannedAction, PlannedReplica, codes};
 use codeco_protocol::ids::{ClusterName, NodeName};
 
-use super::fleet::{HubFleet, app_spec, error};
+use super::fleet::{MemberFleet, app_spec, error};
 use super::intents::without_effect;
-use crate::fleet::ApiError;
+use crate::acm::fleet::ApiError;
 
 /// Pause between two looks at a plan.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a plan may take.
 const PLAN_DEADLINE: Duration = Duration::from_secs(3);
 
-impl HubFleet {
+impl MemberFleet {
     pub(super) async fn plan_one(&self, app: &CodecoApp) -> Result<PlanView, ApiError> {
         let resolved = self.resolved(app)?;
         let (namespace, name) = (resolved.namespace.clone(), resolved.name.clone());
@@ -143,6 +143,7 @@ fn planned_view(planned: Planned) -> PlannedReplica {
         from_cluster,
         from_node,
         reason,
+        intents: view.as_ref().map(|view| view.intents.clone()).unwrap_or_default(),
         candidates: view.map(|view| view.candidates).unwrap_or_default(),
     }
 }

@@ -1,0 +1,48 @@
+//! Clusters as their leads describe them.
+
+use std::collections::BTreeMap;
+
+use codeco_protocol::gossip::Liveness;
+use codeco_protocol::ids::ClusterName;
+use codeco_protocol::units::BootTime;
+
+use crate::fabric::Commons;
+use crate::swm::home::ClusterFacts;
+
+/// Clusters by name, each in the words of its lead of the highest term. Only a member of a cluster speaks for it, and
+/// only under a term of its own.
+#[must_use]
+pub fn cluster_facts(commons: &Commons, now: BootTime) -> Vec<ClusterFacts> {
+    let mut clusters: BTreeMap<ClusterName, ClusterFacts> = BTreeMap::new();
+    commons.with_views(|views| {
+        for view in views.iter() {
+            let Some(fact) = view.cluster() else { continue };
+            let lead = view.identity.id;
+            if view.identity.cluster() != Some(&fact.cluster) || fact.term.owner != lead {
+                continue;
+            }
+            if clusters.get(&fact.cluster).is_some_and(|known| known.term >= fact.term) {
+                continue;
+            }
+            let alive = matches!(commons.liveness(lead), Some(Liveness::Alive | Liveness::Suspect));
+            let round_trip = commons.link(lead).map(|link| link.rtt().into());
+            clusters.insert(
+                fact.cluster.clone(),
+                ClusterFacts {
+                    name: fact.cluster.clone(),
+                    lead,
+                    term: fact.term,
+                    capacity: fact.capacity.clone(),
+                    free: fact.free.clone(),
+                    labels: fact.labels.iter().cloned().collect(),
+                    round_trip,
+                    coordinate: view.coordinate(),
+                    age: view.age(now),
+                    traits: fact.traits.clone(),
+                    reachable: alive && commons.sessions.is_up(&view.identity),
+                },
+            );
+        }
+    });
+    clusters.into_values().collect()
+}

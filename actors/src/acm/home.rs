@@ -1,0 +1,100 @@
+//! The home of applications as an actor of a member: how it is restored, and what happens around it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use codeco_protocol::api::EventType;
+use futures::FutureExt as _;
+
+use crate::evidence::Note;
+use crate::journal::Journal;
+use crate::process::Member;
+use crate::supervision::ChildRef;
+use crate::swm::actor::{CoreMessage, Effects, Restore, Started, WRITER};
+use crate::swm::home::{Home, HomeConfig, HomeInput, HomeNote, HomeOutput};
+
+/// The home's actor.
+pub type HomeRef = ChildRef<CoreMessage<Home>>;
+
+/// Restores the home from `home.journal` in the member's state folder.
+#[must_use]
+pub fn restore_home(state: &Path, member: &Arc<Member>, seed: u64) -> Restore<Home> {
+    let path = state.join("home.journal");
+    let home_config = HomeConfig::new(member.commons.own.id, seed);
+    Arc::new(move || {
+        let (path, home_config) = (path.clone(), home_config.clone());
+        async move {
+            let opened = tokio::task::spawn_blocking(move || Journal::open(&path, WRITER))
+                .await
+                .map_err(|e| e.to_string())?
+                .map_err(|e| e.to_string())?;
+            let core = Home::recover(home_config, &opened.records);
+            Ok(Started { core, journal: opened.journal, outputs: Vec::new(), inputs: vec![HomeInput::Tick] })
+        }
+        .boxed()
+    })
+}
+
+/// What happens around the home.
+pub struct HomeEffects {
+    /// The member it lives in.
+    pub member: Arc<Member>,
+}
+
+impl Effects<Home> for HomeEffects {
+    fn carry_out(&self, output: HomeOutput) {
+        match output {
+            HomeOutput::Decided(decision) => {
+                self.member.decisions.keep(&decision);
+            }
+            HomeOutput::Note(note) => self.member.events.tell(self.note(note)),
+            HomeOutput::Journal(_) | HomeOutput::Send { .. } => {}
+        }
+    }
+
+    fn observe(&self, home: &Home) {
+        self.member.readiness.met("home");
+        for (uid, app) in home.apps() {
+            self.member.learn_app(uid, &app.spec.context.name);
+        }
+    }
+}
+
+impl HomeEffects {
+    fn note(&self, note: HomeNote) -> Note {
+        use EventType::{Normal, Warning};
+        let replica = |kind, reason, replica: &codeco_protocol::ids::ReplicaId, message| Note {
+            kind,
+            reason,
+            object_kind: "Replica",
+            object: self.member.replica_name(replica),
+            message,
+        };
+        let app = |reason, name: String, message| Note {
+            kind: Normal,
+            reason,
+            object_kind: "App",
+            object: name,
+            message,
+        };
+        match note {
+            HomeNote::Applied(uid, name, generation) => {
+                app("Applied", name.to_string(), format!("specification {generation} of app {uid} was taken"))
+            }
+            HomeNote::Removed(_, namespace, name) => app(
+                "Removed",
+                name.to_string(),
+                format!("every cluster has given back its replicas of {namespace}/{name}"),
+            ),
+            HomeNote::Accepted(id, cluster, node) => {
+                replica(Normal, "Accepted", &id, format!("cluster {cluster} runs it on node {node}"))
+            }
+            HomeNote::HandedBack(id, cluster, why) => {
+                replica(Normal, "HandedBack", &id, format!("cluster {cluster} gave it back: {why}"))
+            }
+            HomeNote::Unplaceable(id, why) => {
+                replica(Warning, "Unplaceable", &id, format!("no cluster can run it: {why}"))
+            }
+        }
+    }
+}
