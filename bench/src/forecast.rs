@@ -28,6 +28,7 @@ type Error = Box<dyn std::error::Error>;
 /// Shares of the series that train, and that train or pick.
 const TRAIN: f64 = 0.6;
 const PICK: f64 = 0.8;
+#[allow(clippy::cast_possible_truncation)]
 const SEASON_STEPS: usize = SEASON as usize;
 
 /// Options of `forecast`.

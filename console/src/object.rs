@@ -18,7 +18,7 @@ pub(crate) enum Kind {
     Model,
 }
 
-const WORDS: [(Kind, &[&str]); 8] = [
+const WORDS: [(Kind, &[&str]); 9] = [
     (Kind::App, &["app", "apps", "codecoapp", "codecoapps"]),
     (Kind::Replica, &["replica", "replicas", "rs"]),
     (Kind::Node, &["node", "nodes", "no"]),

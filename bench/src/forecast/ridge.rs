@@ -73,9 +73,8 @@ fn solve(mut matrix: [[f64; FEATURES]; FEATURES], mut side: [f64; FEATURES]) -> 
     for at in 0..FEATURES {
         for below in at + 1..FEATURES {
             let factor = matrix[below][at] / matrix[at][at];
-            for column in at..FEATURES {
-                matrix[below][column] -= factor * matrix[at][column];
-            }
+            let pivot = matrix[at];
+            matrix[below].iter_mut().zip(pivot).skip(at).for_each(|(sum, value)| *sum -= factor * value);
             side[below] -= factor * side[at];
         }
     }

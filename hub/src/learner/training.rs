@@ -93,7 +93,7 @@ impl Training {
             }
             self.step();
             self.done += 1;
-            if self.done % look == 0 || self.is_done() {
+            if self.done.is_multiple_of(look) || self.is_done() {
                 self.look();
             }
         }
