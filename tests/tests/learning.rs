@@ -192,7 +192,10 @@ fn learner_is_trained_shadowed_promoted_explained_kept_without_hub_and_rolled_ba
     assert!(!advised["chosen"].as_str().unwrap().ends_with("node-1"), "{advised:#}");
     let told = stage.run(&["explain", "app/advised"]).ok();
     println!("{told}");
-    assert!(told.contains("advice") && told.contains("load-forecast/"), "{told}");
+    assert!(
+        told.contains("advice") && told.contains("load-forecast/") && told.contains(", active"),
+        "{told}"
+    );
 
     // Without the hub, a node's death is decided with the last model.
     let node = advised["chosen"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
