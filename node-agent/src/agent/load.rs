@@ -173,7 +173,7 @@ fn pdlc(
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             let (judge, shelf) = &mut *state;
             let model = shelf.look(&member);
-            if let Some(lead) = lead {
+            if let Some(lead) = lead.filter(|_| leads(&member)) {
                 let advice = advise(judge, model.as_ref(), &member, good_for.max(ADVICE_MIN.0));
                 // A lead that is being restarted decides without advice until the next look.
                 let _ = lead.try_send(CoreMessage::Input(LeadInput::Advice(advice)));
@@ -182,6 +182,23 @@ fn pdlc(
         }
         .boxed()
     })
+}
+
+/// Whether this node speaks for its cluster, and nobody under a higher term does.
+fn leads(member: &Member) -> bool {
+    let commons = &member.commons;
+    let Some(Fact::Cluster(own)) = commons.own_fact("cluster") else { return false };
+    let ours = commons.own.cluster();
+    let succeeded = commons.with_views(|views| {
+        let mut others = views.iter().filter(|view| view.identity.cluster() == ours);
+        others.any(|view| view.cluster().is_some_and(|theirs| theirs.term > own.term))
+    });
+    if succeeded {
+        commons.publish(|state| {
+            state.remove("gate");
+        });
+    }
+    !succeeded
 }
 
 fn advise(judge: &mut Judge, model: Option<&ModelFact>, member: &Member, good_for: u64) -> Advice {
