@@ -17,8 +17,10 @@ pub const ROUNDS_MIN: usize = 12;
 const RECENT: usize = 6;
 /// A model is promoted if its loss is at most this share of the best baseline's.
 pub const PROMOTE_RATIO: f64 = 0.95;
-/// Coverage of the P95 below which the quantiles are worth nothing: the loads are not those it was trained on.
-const COVERAGE_MIN: f64 = 0.80;
+/// Coverage of the P95 below which a model is not promoted.
+const COVERAGE_PROMOTE: f64 = 0.80;
+/// Coverage below which it does not stay: the loads are not those it was trained on.
+const COVERAGE_KEEP: f64 = 0.70;
 
 /// The forecasts of one step that have come due, over all nodes of the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -132,7 +134,7 @@ impl Record {
             return Verdict::Open(format!("{rounds} of {judged} rounds have come due"));
         }
         let percent = |share: f64| share * 100.0;
-        if recent.coverage < COVERAGE_MIN {
+        if recent.coverage < if active { COVERAGE_KEEP } else { COVERAGE_PROMOTE } {
             return Verdict::Loses(format!(
                 "only {:.0} % of recent loads were at or below their forecast P95: they have drifted away from what \
                  the model knows",

@@ -21,7 +21,7 @@ pub use dataset::{Dataset, Example};
 pub use training::{Training, TrainingConfig};
 
 /// Examples before anything is trained.
-pub const EXAMPLES_MIN: usize = 200;
+pub const EXAMPLES_MIN: usize = 300;
 /// One in so many examples, the newest, is kept for validation.
 const VALIDATION_ONE_IN: usize = 5;
 /// Steps of training between two looks at the mailbox.

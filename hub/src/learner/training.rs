@@ -179,7 +179,10 @@ impl Training {
                 list.push((example.actual[h] - forecast.p95[h]) / scale);
             }
         }
-        model(&parts, &above.map(|list| quantile(&list, 0.95)))
+        // One rank more than the sample's own quantile: few examples must not promise too much.
+        #[allow(clippy::cast_precision_loss)]
+        let rank = |list: &Vec<f32>| 0.95 * (1.0 + 1.0 / list.len().max(1) as f32);
+        model(&parts, &above.map(|list| quantile(&list, rank(&list))))
     }
 }
 
