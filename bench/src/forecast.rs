@@ -39,7 +39,7 @@ pub(crate) struct Options {
     #[arg(long, env = "CODECO_DATA", default_value = "../shared/data")]
     data: PathBuf,
     /// Steps of training.
-    #[arg(long, default_value_t = 3_000)]
+    #[arg(long, default_value_t = 2_000)]
     steps: u32,
     /// Examples in a step.
     #[arg(long, default_value_t = 64)]
