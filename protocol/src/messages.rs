@@ -6,6 +6,7 @@ use bincode::{Decode, Encode};
 
 use crate::coordinate::Coordinate;
 use crate::demands::{Demands, Level, NodeTraits, PlaceRules};
+use crate::election::ElectionMessage;
 use crate::ids::{AppName, AppUid, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
 use crate::resources::Resources;
 use crate::token::{Epoch, MandateId, Term, Token};
@@ -599,6 +600,8 @@ pub enum ControlMessage {
         /// Its cluster.
         cluster: ClusterName,
     },
+    /// Between the members of a cluster that elect its lead.
+    Election(ElectionMessage),
 }
 
 /// Messages from one member to another, in order.
@@ -639,7 +642,8 @@ impl ControlMessage {
             | M::Status { .. }
             | M::BidRequest { .. }
             | M::Offer { .. }
-            | M::Recall { .. } => Addressee::Lead,
+            | M::Recall { .. }
+            | M::Election(_) => Addressee::Lead,
             M::Bid { .. }
             | M::Accepted { .. }
             | M::Declined { .. }

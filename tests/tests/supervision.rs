@@ -36,7 +36,7 @@ fn actor_that_panics_once_is_restarted_and_events_say_so_and_no_replica_notices(
         ("edge-1/node-2", "workloads"),
         ("edge-1/node-2", "netma"),
         ("edge-2/node-2", "mdm"),
-        ("edge-2/node-1", "lead"),
+        ("edge-2/node-1", "elector"),
         ("edge-1/node-1", "links"),
         ("hub", "home"),
         ("hub", "links"),

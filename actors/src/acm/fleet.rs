@@ -104,6 +104,8 @@ pub trait Fleet: Send + Sync + 'static {
     -> Result<(), ApiError>;
     /// Has all replicas of a cluster moved elsewhere, or lets them come again.
     async fn cluster_drain(&self, cluster: ClusterName, drained: bool) -> Result<(), ApiError>;
+    /// Has a node vote alone in its cluster: the majority of the voters is lost for good.
+    async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError>;
     /// Asks for an application's end.
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError>;
     /// Replicas.
@@ -122,8 +124,8 @@ pub trait Fleet: Send + Sync + 'static {
     async fn models(&self, filter: Filter) -> Result<List<ModelView>, ApiError>;
     /// A log, as raw bytes.
     async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError>;
-    /// A join token for a node of a cluster, or for a hub.
-    async fn create_token(&self, scope: Role, ttl_seconds: u64) -> Result<NewToken, ApiError>;
+    /// A join token for a node of a cluster, perhaps the one that founds its electorate, or for a hub.
+    async fn create_token(&self, scope: Role, ttl_seconds: u64, founds: bool) -> Result<NewToken, ApiError>;
     /// Makes an actor panic: `times` messages in a row, for tests of supervision. Only where faults are enabled.
     async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError>;
     /// Links between members: measured, or estimated where nobody has measured them.

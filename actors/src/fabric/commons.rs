@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use codeco_protocol::coordinate::Coordinate;
 use codeco_protocol::gossip::{
     Delta, Fact, Hint, LIST_MAX, Liveness, Mark, OwnState, Rumor, StateError, View, Views,
 };
@@ -16,6 +17,8 @@ use super::inspect::Inspector;
 use crate::session::Sessions;
 use crate::swm::post::Post;
 
+/// Members whose points are kept at most.
+const POINTS_MAX: usize = 8_192;
 /// Members remembered as forgotten at most.
 const FORGOTTEN_MAX: usize = 4_096;
 
@@ -61,6 +64,10 @@ pub struct Commons {
     roster: watch::Sender<u64>,
     liveness: RwLock<BTreeMap<MemberId, (Identity, Liveness)>>,
     links: RwLock<BTreeMap<MemberId, Linked>>,
+    /// Where this member is in the network, once it knows.
+    own_point: watch::Sender<Option<Coordinate>>,
+    /// Where others say that they are, each heard from itself.
+    points: RwLock<BTreeMap<MemberId, Coordinate>>,
     /// Members removed for good.
     forgotten: Mutex<BTreeSet<MemberId>>,
 }
@@ -88,6 +95,8 @@ impl Commons {
             roster: watch::Sender::new(0),
             liveness: RwLock::new(BTreeMap::new()),
             links: RwLock::new(BTreeMap::new()),
+            own_point: watch::Sender::new(None),
+            points: RwLock::default(),
             forgotten: Mutex::default(),
         })
     }
@@ -161,6 +170,35 @@ impl Commons {
         drop(forgotten);
         self.views.write().unwrap_or_else(PoisonError::into_inner).forget(member);
         self.liveness.write().unwrap_or_else(PoisonError::into_inner).remove(&member);
+        self.points.write().unwrap_or_else(PoisonError::into_inner).remove(&member);
+    }
+
+    /// Tells all members that are connected where this one is.
+    pub fn set_own_point(&self, point: Coordinate) {
+        self.own_point.send_replace(Some(point));
+    }
+
+    pub(super) fn follow_own_point(&self) -> watch::Receiver<Option<Coordinate>> {
+        self.own_point.subscribe()
+    }
+
+    /// Where a member says that it is; `None` if it has not said so, or has named no point.
+    #[must_use]
+    pub fn point(&self, member: MemberId) -> Option<Coordinate> {
+        self.points.read().unwrap_or_else(PoisonError::into_inner).get(&member).copied()
+    }
+
+    /// A member says where it is.
+    pub(super) fn note_point(&self, member: MemberId, point: Coordinate) {
+        let mut points = self.points.write().unwrap_or_else(PoisonError::into_inner);
+        match point.checked() {
+            Some(point) if points.len() < POINTS_MAX || points.contains_key(&member) => {
+                points.insert(member, point);
+            }
+            _ => {
+                points.remove(&member);
+            }
+        }
     }
 
     /// Whether this member was forgotten, and has not spoken for itself since.

@@ -6,6 +6,7 @@ mod delete;
 mod describe;
 mod doctor;
 mod drain;
+mod electorate;
 mod explain;
 mod fault;
 mod get;
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     /// Make tokens with which nodes and hubs join, and people and programs use the API.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Replace the voters of a cluster whose majority is lost for good.
+    #[command(subcommand)]
+    Electorate(electorate::ElectorateCommand),
     /// Versions of this command and of the hub.
     Version(version::VersionArgs),
     /// List and choose hubs to talk to.
@@ -86,6 +90,7 @@ impl Command {
             Self::Doctor(args) => args.run(session),
             Self::Logs(args) => args.run(session),
             Self::Token(command) => command.run(session),
+            Self::Electorate(command) => command.run(session),
             Self::Version(args) => args.run(session),
             Self::Context(command) => command.run(session),
             Self::Fault(command) => command.run(session),

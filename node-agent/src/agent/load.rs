@@ -14,7 +14,7 @@ use codeco_actors::process::{Member, PeriodicMessage, periodic_child};
 use codeco_actors::supervision::{ChildRef, ChildSpec, Policy};
 use codeco_actors::swm::actor::CoreMessage;
 use codeco_actors::swm::advice::Advice;
-use codeco_actors::swm::lead::{Lead, LeadInput};
+use codeco_actors::swm::election::elector::{Elector, ElectorInput};
 use codeco_protocol::api::EventType;
 use codeco_protocol::gossip::{Fact, LoadFact, ModelFact};
 use codeco_protocol::ids::{ClusterName, MemberId};
@@ -22,6 +22,7 @@ use codeco_protocol::units::{Micros, WallTime};
 use futures::FutureExt as _;
 
 use super::options::AgentConfig;
+use super::watch::{AgentWatcher, Seat};
 
 /// Shortest pause between two looks.
 const LOOK_MIN: Duration = Duration::from_millis(20);
@@ -33,24 +34,25 @@ const ADVICE_LOOKS: u64 = 4;
 const ADVICE_MIN: Micros = Micros::from_secs(3);
 
 type Child = (&'static str, (ChildSpec, ChildRef<PeriodicMessage>));
-type LeadRef = ChildRef<CoreMessage<Lead>>;
+type ElectorRef = ChildRef<CoreMessage<Elector>>;
 
-/// The actors of PDLC on this node; `lead` is the lead, if it lives here. With learning off only one that says so, once.
+/// The actors of PDLC on this node: one that measures, and one that forecasts and judges while this node leads.
 pub(super) fn children(
     config: &AgentConfig,
     cluster: &ClusterName,
     member: &Arc<Member>,
-    lead: Option<LeadRef>,
+    watcher: &AgentWatcher,
+    elector: &ElectorRef,
     policy: Policy,
 ) -> Vec<Child> {
     let judge = Judge::new(config.learning, cluster.clone(), config.load_step_ms, wall_now());
+    let elector = elector.clone();
+    let pdlc = pdlc(config, judge, member, watcher.seat(), elector, policy);
     if config.learning == Learning::Off {
-        if lead.is_some() {
-            member.commons.publish_fact("gate", Fact::Gate(Box::new(judge.fact())));
-        }
-        return Vec::new();
+        // Only says so, while it leads.
+        return vec![("pdlc", pdlc)];
     }
-    vec![("load", load(config, member, policy)), ("pdlc", pdlc(config, judge, member, lead, policy))]
+    vec![("load", load(config, member, policy)), ("pdlc", pdlc)]
 }
 
 struct Meter {
@@ -159,46 +161,37 @@ fn pdlc(
     config: &AgentConfig,
     judge: Judge,
     member: &Arc<Member>,
-    lead: Option<LeadRef>,
+    seat: Arc<Seat>,
+    elector: ElectorRef,
     policy: Policy,
 ) -> (ChildSpec, ChildRef<PeriodicMessage>) {
     let step = Duration::from_millis(config.load_step_ms.into());
     let period = (step / 4).clamp(LOOK_MIN, LOOK_MAX);
+    let off = config.learning == Learning::Off;
     let good_for = Micros::from(period).0 * ADVICE_LOOKS;
     let state = Arc::new(Mutex::new((judge, Shelf::open(&config.state.join("model")))));
     let member = Arc::clone(member);
     periodic_child("pdlc", policy, period, move || {
-        let (state, member, lead) = (Arc::clone(&state), Arc::clone(&member), lead.clone());
+        let (state, member, elector) = (Arc::clone(&state), Arc::clone(&member), elector.clone());
+        let leads = seat.office().is_some();
         async move {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             let (judge, shelf) = &mut *state;
-            let model = shelf.look(&member);
-            if let Some(lead) = lead.filter(|_| leads(&member)) {
+            let model = if off { None } else { shelf.look(&member) };
+            if leads {
                 let advice = advise(judge, model.as_ref(), &member, good_for.max(ADVICE_MIN.0));
-                // A lead that is being restarted decides without advice until the next look.
-                let _ = lead.try_send(CoreMessage::Input(LeadInput::Advice(advice)));
+                // An elector that is being restarted decides without advice until the next look.
+                let _ = elector.try_send(CoreMessage::Input(ElectorInput::Advice(advice)));
+            } else {
+                // Another one speaks for this cluster.
+                member.commons.publish(|state| {
+                    state.remove("gate");
+                });
             }
             Ok(())
         }
         .boxed()
     })
-}
-
-/// Whether this node speaks for its cluster, and nobody under a higher term does.
-fn leads(member: &Member) -> bool {
-    let commons = &member.commons;
-    let Some(Fact::Cluster(own)) = commons.own_fact("cluster") else { return false };
-    let ours = commons.own.cluster();
-    let succeeded = commons.with_views(|views| {
-        let mut others = views.iter().filter(|view| view.identity.cluster() == ours);
-        others.any(|view| view.cluster().is_some_and(|theirs| theirs.term > own.term))
-    });
-    if succeeded {
-        commons.publish(|state| {
-            state.remove("gate");
-        });
-    }
-    !succeeded
 }
 
 fn advise(judge: &mut Judge, model: Option<&ModelFact>, member: &Member, good_for: u64) -> Advice {

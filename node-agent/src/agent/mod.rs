@@ -194,7 +194,7 @@ struct Tree {
     supervision: mpsc::Receiver<codeco_actors::supervision::Event>,
 }
 
-/// Puts the tree together: links, MDM, NetMA, identity, and SWM with lead, workloads and ledger.
+/// Puts the tree together: links, MDM, NetMA, identity, and SWM with elector, workloads and ledger.
 fn plant(
     config: &AgentConfig,
     cluster: &ClusterName,
@@ -245,33 +245,28 @@ fn plant(
         .with("links", panic_by(&links_ref, || LinksMessage::Panic))
         .with("workloads", panic_by(&workloads_ref, || workloads::WorkloadsMessage::Panic))
         .with("ledger", panic_by(&ledger_ref, || CoreMessage::Panic));
-    let mut swm_children = vec![node.into_child(policy)];
-    let mut advised = None;
-    let mut cores = Cores { ledger: Some(ledger_ref.clone()), lead: None, home: None };
-    if config.lead == config.name {
-        let effects = swm::LeadEffects {
-            member: Arc::clone(member),
-            cluster: cluster.clone(),
-            name: config.name.clone(),
-            labels: config.cluster_labels.clone(),
-        };
-        let restore = swm::restore_lead(config, member, cluster);
-        let (lead, lead_ref) = core_child("lead", policy, restore, Arc::clone(&post), Arc::new(effects));
-        faults = faults.with("lead", panic_by(&lead_ref, || CoreMessage::Panic));
-        advised = Some(lead_ref.clone());
-        cores.lead = Some(lead_ref);
-        swm_children.insert(0, lead);
-    }
+    let effects = swm::ElectorEffects {
+        member: Arc::clone(member),
+        cluster: cluster.clone(),
+        name: config.name.clone(),
+        labels: config.cluster_labels.clone(),
+        seat: watcher.seat(),
+    };
+    let restore = swm::restore_elector(config, member, cluster);
+    let (elector, elector_ref) = core_child("elector", policy, restore, Arc::clone(&post), Arc::new(effects));
+    faults = faults.with("elector", panic_by(&elector_ref, || CoreMessage::Panic));
+    let swm_children = vec![elector, node.into_child(policy)];
+    let cores = Cores { ledger: Some(ledger_ref.clone()), elector: Some(elector_ref.clone()), home: None };
     post.set_cores(cores);
 
     let (mdm, mdm_ref) = mdm(config, member, &ledger_ref, policy);
-    let (netma, netma_ref) = netma(member, &ledger_ref, policy);
-    let (follow, _) = watch::follow_lead(&watcher, member, &ledger_ref, policy);
+    let (netma, netma_ref) = netma(member, &ledger_ref, config.membership.period, policy);
+    let (follow, _) = watch::follow_lead(&watcher, member, &ledger_ref, &elector_ref, policy);
     let (identity, _) = identity(config, member, clock, policy);
     faults = faults
         .with("mdm", panic_by(&mdm_ref, || PeriodicMessage::Panic))
         .with("netma", panic_by(&netma_ref, || PeriodicMessage::Panic));
-    let learning = load::children(config, cluster, member, advised, policy);
+    let learning = load::children(config, cluster, member, &watcher, &elector_ref, policy);
     for (name, child) in learning.iter().map(|(name, (_, child))| (*name, child)) {
         faults = faults.with(name, panic_by(child, || PeriodicMessage::Panic));
     }
@@ -280,6 +275,7 @@ fn plant(
         workloads: Arc::clone(workloads),
         cluster: cluster.clone(),
         faults,
+        elector: elector_ref.clone(),
         links: links_ref,
     };
     // Set once, as above.
@@ -326,9 +322,14 @@ fn mdm(config: &AgentConfig, member: &Arc<Member>, ledger: &LedgerRef, policy: P
 }
 
 /// Network Management and Adaptation: what this node measures of the network goes to its ledger, which tells the lead.
-fn netma(member: &Arc<Member>, ledger: &LedgerRef, policy: Policy) -> Periodic {
+fn netma(
+    member: &Arc<Member>,
+    ledger: &LedgerRef,
+    pace: codeco_protocol::units::Micros,
+    policy: Policy,
+) -> Periodic {
     let ledger = ledger.clone();
-    netma_child(&member.network, policy, move |word| {
+    netma_child(&member.network, policy, pace, move |word| {
         let input = match word {
             NetworkWord::RoundTrips(list) => LedgerInput::RoundTrips(list),
             NetworkWord::Coordinate(coordinate) => LedgerInput::Coordinate(coordinate),
