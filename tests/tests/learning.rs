@@ -163,7 +163,11 @@ fn learner_is_trained_shadowed_promoted_explained_kept_without_hub_and_rolled_ba
     println!("in shadow: {shadow}");
     let active = wait_for_gate(&stage, "Active");
     println!("active: {active}");
-    stage.event("edge-1/node-1", "ModelActive", "is active", 1);
+    until("the event of it", || {
+        let events = stage.list(&["get", "events"]);
+        let told = events.iter().any(|event| event["reason"] == "ModelActive");
+        if told { Ok(()) } else { Err(format!("{events:#?}")) }
+    });
     let loss = |name: &str| {
         let losses = active["losses"].as_array().unwrap();
         losses.iter().find(|loss| loss["name"] == name).map(|loss| loss["loss"].as_f64().unwrap())
@@ -210,12 +214,19 @@ fn learner_is_trained_shadowed_promoted_explained_kept_without_hub_and_rolled_ba
     stage.fleet.kill(None);
     let at = stage.fleet.agents().iter().position(|agent| agent.name == node).unwrap();
     stage.fleet.kill(Some(at));
-    let lead = stage.agent("edge-1/node-1").state.join("decisions.jsonl");
+    // Whoever leads now writes it down; if it was the lead that died, another one was elected, with the model it has kept.
+    let books: Vec<_> = stage.fleet.agents().iter().map(|a| a.state.join("decisions.jsonl")).collect();
+    let before = advised["at"].as_u64().unwrap();
     let alone = until("a decision without hub", || {
-        let text = std::fs::read_to_string(&lead).unwrap_or_default();
-        let last: Value = serde_json::from_str(text.lines().last().unwrap_or("null")).unwrap_or_default();
-        let moved = last["chosen"].as_str().is_some_and(|chosen| chosen != node);
-        if moved { Ok(last) } else { Err(format!("{last:#}")) }
+        let texts = books.iter().map(|book| std::fs::read_to_string(book).unwrap_or_default());
+        let decisions: Vec<Value> = texts
+            .flat_map(|text| {
+                text.lines().map(|line| serde_json::from_str(line).unwrap_or_default()).collect::<Vec<_>>()
+            })
+            .filter(|decision: &Value| decision["at"].as_u64() > Some(before))
+            .collect();
+        let moved = decisions.iter().find(|d| d["chosen"].as_str().is_some_and(|chosen| chosen != node));
+        moved.cloned().ok_or_else(|| format!("{decisions:#?}"))
     });
     let model = alone["model"].as_str().unwrap();
     println!("without hub: {model}");
