@@ -1,4 +1,4 @@
-//! The components of CODECO (ACM, MDM, NetMA, SWM), their supervision and their introspection.
+//! The components of CODECO (ACM, MDM, NetMA, PDLC, SWM), their supervision and their introspection.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod acm;
@@ -9,6 +9,7 @@ pub mod journal;
 pub mod mailbox;
 pub mod mdm;
 pub mod netma;
+pub mod pdlc;
 pub mod process;
 pub mod session;
 pub mod supervision;

@@ -7,6 +7,7 @@
 mod actor_call;
 mod bars;
 mod failover;
+mod forecast;
 mod gossip;
 mod machine;
 mod report;
@@ -46,6 +47,8 @@ enum Bench {
     ActorCallProcess(actor_call::ProcessOptions),
     /// A node is killed with SIGKILL: how long until its lead knows, and until its work runs elsewhere.
     Failover(failover::Options),
+    /// Forecasts of load on public series, beside the best simple model for each.
+    Forecast(forecast::Options),
     /// Membership of real agents beside Debian's serf: joining, deaths noticed and wrongly told, idle cost, a partition.
     Gossip(gossip::Options),
 }
@@ -89,6 +92,7 @@ fn run(arguments: &Arguments) -> Result<Option<Report>, Box<dyn std::error::Erro
             Ok(None)
         }
         Bench::Failover(options) => Ok(Some(failover::run(options, arguments.seed, bars)?)),
+        Bench::Forecast(options) => Ok(Some(forecast::run(options, arguments.seed, bars)?)),
         Bench::Gossip(options) => Ok(Some(gossip::run(options, arguments.seed, bars)?)),
     }
 }

@@ -16,9 +16,10 @@ pub(crate) enum Kind {
     Actor,
     Link,
     Cert,
+    Model,
 }
 
-const WORDS: [(Kind, &[&str]); 9] = [
+const WORDS: [(Kind, &[&str]); 10] = [
     (Kind::App, &["app", "apps", "codecoapp", "codecoapps"]),
     (Kind::Replica, &["replica", "replicas", "rs"]),
     (Kind::Node, &["node", "nodes", "no"]),
@@ -28,6 +29,7 @@ const WORDS: [(Kind, &[&str]); 9] = [
     (Kind::Actor, &["actor", "actors", "ac"]),
     (Kind::Link, &["link", "links", "ln"]),
     (Kind::Cert, &["cert", "certs", "certificate", "certificates"]),
+    (Kind::Model, &["model", "models", "mo"]),
 ];
 
 impl Kind {
@@ -37,7 +39,7 @@ impl Kind {
         known.map(|(kind, _)| *kind).ok_or_else(|| {
             let all: Vec<&str> = WORDS.iter().filter_map(|(_, words)| words.get(1).copied()).collect();
             Failure::usage(format!("there is no kind of object {word:?}"))
-                .next(format!("kinds: {}; short: no, rs, cl, ev, de, ac, ln", all.join(", ")))
+                .next(format!("kinds: {}; short: no, rs, cl, ev, de, ac, ln, mo", all.join(", ")))
         })
     }
 

@@ -3,4 +3,5 @@
 
 pub use codeco_actors::acm::{api, fleet};
 
+pub mod learner;
 pub mod process;

@@ -4,6 +4,7 @@
 //! writer of its own map, all others hold views of it that may be stale and say how stale.
 
 mod facts;
+mod learning;
 mod message;
 mod ring;
 mod seal;
@@ -12,6 +13,10 @@ mod state;
 pub use facts::{
     CertificateFact, ClusterFact, ElectorateFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, ReplicaFact,
     ReplicaState, VoterFact,
+};
+pub use learning::{
+    ARTEFACT_MAX, GateFact, GateState, HORIZON, LearningError, LoadFact, LoadSeries, LossPpm, ModelFact,
+    WHOLE, WINDOW, Weights,
 };
 pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};
 pub use ring::{MEMBERS_MAX, Ring, RingConfig};

@@ -5,7 +5,7 @@ use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
 use codeco_protocol::api::{
     ActorView, AppView, CaView, CertView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody,
-    EventView, LinkView, List, NodeView, PlanView, ReplicaView, RevokedView,
+    EventView, LinkView, List, ModelView, NodeView, PlanView, ReplicaView, RevokedView,
 };
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, Role, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -120,6 +120,8 @@ pub trait Fleet: Send + Sync + 'static {
     async fn decisions(&self, filter: Filter) -> Result<List<DecisionView>, ApiError>;
     /// Actors of all members, or of one node.
     async fn actors(&self, filter: Filter) -> Result<List<ActorView>, ApiError>;
+    /// Models, and the gates of clusters.
+    async fn models(&self, filter: Filter) -> Result<List<ModelView>, ApiError>;
     /// A log, as raw bytes.
     async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError>;
     /// A join token for a node of a cluster, perhaps the one that founds its electorate, or for a hub.

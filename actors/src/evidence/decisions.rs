@@ -48,6 +48,7 @@ pub fn decision_view(decision: &Decision) -> DecisionView {
         policy: POLICY.into(),
         profile: profile_of(decision.profile),
         token: decision.token.map(|token| token.to_string()),
+        model: decision.model.clone(),
         inputs: ranking
             .candidates
             .iter()

@@ -415,6 +415,12 @@ impl Commons {
         self.transport.local_addr().ok()
     }
 
+    /// What this member says of itself under `key`.
+    #[must_use]
+    pub fn own_fact(&self, key: &str) -> Option<Fact> {
+        self.state().fact(key).cloned()
+    }
+
     /// A fact of our own.
     pub fn publish_fact(&self, key: &str, fact: Fact) {
         self.publish(|state| {

@@ -39,6 +39,8 @@ pub struct Decision {
     pub cause: String,
     /// The token it led to.
     pub token: Option<Token>,
+    /// The model that gave advice, or is being judged, with its version and how far it is trusted.
+    pub model: Option<String>,
     /// What the application's intents did to it.
     pub intents: Vec<String>,
 }

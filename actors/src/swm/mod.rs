@@ -8,6 +8,7 @@
 //! [`actor`] is the one shell around all three, and [`post`] takes their messages to other members.
 
 pub mod actor;
+pub mod advice;
 pub mod attempt;
 mod cores;
 pub mod decision;

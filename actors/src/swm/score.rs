@@ -13,6 +13,7 @@ use codeco_protocol::messages::{Obstacle, Profile};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::units::{Micros, MilliWatts};
 
+use super::advice::{self, Outlook};
 use super::feasibility::shortages;
 use crate::netma::Delay;
 
@@ -46,6 +47,8 @@ pub struct Site {
     pub age: Micros,
     /// Why it may not be used, found before scoring.
     pub barred: Option<Obstacle>,
+    /// What forecasts say of it.
+    pub outlook: Outlook,
     /// What the replica would draw there, where known; a cluster's word about its node.
     pub draws: Option<MilliWatts>,
     /// What it would cost there in an hour, in thousandths of the operator's unit of money, where known.
@@ -210,6 +213,7 @@ pub fn rank(
     let partners: Vec<f64> = sites.iter().map(|site| site.partners.len() as f64).collect();
     score(&mut candidates, &raws, &partners, &weights);
     note_estimates(&mut candidates, sites);
+    advice::add(&mut candidates, sites, wanted, weighing.profile);
     candidates.sort_by(|a, b| {
         (a.filtered.is_some(), a.total, &a.name)
             .partial_cmp(&(b.filtered.is_some(), b.total, &b.name))
@@ -330,13 +334,13 @@ fn score(candidates: &mut [Candidate], raws: &[[Option<f64>; N]], partners: &[f6
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use codeco_protocol::ids::MemberId;
     use codeco_protocol::units::{Bytes, MilliCpu};
 
     use super::*;
 
-    fn site(name: &str, free: u64) -> Site {
+    pub(in crate::swm) fn site(name: &str, free: u64) -> Site {
         Site {
             name: name.into(),
             id: MemberId(1),
@@ -351,6 +355,7 @@ mod tests {
             barred: None,
             draws: None,
             cost: None,
+            outlook: Outlook::Off,
         }
     }
 

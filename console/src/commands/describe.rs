@@ -40,7 +40,7 @@ impl DescribeArgs {
             Kind::Replica => ask.replica(&self.namespace, &name)?,
             Kind::Node => ask.node(&name)?,
             Kind::Cluster => ask.cluster(&name)?,
-            Kind::Event | Kind::Decision | Kind::Actor | Kind::Link | Kind::Cert => {
+            Kind::Event | Kind::Decision | Kind::Actor | Kind::Link | Kind::Cert | Kind::Model => {
                 return Err(Failure::usage(format!("{kind}s are not described"))
                     .next(format!("codeco get {kind}s -o wide shows all there is")));
             }

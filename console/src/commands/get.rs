@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use codeco_hub::fleet::Filter;
 use codeco_protocol::api::{
-    ActorView, AppView, CertView, ClusterView, DecisionView, EventView, LinkView, List, NAMESPACE_DEFAULT,
-    NodeView, ReplicaView, Selector,
+    ActorView, AppView, CertView, ClusterView, DecisionView, EventView, LinkView, List, ModelView,
+    NAMESPACE_DEFAULT, NodeView, ReplicaView, Selector,
 };
 
 use super::now;
@@ -23,7 +23,8 @@ const WATCH_PAUSE: Duration = Duration::from_secs(1);
 /// Arguments of `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// apps, replicas, nodes, clusters, events, decisions, actors, links or certs; then a name, if only one is wanted.
+    /// apps, replicas, nodes, clusters, events, decisions, actors, links, certs or models; then a name, if only one is
+    /// wanted.
     #[arg(num_args = 1..=2, required = true, value_name = "KIND [NAME]")]
     object: Vec<String>,
     /// Namespace of the applications.
@@ -93,6 +94,7 @@ impl GetArgs {
             Kind::Actor => self.print::<ActorView>(session, kind, name.as_deref(), &filter),
             Kind::Link => self.print::<LinkView>(session, kind, name.as_deref(), &filter),
             Kind::Cert => self.print::<CertView>(session, kind, name.as_deref(), &filter),
+            Kind::Model => self.print::<ModelView>(session, kind, name.as_deref(), &filter),
         }
     }
 

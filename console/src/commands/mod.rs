@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Drain(drain::DrainArgs),
     /// Ask for the end of applications.
     Delete(delete::DeleteArgs),
-    /// List apps, replicas, nodes, clusters, events, decisions, actors, links or certs.
+    /// List apps, replicas, nodes, clusters, events, decisions, actors, links, certs or models.
     Get(get::GetArgs),
     /// Everything about one app, replica, node or cluster.
     Describe(describe::DescribeArgs),

@@ -25,6 +25,7 @@ pub(crate) fn render(decision: &DecisionView, now: WallTime, painted: bool) -> S
         Ok(()) => "yes".to_owned(),
         Err(error) => format!("no: {error}"),
     };
+    let model = decision.model.as_ref().map(|model| format!("; {}", clean(model))).unwrap_or_default();
     let fields = Fields::default()
         .with("action", &decision.action)
         .maybe("chosen", with_total(&decision.chosen).as_ref())
@@ -32,7 +33,7 @@ pub(crate) fn render(decision: &DecisionView, now: WallTime, painted: bool) -> S
         .with("why", why(decision))
         .with("reason", &decision.reason)
         .maybe("token", decision.token.as_ref())
-        .with("policy", format!("{}, profile {}", decision.policy, decision.profile))
+        .with("policy", format!("{}, profile {}{model}", decision.policy, decision.profile))
         .with("decision", decision.id)
         .with("parts add up", sums);
     text.push_str(&indented(&fields.render()));

@@ -10,6 +10,7 @@ mod events;
 pub(crate) mod explain;
 mod fields;
 mod links;
+mod models;
 mod nodes;
 pub(crate) mod numbers;
 mod replicas;

@@ -9,7 +9,8 @@ use codeco_hub::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use codeco_protocol::api::{
     ActorView, AppView, Bid, BidAnswer, CaView, Candidate, CertState, CertView, ClusterView, CodecoApp,
     DecisionLevel, DecisionView, DoctorView, ErrorBody, EventView, FilterCount, InputAge, LinkView, List,
-    NodeView, PlanView, PlannedAction, PlannedReplica, ReplicaView, RevokedView, ScorePart, Verdict,
+    ModelView, NodeView, PlanView, PlannedAction, PlannedReplica, ReplicaView, RevokedView, ScorePart,
+    Verdict,
 };
 use codeco_protocol::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, Role};
 use codeco_protocol::units::WallTime;
@@ -153,6 +154,20 @@ pub(super) fn actors() -> Vec<ActorView> {
          "mailboxDepth": 0, "handled": 812, "handledPerSecond": 12.5, "waitP50Us": 16, "waitP99Us": 250},
         {"member": "edge-1-a", "name": "metrics", "parent": "root", "state": "GivenUp", "restarts": 5,
          "mailboxDepth": 7, "handled": 3, "lastError": "boom"},
+    ]))
+    .unwrap()
+}
+
+pub(super) fn models() -> Vec<ModelView> {
+    let losses = json!([{"name": "model", "loss": 0.0123}, {"name": "last", "loss": 0.02},
+                        {"name": "ewma", "loss": 0.0164}]);
+    serde_json::from_value(json!([
+        {"place": "edge-1", "cluster": "edge-1", "model": "load-forecast", "version": 3, "trial": 4, "state": "Active",
+         "since": ago(60), "reason": "model 3 wins: loss 0.0123 against 0.0164 of the best baseline, ewma",
+         "rounds": 48, "coverage": 0.951, "losses": losses, "ageMs": 120},
+        {"place": "hub-1", "model": "load-forecast", "version": 4, "state": "Learner", "since": ago(30),
+         "reason": "waits for more examples", "windows": 800, "nodes": 3, "stepMs": 300_000, "losses": losses,
+         "ageMs": 0},
     ]))
     .unwrap()
 }
@@ -400,6 +415,10 @@ impl Fleet for FakeFleet {
 
     async fn actors(&self, _: Filter) -> Result<List<ActorView>, ApiError> {
         Ok(List::new("Actor", actors()))
+    }
+
+    async fn models(&self, _: Filter) -> Result<List<ModelView>, ApiError> {
+        Ok(List::new("Model", models()))
     }
 
     async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError> {

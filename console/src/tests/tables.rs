@@ -44,6 +44,11 @@ fn table_of_each_kind_is_as_people_know_it() {
     AGE   REPLICA          LEVEL   ACTION    CHOSEN     RUNNER-UP   REASON
     31s   media/origin-0   Node    Reserve   edge-1-b   edge-1-a    first placement
     ");
+    insta::assert_snapshot!(wide(&fleet::models()), @r"
+    PLACE    MODEL             STATE     SINCE   LOSS     BEST-BASELINE   ROUNDS   WHY                                                                   COVERAGE   TRAINED-ON                        TRIAL
+    edge-1   load-forecast/3   Active    60s     0.0123   ewma 0.0164     48       model 3 wins: loss 0.0123 against 0.0164 of the best baseline, ewma   95.1 %     -                                 4
+    hub-1    load-forecast/4   Learner   30s     0.0123   ewma 0.0164     -        waits for more examples                                               -          800 windows of 3 nodes, 300.0 s   -
+    ");
     insta::assert_snapshot!(wide(&fleet::actors()), @r"
     MEMBER     NAME      STATE     RESTARTS   MAILBOX   HANDLED   RATE     WAIT-P50   WAIT-P99   PARENT   LAST-ERROR
     edge-1-a   ledger    Running   0          0         812       12.5/s   16 µs      250 µs     root     -

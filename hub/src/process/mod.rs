@@ -21,6 +21,7 @@ use codeco_actors::clock::boot_now;
 use codeco_actors::evidence::Note;
 use codeco_actors::fabric::{LinksConfig, LinksMessage, Watcher, links_child};
 use codeco_actors::netma::netma_child;
+use codeco_actors::pdlc::judge::Learning;
 use codeco_actors::process::{
     Faults, IdentityState, Member, MemberConfig, MemberError, Samples, TrustKeeper, note_supervision,
     panic_by, periodic_child, serve_health,
@@ -38,6 +39,7 @@ use futures::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::learner::{LearnerConfig, LearnerMessage, TrainingConfig, learner_child};
 use authority::Authority;
 pub use identity::{ADMIN_FILE, AdminAccess};
 pub use options::{HubConfig, HubOptions};
@@ -242,6 +244,15 @@ fn plant(config: &HubConfig, member: &Arc<Member>, registrar: &Registrar, keys: 
         .with("home", panic_by(&home_ref, || CoreMessage::Panic))
         .with("clusters", panic_by(&clusters_ref, || codeco_actors::process::PeriodicMessage::Panic))
         .with("netma", panic_by(&netma_ref, || codeco_actors::process::PeriodicMessage::Panic));
+    let learner = (config.learning != Learning::Off).then(|| {
+        let training = TrainingConfig { seed, ..TrainingConfig::default() };
+        let learner_config = LearnerConfig { step_ms: config.load_step_ms, training };
+        learner_child(learner_config, member, config.state.join("model"), policy)
+    });
+    let faults = match &learner {
+        Some((_, learner)) => faults.with("learner", panic_by(learner, || LearnerMessage::Panic)),
+        None => faults,
+    };
     let inspector = inspector::HubInspector {
         registrar: registrar.clone(),
         clock: keys.clock.clone(),
@@ -252,7 +263,9 @@ fn plant(config: &HubConfig, member: &Arc<Member>, registrar: &Registrar, keys: 
     // Set once: this is the only tree of this process.
     let _ = member.commons.inspector.set(Arc::new(inspector));
     let acm = supervisor("acm", vec![home, clusters]);
-    let root = supervisor("hub", vec![links, identity, netma, acm.into_child(policy)]);
+    let mut children = vec![links, identity, netma, acm.into_child(policy)];
+    children.extend(learner.map(|(learner, _)| supervisor("pdlc", vec![learner]).into_child(policy)));
+    let root = supervisor("hub", children);
     Tree { root, supervision, home: home_ref, faults }
 }
 

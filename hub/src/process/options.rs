@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use codeco_actors::pdlc::judge::Learning;
+use codeco_actors::pdlc::{LOAD_STEP_MS, LOAD_STEP_MS_DEFAULT, is_load_step};
 use codeco_actors::process::{ConfigError, MembershipProfile, load_file, resolve_options};
 use codeco_protocol::gossip::RingConfig;
 use codeco_protocol::identity::TrustDomain;
@@ -57,6 +59,12 @@ pub struct HubOptions {
     /// a cluster [default: lan].
     #[arg(long, env = "CODECO_PROFILE")]
     pub profile: Option<MembershipProfile>,
+    /// Whether this hub trains models: `off`, or anything else [default: on].
+    #[arg(long, env = "CODECO_LEARNING")]
+    pub learning: Option<Learning>,
+    /// Length of a step of load, in milliseconds, a multiple of 60; the same on all members [default: 300000].
+    #[arg(long, env = "CODECO_LOAD_STEP_MS")]
+    pub load_step_ms: Option<u32>,
     /// Allow faults to be injected.
     #[arg(long, env = "CODECO_FAULTS")]
     pub faults: bool,
@@ -85,6 +93,10 @@ pub struct HubConfig {
     pub issuer_life: Duration,
     /// How members observe each other.
     pub membership: RingConfig,
+    /// Whether this hub trains models.
+    pub learning: Learning,
+    /// Length of a step of load, in milliseconds.
+    pub load_step_ms: u32,
     /// Whether faults may be injected.
     pub faults: bool,
 }
@@ -125,6 +137,12 @@ impl HubOptions {
         if !(1..=3_650).contains(&days) {
             return Err(value("issuer-days", &days.to_string(), "1 to 3650"));
         }
+        let load_step = self.load_step_ms.unwrap_or(LOAD_STEP_MS_DEFAULT);
+        if !is_load_step(load_step) {
+            let expected =
+                format!("a multiple of 60 from {} to {}", LOAD_STEP_MS.start(), LOAD_STEP_MS.end());
+            return Err(value("load-step-ms", &load_step.to_string(), &expected));
+        }
         let state = self.state.clone().unwrap_or_else(|| "/var/lib/codeco/hub".into());
         Ok(HubConfig {
             ca: self.ca.clone().unwrap_or_else(|| state.join("ca")),
@@ -137,6 +155,8 @@ impl HubOptions {
             certificate_life: Duration::from_secs(seconds),
             issuer_life: Duration::from_secs(days * 24 * 3_600),
             membership: self.profile.unwrap_or_default().config(),
+            learning: self.learning.unwrap_or_default(),
+            load_step_ms: load_step,
             faults: self.faults,
         })
     }

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod inspector;
+mod load;
 mod options;
 mod renewal;
 mod swm;
@@ -275,6 +276,10 @@ fn plant(
     faults = faults
         .with("mdm", panic_by(&mdm_ref, || PeriodicMessage::Panic))
         .with("netma", panic_by(&netma_ref, || PeriodicMessage::Panic));
+    let learning = load::children(config, cluster, member, &watcher, &elector_ref, policy);
+    for (name, child) in learning.iter().map(|(name, (_, child))| (*name, child)) {
+        faults = faults.with(name, panic_by(child, || PeriodicMessage::Panic));
+    }
     let inspector = inspector::AgentInspector {
         member: Arc::clone(member),
         workloads: Arc::clone(workloads),
@@ -287,7 +292,8 @@ fn plant(
     let _ = member.commons.inspector.set(Arc::new(inspector));
 
     let swm = supervisor("swm", Strategy::OneForOne, swm_children);
-    let children = vec![links, identity, mdm, netma, swm.into_child(policy), follow];
+    let mut children = vec![links, identity, mdm, netma, swm.into_child(policy), follow];
+    children.extend(learning.into_iter().map(|(_, (spec, _))| spec));
     Tree { root: supervisor("agent", Strategy::OneForOne, children), supervision }
 }
 

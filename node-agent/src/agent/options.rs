@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use codeco_actors::pdlc::judge::Learning;
+use codeco_actors::pdlc::{LOAD_STEP_MS, LOAD_STEP_MS_DEFAULT, is_load_step};
 use codeco_actors::process::{ConfigError, MembershipProfile, load_file, resolve_options};
 use codeco_actors::swm::lease::LeaseConfig;
 use codeco_protocol::api::Quantity as _;
@@ -113,6 +115,16 @@ pub struct AgentOptions {
     /// a cluster [default: lan].
     #[arg(long, env = "CODECO_PROFILE")]
     pub profile: Option<MembershipProfile>,
+    /// How far learning may go: `off` measures and forecasts nothing; `shadow` never lets a forecast count [default: on].
+    #[arg(long, env = "CODECO_LEARNING")]
+    pub learning: Option<Learning>,
+    /// Length of a step of load, in milliseconds, a multiple of 60; the same on all members [default: 300000].
+    #[arg(long, env = "CODECO_LOAD_STEP_MS")]
+    pub load_step_ms: Option<u32>,
+    /// Folder with a file called like this node, whose lines are its load step by step: shares of processor and memory, such
+    /// as `0.25 0.5`. For nodes that are only played [default: the machine's load is measured].
+    #[arg(long, env = "CODECO_LOAD_REPLAY")]
+    pub load_replay: Option<PathBuf>,
     /// Allow faults to be injected.
     #[arg(long, env = "CODECO_FAULTS")]
     pub faults: bool,
@@ -160,6 +172,12 @@ pub struct AgentConfig {
     pub stop_workloads_on_exit: bool,
     /// How members observe each other.
     pub membership: RingConfig,
+    /// How far learning may go.
+    pub learning: Learning,
+    /// Length of a step of load, in milliseconds.
+    pub load_step_ms: u32,
+    /// File of this node's load, where it is replayed.
+    pub load_replay: Option<PathBuf>,
     /// Whether faults may be injected.
     pub faults: bool,
     /// Seconds by which the wall clock goes wrong.
@@ -190,6 +208,7 @@ impl AgentOptions {
         let hostname = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
         let name_text = self.name.clone().unwrap_or_else(hostname);
         let name = NodeName::new(name_text).map_err(|e| value("name", &e.found, "an RFC 1123 label"))?;
+        let name_of_replay = name.clone();
         let lease_ms = self.lease_ms.unwrap_or(2_000);
         if !(200..=600_000).contains(&lease_ms) {
             return Err(value("lease-ms", &lease_ms.to_string(), "200 to 600000"));
@@ -220,6 +239,9 @@ impl AgentOptions {
             lease: LeaseConfig { duration, drift_ppm: 10_000, margin },
             stop_workloads_on_exit: self.stop_workloads_on_exit,
             membership: self.profile.unwrap_or_default().config(),
+            learning: self.learning.unwrap_or_default(),
+            load_step_ms: load_step_ms(self.load_step_ms)?,
+            load_replay: self.load_replay.as_ref().map(|folder| folder.join(name_of_replay.as_str())),
             faults: self.faults,
             wall_clock_off_by,
         })
@@ -253,6 +275,15 @@ impl AgentOptions {
 
 fn value(field: &'static str, found: &str, expected: &str) -> ConfigError {
     ConfigError::Value { field, found: format!("{found:?}"), expected: expected.to_owned() }
+}
+
+fn load_step_ms(found: Option<u32>) -> Result<u32, ConfigError> {
+    let step = found.unwrap_or(LOAD_STEP_MS_DEFAULT);
+    if !is_load_step(step) {
+        let expected = format!("a multiple of 60 from {} to {}", LOAD_STEP_MS.start(), LOAD_STEP_MS.end());
+        return Err(value("load-step-ms", &step.to_string(), &expected));
+    }
+    Ok(step)
 }
 
 fn parse_join(text: &str) -> Result<JoinToken, ConfigError> {

@@ -46,7 +46,7 @@ impl Seat {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (office, peers);
     }
 
-    fn office(&self) -> Option<Term> {
+    pub(super) fn office(&self) -> Option<Term> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};
 
+use super::learning::{GateFact, LoadFact, ModelFact};
 use crate::demands::ClusterTraits;
 use crate::identity::Serial;
 use crate::ids::{AppName, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
@@ -174,4 +175,10 @@ pub enum Fact {
     Electorate(Box<ElectorateFact>),
     /// Its certificate.
     Certificate(Box<CertificateFact>),
+    /// A node's load.
+    Load(Box<LoadFact>),
+    /// A hub's model.
+    Model(Box<ModelFact>),
+    /// Its cluster's gate, if it is the lead.
+    Gate(Box<GateFact>),
 }

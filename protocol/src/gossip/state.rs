@@ -234,6 +234,12 @@ impl OwnState {
         !gone.is_empty()
     }
 
+    /// One of the facts.
+    #[must_use]
+    pub fn fact(&self, key: &str) -> Option<&Fact> {
+        self.map.facts.get(key).map(|(_, fact)| fact)
+    }
+
     /// The present version.
     #[must_use]
     pub fn version(&self) -> u64 {
@@ -405,6 +411,33 @@ impl View {
     pub fn host(&self) -> Option<&super::HostFact> {
         match self.fact("host") {
             Some(Fact::Host(fact)) => Some(fact),
+            _ => None,
+        }
+    }
+
+    /// Its load, if it is a node.
+    #[must_use]
+    pub fn load(&self) -> Option<&super::LoadFact> {
+        match self.fact("load") {
+            Some(Fact::Load(fact)) => Some(fact),
+            _ => None,
+        }
+    }
+
+    /// Its model, if it is a hub.
+    #[must_use]
+    pub fn model(&self) -> Option<&super::ModelFact> {
+        match self.fact("model") {
+            Some(Fact::Model(fact)) => Some(fact),
+            _ => None,
+        }
+    }
+
+    /// The gate of its cluster, if it is the lead.
+    #[must_use]
+    pub fn gate(&self) -> Option<&super::GateFact> {
+        match self.fact("gate") {
+            Some(Fact::Gate(fact)) => Some(fact),
             _ => None,
         }
     }

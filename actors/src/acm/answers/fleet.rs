@@ -15,7 +15,7 @@ use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
 use codeco_protocol::api::{
     ActorView, AppView, CaView, CertView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody,
-    ErrorCode, EventType, EventView, LinkView, List, NodeView, PlanView, ReplicaView, ResolvedApp,
+    ErrorCode, EventType, EventView, LinkView, List, ModelView, NodeView, PlanView, ReplicaView, ResolvedApp,
     RevokedView, Selector, SelectorError, codes,
 };
 use codeco_protocol::identity::Registrar;
@@ -473,6 +473,12 @@ impl Fleet for MemberFleet {
         }
         actors.extend(nodes);
         Ok(warned("Actor", actors, warnings))
+    }
+
+    async fn models(&self, filter: Filter) -> Result<List<ModelView>, ApiError> {
+        let mut rows = crate::pdlc::views::model_views(&self.member.commons, &self.member.name, boot_now());
+        rows.retain(|row| filter.cluster.is_none() || row.cluster == filter.cluster);
+        Ok(List::new("Model", rows))
     }
 
     async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError> {

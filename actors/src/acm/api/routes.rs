@@ -59,6 +59,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         "/api/v1/actors" => actors,
         "/api/v1/links" => links,
         "/api/v1/certs" => certs,
+        "/api/v1/models" => models,
     );
     lists
         .route("/api/v1/version", get(version))

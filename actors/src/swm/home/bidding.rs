@@ -292,6 +292,8 @@ impl Home {
                     barred,
                     draws: line.and_then(|line| line.power),
                     cost: line.and_then(|line| line.cost),
+                    // Its bid was made without advice.
+                    outlook: Default::default(),
                 }
             })
             .collect()
@@ -364,6 +366,8 @@ impl Home {
             chosen,
             cause: "replica without mandate".into(),
             token: None,
+            // Bids are made without advice.
+            model: None,
             intents: intents_told(&app.spec.context, &rules.unwrap_or_default()),
         }
     }

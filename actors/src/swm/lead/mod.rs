@@ -25,6 +25,7 @@ use codeco_protocol::token::{Epoch, MandateId, Term, Token};
 use codeco_protocol::units::{BitsPerSecond, BootTime, Micros};
 use codeco_protocol::workload::{ChannelSpec, WorkloadSpec};
 
+use super::advice::Advice;
 use super::attempt::Stage;
 use super::decision::Decision;
 use super::lease::{LeadLease, LeaseConfig};
@@ -93,6 +94,8 @@ pub enum LeadInput {
         /// The message.
         message: ControlMessage,
     },
+    /// What forecasts say. Forgotten at the next start: it is only advice.
+    Advice(Advice),
     /// Time has passed.
     Tick,
 }
@@ -252,6 +255,7 @@ pub struct Lead {
     attempts: u64,
     /// How many things this process has said to homes.
     said: u64,
+    advice: Advice,
 }
 
 impl Lead {
@@ -272,6 +276,7 @@ impl Lead {
             owed: BTreeMap::new(),
             waited_out: BTreeMap::new(),
             attempts: 0,
+            advice: Advice::default(),
         };
         for record in records {
             lead.replay(record);
@@ -281,9 +286,14 @@ impl Lead {
 
     /// Feeds one input. Outputs are appended to `out`.
     pub fn handle(&mut self, now: BootTime, input: LeadInput, out: &mut Vec<LeadOutput>) {
+        if now >= self.advice.until {
+            // Whoever gave it has fallen silent.
+            self.advice = Advice::default();
+        }
         match input {
             LeadInput::TakeOffice(term) => self.take_office(now, term, out),
             LeadInput::OwnLease(until) => self.own_lease = until,
+            LeadInput::Advice(advice) => self.advice = advice,
             LeadInput::Message { from, message } => {
                 // The lead's own lease is checked here, after the reply that it acts on has come.
                 if self.may_act(now) {

@@ -17,7 +17,7 @@ use super::placing::weighing;
 use super::replace::Told;
 use super::{Lead, LeadNote, LeadOutput, LeadRecord, MANDATES_MAX, Mandate};
 use crate::swm::attempt::Stage;
-use crate::swm::score;
+use crate::swm::{advice, score};
 
 /// What a home offers.
 pub(super) struct Offer {
@@ -308,7 +308,8 @@ impl Lead {
                 &demand.node_selector,
                 weighing(context),
             );
-            let best = ranking.best().map(|best| (best.id, best.total));
+            // Other clusters bid without advice, or with another model's.
+            let best = ranking.best().map(|best| (best.id, advice::without(best)));
             let facts = best.and_then(|(id, _)| self.members.get(&id)?.facts.as_ref());
             let (power, cost) = (
                 facts.and_then(|facts| power_of(facts, demand.resources.cpu)),

@@ -140,6 +140,7 @@ impl Lead {
             cause: mandate.map_or_else(String::new, |m| m.cause.to_owned()),
             token,
             intents: mandate.map(|m| intents_told(&m.context, &m.rules)).unwrap_or_default(),
+            model: (!self.advice.model.is_empty()).then(|| self.advice.model.clone()),
         }
     }
 
@@ -180,6 +181,7 @@ impl Lead {
                         .or_else(|| self.demand_obstacle(wanted, *node, member, &placed)),
                     draws: facts.and_then(|f| power_of(f, wanted.resources.cpu)),
                     cost: facts.and_then(|f| cost_of(f, wanted.resources.cpu)),
+                    outlook: self.advice.of(now, *node),
                 }
             })
             .collect()

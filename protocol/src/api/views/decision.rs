@@ -158,6 +158,9 @@ pub struct DecisionView {
     /// Token of the order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// Model that gave advice or was judged, its version, and how far it was trusted; none where learning is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Views used.
     #[serde(default)]
     pub inputs: Vec<InputAge>,
@@ -257,6 +260,7 @@ mod tests {
             profile: Profile::Balanced,
             reason: String::new(),
             token: None,
+            model: None,
             inputs: Vec::new(),
             intents: Vec::new(),
             filters: Vec::new(),

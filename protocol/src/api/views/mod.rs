@@ -8,6 +8,7 @@ mod doctor;
 mod fleet;
 mod links;
 mod list;
+mod model;
 mod plan;
 
 pub use app::{
@@ -26,4 +27,5 @@ pub use fleet::{
 };
 pub use links::{LinkSource, LinkStatus, LinkView};
 pub use list::{ErrorBody, List};
+pub use model::{LossView, ModelState, ModelView};
 pub use plan::{PlanView, PlannedAction, PlannedReplica};

@@ -21,6 +21,7 @@ use codeco_protocol::units::{BootTime, Micros};
 
 use super::electorate::{Electorate, Role, Voter};
 use super::voter::Ballot;
+use crate::swm::advice::Advice;
 use crate::swm::lead::{Lead, LeadConfig, LeadInput, LeadOutput};
 use crate::swm::lease::LeaseConfig;
 
@@ -90,6 +91,8 @@ pub enum ElectorInput {
         /// Highest term anybody has seen.
         term: Term,
     },
+    /// What forecasts say, for the lead while it is in office here.
+    Advice(Advice),
     /// Time has passed.
     Tick,
 }
@@ -212,6 +215,10 @@ impl Elector {
                 self.feed_lead(now, LeadInput::Message { from, message }, out);
             }
             ElectorInput::Heard { term, electorate } => self.handle_heard(now, term, &electorate, out),
+            ElectorInput::Advice(advice) => {
+                looked = true;
+                self.feed_lead(now, LeadInput::Advice(advice), out);
+            }
             ElectorInput::Impose { version, term } => self.impose(now, version, term, out),
             ElectorInput::Tick => {}
         }
