@@ -4,11 +4,13 @@
 //! writer of its own map, all others hold views of it that may be stale and say how stale.
 
 mod facts;
+mod homes;
 mod message;
 mod ring;
 mod state;
 
 pub use facts::{ClusterFact, Fact, MemberFact, ReplicaFact, ReplicaState};
+pub use homes::{ApiTokenFact, AppFact};
 pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};
 pub use ring::{MEMBERS_MAX, Ring, RingConfig};
 pub use state::{Delta, Mark, OwnState, StateError, View, Views};

@@ -74,11 +74,16 @@ impl Fleet {
         Ok(fleet)
     }
 
-    fn write_context(&self) -> Result<(), Trouble> {
+    /// Writes the context of the command: the hub first, then all agents.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn write_context(&self) -> Result<(), Trouble> {
         let access = self.local.access()?;
         let context = serde_json::json!({
             "current": "test",
-            "contexts": [{"name": "test", "server": access.server, "ca": access.ca, "token": access.token}],
+            "contexts": [{"name": "test", "server": access.server, "ca": access.ca, "token": access.token,
+                          "members": self.local.apis()}],
         });
         codeco_protocol::identity::write_private(&self.contexts, context.to_string().as_bytes()).map_err(
             |e| Trouble::Command { command: "(writing the file of contexts)".into(), said: e.to_string() },

@@ -14,8 +14,9 @@ use crate::swm::home::ClusterFacts;
 #[must_use]
 pub fn cluster_facts(commons: &Commons, now: BootTime) -> Vec<ClusterFacts> {
     let mut clusters: BTreeMap<ClusterName, ClusterFacts> = BTreeMap::new();
+    let own = commons.own_view(now);
     commons.with_views(|views| {
-        for view in views.iter() {
+        for view in views.iter().chain(std::iter::once(&own)) {
             let Some(fact) = view.cluster() else { continue };
             let lead = view.identity.id;
             if view.identity.cluster() != Some(&fact.cluster) || fact.term.owner != lead {
@@ -24,8 +25,13 @@ pub fn cluster_facts(commons: &Commons, now: BootTime) -> Vec<ClusterFacts> {
             if clusters.get(&fact.cluster).is_some_and(|known| known.term >= fact.term) {
                 continue;
             }
+            let here = view.identity == commons.own;
             let alive = matches!(commons.liveness(lead), Some(Liveness::Alive | Liveness::Suspect));
-            let round_trip = commons.link(lead).map(|link| link.rtt().into());
+            let round_trip = if here {
+                Some(codeco_protocol::units::Micros(0))
+            } else {
+                commons.link(lead).map(|link| link.rtt().into())
+            };
             clusters.insert(
                 fact.cluster.clone(),
                 ClusterFacts {
@@ -37,7 +43,7 @@ pub fn cluster_facts(commons: &Commons, now: BootTime) -> Vec<ClusterFacts> {
                     labels: fact.labels.iter().cloned().collect(),
                     round_trip,
                     age: view.age(now),
-                    reachable: alive && commons.sessions.is_up(&view.identity),
+                    reachable: here || (alive && commons.sessions.is_up(&view.identity)),
                 },
             );
         }

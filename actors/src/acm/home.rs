@@ -1,9 +1,13 @@
 //! The home of applications as an actor of a member: how it is restored, and what happens around it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use codeco_protocol::api::EventType;
+use codeco_protocol::gossip::{AppFact, Fact};
+use codeco_protocol::ids::AppUid;
+use codeco_protocol::token::Epoch;
 use futures::FutureExt as _;
 
 use crate::evidence::Note;
@@ -38,7 +42,47 @@ pub fn restore_home(state: &Path, member: &Arc<Member>, seed: u64) -> Restore<Ho
 /// What happens around the home.
 pub struct HomeEffects {
     /// The member it lives in.
-    pub member: Arc<Member>,
+    member: Arc<Member>,
+    /// What was last told of each application.
+    told: Mutex<BTreeMap<AppUid, (Epoch, u64, bool)>>,
+}
+
+impl HomeEffects {
+    /// Around the home of `member`.
+    #[must_use]
+    pub fn new(member: Arc<Member>) -> Self {
+        Self { member, told: Mutex::default() }
+    }
+
+    /// Others hear of the applications this member speaks for.
+    fn spread(&self, home: &Home) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let apps: BTreeMap<AppUid, (Epoch, u64, bool)> =
+            home.apps().map(|(uid, app)| (uid, (app.epoch, app.generation, app.deleting))).collect();
+        if *told == apps {
+            return;
+        }
+        self.member.commons.set_home(!apps.is_empty());
+        self.member.commons.publish(|state| {
+            for uid in told.keys().filter(|uid| !apps.contains_key(uid)) {
+                state.remove(&format!("app/{uid}"));
+            }
+            for (uid, app) in home.apps().filter(|(uid, _)| told.get(uid) != apps.get(uid)) {
+                self.member.learn_app(uid, &app.spec.context.name);
+                let context = &app.spec.context;
+                let fact = AppFact {
+                    uid,
+                    namespace: context.namespace.clone(),
+                    name: context.name.clone(),
+                    epoch: app.epoch,
+                    generation: app.generation,
+                    deleting: app.deleting,
+                };
+                state.set(&format!("app/{uid}"), Fact::App(Box::new(fact)));
+            }
+        });
+        *told = apps;
+    }
 }
 
 impl Effects<Home> for HomeEffects {
@@ -54,9 +98,7 @@ impl Effects<Home> for HomeEffects {
 
     fn observe(&self, home: &Home) {
         self.member.readiness.met("home");
-        for (uid, app) in home.apps() {
-            self.member.learn_app(uid, &app.spec.context.name);
-        }
+        self.spread(home);
     }
 }
 

@@ -48,6 +48,8 @@ pub enum InspectRequest {
     /// Keeps work away from the node asked, has its work moved away, or lets work come again; answered once that is on
     /// its disk.
     Upkeep(crate::swm::ledger::Upkeep),
+    /// The applications it speaks for, after the one named: [`AppPages`](crate::acm::apps::AppPages).
+    Apps(Option<codeco_protocol::ids::AppUid>),
 }
 
 impl WireMessage for InspectRequest {

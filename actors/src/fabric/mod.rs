@@ -6,6 +6,7 @@
 //! (`link.rs`): gossip out, gossip in, probes, streams, its end.
 
 mod commons;
+mod foreign;
 mod inspect;
 mod link;
 mod links;

@@ -14,13 +14,13 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-/// TLS 1.3 that believes a hub of the authority `ca_pem`, and nobody else.
-pub(crate) fn client_config(ca_pem: &str) -> Result<Arc<ClientConfig>, String> {
+/// TLS 1.3 that believes `expected` of the authority `ca_pem`, and nobody else.
+pub(crate) fn client_config(ca_pem: &str, expected: Expected) -> Result<Arc<ClientConfig>, String> {
     let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|e| e.to_string())?;
     let pin = KeyHash::of_certificate(&ca).map_err(|e| e.to_string())?;
     // The same judgement as a joining agent's: the authority of that key, and a hub of it.
     let mut config =
-        join_client_config(pin, TrustClock::system(), Expected::Hub).map_err(|e| e.to_string())?;
+        join_client_config(pin, TrustClock::system(), expected).map_err(|e| e.to_string())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -131,6 +131,12 @@ impl LocalAgent {
         loopback(self.ports.http)
     }
 
+    /// Where it serves the API.
+    #[must_use]
+    pub fn api(&self) -> SocketAddr {
+        loopback(self.ports.api)
+    }
+
     /// Where it listens for QUIC.
     #[must_use]
     pub fn udp(&self) -> SocketAddr {
@@ -262,7 +268,8 @@ impl LocalFleet {
             Some(self.join_token(&agent.cluster)?)
         };
         let mut arguments: Vec<OsString> = Vec::new();
-        let pairs: [(&str, OsString); 10] = [
+        let pairs: [(&str, OsString); 11] = [
+            ("--api", agent.api().to_string().into()),
             ("--state", agent.state.clone().into()),
             ("--name", agent.name.clone().into()),
             ("--lead", "node-1".into()),
@@ -310,7 +317,7 @@ impl LocalFleet {
     fn join_token(&self, cluster: &str) -> Result<String, LocalError> {
         let access = self.access()?;
         let context =
-            Context { name: "dev".into(), server: access.server, ca: access.ca, token: access.token };
+            Context { name: "dev".into(), server: access.server, ca: access.ca, token: access.token, members: Vec::new() };
         let client = Client::new(&context).map_err(|e| LocalError::Api(e.to_text()))?;
         let cluster = cluster.parse().map_err(|e| LocalError::Api(format!("{e}")))?;
         let request = TokenRequest { scope: codeco_protocol::ids::Role::Node(cluster), ttl_seconds: 300 };
@@ -368,6 +375,14 @@ impl LocalFleet {
     #[must_use]
     pub fn agents(&self) -> &[LocalAgent] {
         &self.agents
+    }
+
+    /// Where the agents serve the API: one of each cluster first.
+    #[must_use]
+    pub fn apis(&self) -> Vec<String> {
+        let mut agents: Vec<&LocalAgent> = self.agents.iter().collect();
+        agents.sort_by(|a, b| (&a.name, &a.cluster).cmp(&(&b.name, &b.cluster)));
+        agents.into_iter().map(|agent| format!("https://{}", agent.api())).collect()
     }
 
     /// Process id of the hub while it runs.

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use codeco_actors::acm::apps::page;
+use codeco_actors::acm::home::HomeRef;
+use codeco_actors::swm::actor::ask;
 use codeco_actors::fabric::{InspectRequest, Inspector};
 use codeco_protocol::identity::{Registrar, TrustClock, Validity};
 use codeco_protocol::ids::Identity;
@@ -11,6 +14,7 @@ pub(super) struct HubInspector {
     pub(super) registrar: Registrar,
     pub(super) clock: TrustClock,
     pub(super) life: Duration,
+    pub(super) home: HomeRef,
 }
 
 #[async_trait]
@@ -23,6 +27,11 @@ impl Inspector for HubInspector {
                 let issued =
                     self.registrar.ca().issue(&signing_request, from, validity).map_err(|e| e.to_string())?;
                 Ok(issued.der)
+            }
+            InspectRequest::Apps(after) => {
+                let asked = ask(&self.home, move |home, _, _| page(home, after)).await;
+                let pages = asked.map_err(|e| e.to_string())?;
+                codeco_protocol::wire::encode(&pages).map_err(|e| e.to_string())
             }
             _ => Err("hubs answer questions of people through their API".into()),
         }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use codeco_actors::acm::access::{spread_api, tokens_child};
 use codeco_actors::acm::answers::MemberFleet;
 use codeco_actors::acm::api::{ApiTokens, ApiTokensError, Refusals};
 use codeco_actors::acm::clusters::cluster_facts;
@@ -112,10 +113,11 @@ pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -
     let ca_pem = certificate_pem(registrar.ca().certificate());
     let admin = identity::admin_access(&config, &tokens, ca_pem, api_address)?;
 
-    let tree = plant(&config, &member, &registrar, &slot, &clock);
+    let tree = plant(&config, &member, &registrar, &slot, &clock, &tokens);
     tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
     let root =
         Supervisor::start(tree.root, &member.actors).await.map_err(|e| HubError::Tree(e.to_string()))?;
+    spread_api(&member, api_address);
     let fleet = Arc::new(MemberFleet {
         member: Arc::clone(&member),
         home: tree.home,
@@ -174,6 +176,7 @@ fn plant(
     registrar: &Registrar,
     slot: &Arc<CredentialsSlot>,
     clock: &TrustClock,
+    tokens: &Arc<ApiTokens>,
 ) -> Tree {
     let policy = Policy::default();
     let (events, supervision) = mpsc::channel(1_024);
@@ -190,7 +193,7 @@ fn plant(
         LinksConfig { hubs: Vec::new(), peers: Vec::new(), watcher, membership: config.membership, seed };
     let (links, links_ref) = links_child(Arc::clone(&member.commons), links_config, policy);
 
-    let effects = Arc::new(HomeEffects { member: Arc::clone(member) });
+    let effects = Arc::new(HomeEffects::new(Arc::clone(member)));
     let restore = restore_home(&config.state, member, seed);
     let post = Arc::clone(&member.commons.post);
     let (home, home_ref) = core_child("home", policy, restore, Arc::clone(&post), effects);
@@ -220,10 +223,12 @@ fn plant(
         registrar: registrar.clone(),
         clock: clock.clone(),
         life: config.certificate_life,
+        home: home_ref.clone(),
     };
     // Set once: this is the only tree of this process.
     let _ = member.commons.inspector.set(Arc::new(inspector));
-    let acm = supervisor("acm", vec![home, clusters]);
+    let (tokens, _) = tokens_child(member, tokens, policy);
+    let acm = supervisor("acm", vec![home, clusters, tokens]);
     let root = supervisor("hub", vec![links, identity, acm.into_child(policy)]);
     Tree { root, supervision, home: home_ref, faults }
 }

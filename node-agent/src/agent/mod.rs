@@ -1,5 +1,6 @@
 //! The agent's process: its tree of actors, its start and its end.
 
+mod acm;
 mod credentials;
 mod inspector;
 mod options;
@@ -63,6 +64,14 @@ pub enum AgentError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Its API.
+    #[error("cannot serve the API at {address}: {detail}; choose another address with --api, or --api none")]
+    Api {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What is wrong.
+        detail: String,
+    },
     /// Its root supervisor.
     #[error("the supervision tree was not started: {0}")]
     Tree(String),
@@ -114,13 +123,18 @@ pub async fn run(
         .await
         .map_err(|source| AgentError::Http { address: config.http, source })?;
 
-    let tree = plant(&config, &cluster, &member, &workloads, &clock);
+    let tokens = acm::tokens(&config.state)?;
+    let tree = plant(&config, &cluster, &member, &workloads, &clock, &tokens);
+    let (home, faults) = (tree.home, tree.faults);
     tokio::spawn(Arc::clone(&workloads).pump(reports));
     tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
     let root =
         Supervisor::start(tree.root, &member.actors).await.map_err(|e| AgentError::Tree(e.to_string()))?;
+    let (stop_api, api_stopped) = tokio::sync::watch::channel(false);
+    let api = acm::serve(&config, &member, home, faults, tokens, api_stopped).await?;
     let (stop_http, http_stopped) = tokio::sync::oneshot::channel::<()>();
-    let samples = samples(Arc::clone(&member));
+    let refusals = api.as_ref().map(|(_, refusals)| Arc::clone(refusals));
+    let samples = samples(Arc::clone(&member), refusals);
     let server = tokio::spawn(serve_health(http, member.readiness.clone(), samples, async {
         let _ = http_stopped.await;
     }));
@@ -135,6 +149,11 @@ pub async fn run(
         object: config.name.to_string(),
         message: "stops in order".into(),
     });
+    // Requests under way end first, then the actors they ask.
+    let _ = stop_api.send(true);
+    if let Some((server, _)) = api {
+        let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
+    }
     root.stop().await;
     if let (Engine::Process(runtime), true) = (&engine, config.stop_workloads_on_exit)
         && let Err(error) = runtime.shutdown(true).await
@@ -184,6 +203,8 @@ async fn start_runtime(
 struct Tree {
     root: SupervisorSpec,
     supervision: mpsc::Receiver<codeco_actors::supervision::Event>,
+    home: codeco_actors::acm::home::HomeRef,
+    faults: Faults,
 }
 
 /// Puts the tree together: links, MDM, NetMA, identity, and SWM with lead, workloads and ledger.
@@ -193,6 +214,7 @@ fn plant(
     member: &Arc<Member>,
     workloads: &Arc<workloads::Workloads>,
     clock: &TrustClock,
+    tokens: &Arc<codeco_actors::acm::api::ApiTokens>,
 ) -> Tree {
     let policy = Policy::default();
     let (events, supervision) = mpsc::channel(1_024);
@@ -236,7 +258,9 @@ fn plant(
         .with("workloads", panic_by(&workloads_ref, || workloads::WorkloadsMessage::Panic))
         .with("ledger", panic_by(&ledger_ref, || CoreMessage::Panic));
     let mut swm_children = vec![node.into_child(policy)];
-    let mut cores = Cores { ledger: Some(ledger_ref.clone()), lead: None, home: None };
+    let (acm_children, home_ref) = acm::children(config, member, tokens, seed, policy);
+    faults = faults.with("home", panic_by(&home_ref, || CoreMessage::Panic));
+    let mut cores = Cores { ledger: Some(ledger_ref.clone()), lead: None, home: Some(home_ref.clone()) };
     if config.lead == config.name {
         let effects = swm::LeadEffects {
             member: Arc::clone(member),
@@ -263,14 +287,17 @@ fn plant(
         member: Arc::clone(member),
         workloads: Arc::clone(workloads),
         cluster: cluster.clone(),
-        faults,
+        faults: faults.clone(),
     };
     // Set once, as above.
     let _ = member.commons.inspector.set(Arc::new(inspector));
 
     let swm = supervisor("swm", Strategy::OneForOne, swm_children);
-    let children = vec![links, identity, mdm, netma, swm.into_child(policy), follow];
-    Tree { root: supervisor("agent", Strategy::OneForOne, children), supervision }
+    let acm = supervisor("acm", Strategy::OneForOne, acm_children);
+    let children =
+        vec![links, identity, mdm, netma, swm.into_child(policy), acm.into_child(policy), follow];
+    let root = supervisor("agent", Strategy::OneForOne, children);
+    Tree { root, supervision, home: home_ref, faults }
 }
 
 type Periodic =
@@ -321,9 +348,13 @@ fn identity(config: &AgentConfig, member: &Arc<Member>, clock: &TrustClock, poli
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn samples(member: Arc<Member>) -> Samples {
+fn samples(
+    member: Arc<Member>,
+    refusals: Option<Arc<codeco_actors::acm::api::Refusals>>,
+) -> Samples {
     Arc::new(move || {
         let mut metrics = member.metrics();
+        metrics.extend(refusals.as_deref().map(codeco_actors::acm::serve::refusals_metric));
         if let Some(facts) = member.fact().node {
             let gauge = |name, help, value| Metric {
                 name,

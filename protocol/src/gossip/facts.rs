@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bincode::{Decode, Encode};
 
+use super::{ApiTokenFact, AppFact};
 use crate::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, ReplicaId};
 use crate::messages::{HeldPhase, NodeFacts, RunPhase};
 use crate::resources::Resources;
@@ -107,4 +108,10 @@ pub enum Fact {
     Replica(Box<ReplicaFact>),
     /// Its cluster, if it is the lead.
     Cluster(Box<ClusterFact>),
+    /// An application it speaks for, or keeps a copy of.
+    App(Box<AppFact>),
+    /// Where it answers people.
+    Api(SocketAddr),
+    /// API tokens it has given out, if it is a hub.
+    ApiTokens(Vec<ApiTokenFact>),
 }

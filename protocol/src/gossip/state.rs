@@ -159,6 +159,12 @@ impl OwnState {
         !gone.is_empty()
     }
 
+    /// The same, as others would see it now.
+    #[must_use]
+    pub fn as_view(&self, identity: &Identity, now: BootTime) -> View {
+        View { identity: identity.clone(), fresh_at: now, map: self.map.clone() }
+    }
+
     /// The present version.
     #[must_use]
     pub fn version(&self) -> u64 {

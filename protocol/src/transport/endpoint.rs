@@ -267,6 +267,12 @@ impl Transport {
         self.inner.shared.slot.set(credentials);
     }
 
+    /// The credentials that new connections show; they follow each renewal.
+    #[must_use]
+    pub fn credentials(&self) -> Arc<CredentialsSlot> {
+        Arc::clone(&self.inner.shared.slot)
+    }
+
     /// Treats packets to and from `peers` badly for as long as `life`, or until healed.
     ///
     /// # Errors

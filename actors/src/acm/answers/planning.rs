@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::evidence::decision_view;
-use crate::fabric::{InspectRequest, inspect};
+use crate::fabric::InspectRequest;
 use crate::swm::actor::ask;
 use crate::swm::home::{Plan, PlanAction, Planned};
 use crate::swm::ledger::Upkeep;
@@ -86,8 +86,7 @@ impl MemberFleet {
                 next,
             )
         };
-        let link = self.member.commons.link(id).ok_or_else(|| unreachable("is not connected".into()))?;
-        let answer = inspect(&link, &InspectRequest::Upkeep(upkeep)).await;
+        let answer = self.inspect_node(id, InspectRequest::Upkeep(upkeep)).await;
         answer.map(|_| ()).map_err(|e| unreachable(e.to_string()))
     }
 

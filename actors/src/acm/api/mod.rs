@@ -29,7 +29,7 @@ pub use guard::{ApiRole, needed_role};
 pub use limits::Limits;
 pub use refusals::{REFUSED_QUEUE_MAX, RefusalReason, Refusals, Refused};
 pub use requests::{
-    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
+    ApiTokenRequest, FILE_NAME_HEADER, MEMBER_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
     TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
 };
 pub use server::{ApiServer, tls_config};

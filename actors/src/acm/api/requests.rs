@@ -7,6 +7,8 @@ use super::guard::ApiRole;
 
 /// Header with the name of the applied file, for messages.
 pub const FILE_NAME_HEADER: &str = "x-codeco-file-name";
+/// Header of answers with the name of the member that gave them.
+pub const MEMBER_HEADER: &str = "x-codeco-member";
 /// Shortest life of a join token.
 pub const TTL_SECONDS_MIN: u64 = 10;
 /// Longest life of a join token: 30 days.

@@ -197,7 +197,7 @@ async fn api_token(State(shared): State<Arc<Shared>>, request: Request) -> Reply
     };
     let made = made.map_err(|e| internal(format!("the maker of tokens failed: {e}")))?;
     let token = made.map_err(|error| match error {
-        ApiTokensError::Exists { .. } | ApiTokensError::TooMany => {
+        ApiTokensError::Exists { .. } | ApiTokensError::TooMany | ApiTokensError::NotHere => {
             ApiError::new(StatusCode::CONFLICT, codes::API_TOKEN_NOT_MADE, error.to_string())
                 .next("no token was made")
         }

@@ -6,6 +6,7 @@ use codeco_protocol::token::{Epoch, MandateId, Term};
 use codeco_protocol::units::{BootTime, WallTime};
 
 use super::{App, AppSpec, Home, HomeMandate, HomeReplica, Pick};
+use crate::acm::apps::Heard;
 use crate::swm::mandate::MandateRule;
 
 /// One record of a home's journal. Variants are append-only.
@@ -178,23 +179,49 @@ impl Home {
         let drained =
             |cluster: &ClusterName| HomeRecord::ClusterDrained { cluster: cluster.clone(), drained: true };
         let mut records: Vec<HomeRecord> = self.drained.iter().map(drained).collect();
-        for (uid, app) in &self.apps {
+        for uid in self.apps.keys() {
+            records.extend(self.records_of(*uid));
+        }
+        records
+    }
+
+    /// The records that stand for one application; none if it is not known.
+    #[must_use]
+    pub fn records_of(&self, uid: AppUid) -> Vec<HomeRecord> {
+        let mut records = Vec::new();
+        if let Some(app) = self.apps.get(&uid) {
             records.push(HomeRecord::Applied {
-                app: *uid,
+                app: uid,
                 epoch: app.epoch,
                 generation: app.generation,
                 spec: app.spec.clone(),
                 created: app.created,
             });
             for ((service, index), entry) in &app.replicas {
-                let replica = ReplicaId { app: *uid, service: service.clone(), index: *index };
+                let replica = ReplicaId { app: uid, service: service.clone(), index: *index };
                 snapshot_replica(&replica, entry, &mut records);
             }
             if app.deleting {
-                records.push(HomeRecord::Deleting { app: *uid });
+                records.push(HomeRecord::Deleting { app: uid });
             }
         }
         records
+    }
+
+    /// An application of another home, from the records that stand for it and what that home last heard of its copies.
+    #[must_use]
+    pub fn app_of(uid: AppUid, records: &[HomeRecord], heard: &[Heard]) -> Option<App> {
+        let scratch = super::HomeConfig::new(codeco_protocol::ids::MemberId(0), 0);
+        let mut home = Home::recover(scratch, records);
+        let mut app = home.apps.remove(&uid)?;
+        for (service, index, generation, node, token, run) in heard {
+            let replica = app.replicas.get_mut(&(service.clone(), *index));
+            if let Some(held) = replica.and_then(|replica| replica.mandate.as_mut()) {
+                held.accepted = Some((*generation, node.clone(), *token));
+                held.run = Some(*run);
+            }
+        }
+        Some(app)
     }
 }
 
@@ -223,5 +250,18 @@ fn snapshot_replica(replica: &ReplicaId, entry: &HomeReplica, records: &mut Vec<
     }
     if held.recalling {
         records.push(HomeRecord::Recalling { replica: replica(), mandate });
+    }
+}
+
+impl App {
+    /// What was last heard of its copies.
+    #[must_use]
+    pub fn heard(&self) -> Vec<Heard> {
+        let held = self.replicas.iter().filter_map(|(key, replica)| Some((key, replica.mandate.as_ref()?)));
+        held.filter_map(|((service, index), held)| {
+            let (generation, node, token) = held.accepted.clone()?;
+            Some((service.clone(), *index, generation, node, token, held.run?))
+        })
+        .collect()
     }
 }
