@@ -460,6 +460,33 @@ pub enum ControlMessage {
         /// Its cluster.
         cluster: ClusterName,
     },
+    /// Home → any member: keep a copy of an application.
+    Keep {
+        /// Which.
+        app: AppUid,
+        /// The home's right.
+        epoch: Epoch,
+        /// Grows with every change; an older one changes nothing.
+        revision: u64,
+        /// The records that stand for it, opaque here.
+        records: Vec<u8>,
+    },
+    /// That member → home: this is on my disk.
+    Kept {
+        /// Which.
+        app: AppUid,
+        /// The home's right.
+        epoch: Epoch,
+        /// The newest there.
+        revision: u64,
+    },
+    /// Home → that member: the application is gone, and so may the copy be.
+    Drop {
+        /// Which.
+        app: AppUid,
+        /// The home's right.
+        epoch: Epoch,
+    },
 }
 
 /// Messages from one member to another, in order.
@@ -505,7 +532,10 @@ impl ControlMessage {
             | M::Accepted { .. }
             | M::Declined { .. }
             | M::Returned { .. }
-            | M::LeadIs { .. } => Addressee::Home,
+            | M::LeadIs { .. }
+            | M::Keep { .. }
+            | M::Kept { .. }
+            | M::Drop { .. } => Addressee::Home,
         }
     }
 }

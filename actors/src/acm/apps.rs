@@ -1,13 +1,13 @@
 //! Applications as their home knows them, for members that show them too.
 
 use bincode::{Decode, Encode};
-use codeco_protocol::ids::{AppUid, NodeName, ServiceName};
+use codeco_protocol::ids::{AppUid, MemberId, NodeName, ServiceName};
 use codeco_protocol::messages::RunPhase;
 use codeco_protocol::token::Token;
 use codeco_protocol::wire::{self, WireMessage};
 
 use crate::fabric::{InspectRequest, inspect};
-use crate::swm::home::{App, Home, HomeRecord};
+use crate::swm::home::{App, AppRecords, Home, HomeRecord};
 
 /// Size at which a page ends.
 const PAGE_BYTES: usize = 768 << 10;
@@ -26,6 +26,8 @@ pub struct AppPage {
     pub records: Vec<HomeRecord>,
     /// What was last heard of its copies.
     pub heard: Vec<Heard>,
+    /// Other members that have its present specification on disk.
+    pub keepers: Vec<MemberId>,
 }
 
 /// Some applications of a home, by uid.
@@ -42,13 +44,28 @@ impl WireMessage for AppPages {
     const MAX_LEN: usize = 1 << 20;
 }
 
-/// The applications of `home` after `after`, as many as fit one answer.
+/// The applications of `home`, and those it keeps copies of, after `after`, as many as fit one answer.
 #[must_use]
 pub fn page(home: &Home, after: Option<AppUid>) -> AppPages {
     let mut pages = AppPages::default();
     let mut size = 0;
-    for (uid, app) in home.apps().filter(|(uid, _)| after.is_none_or(|after| *uid > after)) {
-        let page = AppPage { uid, records: home.records_of(uid), heard: app.heard() };
+    let own = home.apps().map(|(uid, _)| uid);
+    let mut uids: Vec<AppUid> = own.chain(home.copies().map(|(uid, _)| uid)).collect();
+    uids.sort_unstable();
+    uids.dedup();
+    for uid in uids.into_iter().filter(|uid| after.is_none_or(|after| *uid > after)) {
+        let own = home.apps().find(|(known, _)| *known == uid).map(|(_, app)| AppPage {
+            uid,
+            records: home.records_of(uid),
+            heard: app.heard(),
+            keepers: app.keepers().collect(),
+        });
+        let copy = || {
+            let (_, copy) = home.copies().find(|(known, _)| *known == uid)?;
+            let AppRecords(records) = wire::decode(&copy.records).ok()?;
+            Some(AppPage { uid, records, heard: Vec::new(), keepers: Vec::new() })
+        };
+        let Some(page) = own.or_else(copy) else { continue };
         let one = AppPages { apps: vec![page], more: false };
         // One that is too large for an answer of its own cannot be told at all.
         let Ok(bytes) = wire::encode(&one) else { continue };
@@ -66,7 +83,9 @@ impl AppPage {
     /// The application; `None` if the records are not one's.
     #[must_use]
     pub fn app(&self) -> Option<App> {
-        Home::app_of(self.uid, &self.records, &self.heard)
+        let mut app = Home::app_of(self.uid, &self.records, &self.heard)?;
+        app.set_keepers(&self.keepers);
+        Some(app)
     }
 }
 

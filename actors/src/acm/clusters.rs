@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use codeco_protocol::gossip::Liveness;
-use codeco_protocol::ids::ClusterName;
+use codeco_protocol::ids::{ClusterName, MemberId};
 use codeco_protocol::units::BootTime;
 
 use crate::fabric::Commons;
@@ -49,4 +49,17 @@ pub fn cluster_facts(commons: &Commons, now: BootTime) -> Vec<ClusterFacts> {
         }
     });
     clusters.into_values().collect()
+}
+
+/// Members that could keep copies of applications now: those that share least with this one first.
+#[must_use]
+pub fn keepers(commons: &Commons) -> Vec<MemberId> {
+    let links = commons.links();
+    let reached = links.values().map(|linked| linked.connection.identity());
+    let mut found: Vec<(bool, MemberId)> = reached
+        .filter(|identity| commons.sessions.is_up(identity))
+        .map(|identity| (identity.cluster().is_some() && identity.cluster() == commons.own.cluster(), identity.id))
+        .collect();
+    found.sort_unstable();
+    found.into_iter().map(|(_, id)| id).collect()
 }

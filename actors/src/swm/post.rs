@@ -248,7 +248,10 @@ impl Post {
                 | ControlMessage::Recall { .. } => true,
                 _ => same_cluster,
             },
-            Addressee::Home => from.cluster().is_some(),
+            Addressee::Home => match message {
+                ControlMessage::Keep { .. } | ControlMessage::Kept { .. } | ControlMessage::Drop { .. } => true,
+                _ => from.cluster().is_some(),
+            },
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use codeco_actors::acm::access::{spread_api, tokens_child};
 use codeco_actors::acm::answers::MemberFleet;
 use codeco_actors::acm::api::{ApiTokens, ApiTokensError, Refusals};
-use codeco_actors::acm::clusters::cluster_facts;
+use codeco_actors::acm::clusters::{cluster_facts, keepers};
 use codeco_actors::acm::home::{HomeEffects, HomeRef, restore_home};
 use codeco_actors::acm::serve::{refusals_metric, serve_api};
 use codeco_actors::clock::boot_now;
@@ -204,6 +204,7 @@ fn plant(
             let facts = cluster_facts(&member.commons, boot_now());
             // A home that is being restarted hears of the clusters next time.
             let _ = home.try_send(CoreMessage::Input(HomeInput::Clusters(facts)));
+            let _ = home.try_send(CoreMessage::Input(HomeInput::Keepers(keepers(&member.commons))));
             async { Ok(()) }.boxed()
         })
     };

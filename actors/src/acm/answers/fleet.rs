@@ -1,6 +1,6 @@
 //! The fleet as the API sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ use crate::acm::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use crate::acm::home::HomeRef;
 
 /// How long an apply waits for a second member to hold the specification.
-const DURABLE_WAIT: Duration = Duration::from_millis(300);
+const DURABLE_WAIT: Duration = Duration::from_secs(3);
 /// Longest life of a join token.
 const TOKEN_LIFE_MAX: u64 = 30 * 24 * 3_600;
 
@@ -96,22 +96,53 @@ impl MemberFleet {
                 Some(link) => ask_apps(&link).await,
                 None => Err(format!("is not connected, and was last heard {age} s ago")),
             };
-            (name, facts, answer)
+            (identity, name, facts, answer)
         });
         let mut warnings = Vec::new();
-        for (name, facts, answer) in join_all(asked).await {
+        let mut copies: BTreeMap<AppUid, (AppSnapshot, String)> = BTreeMap::new();
+        let mut missing = Vec::new();
+        let mut spoken: BTreeSet<MemberId> = BTreeSet::from([commons.own.id]);
+        let kept_here = ask(&self.home, |home, _, _| {
+            home.copies().filter_map(|(uid, copy)| Some((uid, copy.app(uid)?))).collect::<Vec<_>>()
+        });
+        let here = (commons.own.clone(), self.member.name.clone(), Vec::new(), Ok(kept_here.await.unwrap_or_default()));
+        for (identity, name, facts, answer) in join_all(asked).await.into_iter().chain([here]) {
             match answer {
-                Ok(list) => apps.extend(list.into_iter().map(|(uid, app)| AppSnapshot {
-                    uid,
-                    app,
-                    changes: Vec::new(),
-                    home: Some(name.clone()),
-                })),
-                Err(why) => {
-                    let names: Vec<String> =
-                        facts.iter().map(|app| format!("{}/{}", app.namespace, app.name)).collect();
-                    warnings.push(format!("home {name} of {}: {why}: not included", names.join(", ")));
+                Ok(list) => {
+                    spoken.insert(identity.id);
+                    for (uid, app) in list {
+                        let snapshot =
+                            AppSnapshot { uid, app, changes: Vec::new(), home: Some(name.clone()) };
+                        if snapshot.app.epoch.owner == identity.id {
+                            apps.push(snapshot);
+                        } else {
+                            copies.insert(uid, (snapshot, name.clone()));
+                        }
+                    }
                 }
+                Err(why) => missing.push((identity, name, facts, why)),
+            }
+        }
+        // A copy counts only where the home itself cannot be asked.
+        for (uid, (mut snapshot, keeper)) in copies {
+            let owner = snapshot.app.epoch.owner;
+            if spoken.contains(&owner) || apps.iter().any(|known| known.uid == uid) {
+                continue;
+            }
+            let context = &snapshot.app.spec.context;
+            warnings.push(format!(
+                "the home of {}/{} cannot be asked: shown is the copy that {keeper} keeps",
+                context.namespace, context.name
+            ));
+            snapshot.home = Some(format!("{owner} (copy at {keeper})"));
+            apps.push(snapshot);
+        }
+        for (identity, name, facts, why) in missing {
+            let lost = facts.iter().filter(|app| app.epoch.owner == identity.id);
+            let lost = lost.filter(|app| apps.iter().all(|known| known.uid != app.uid));
+            let names: Vec<String> = lost.map(|app| format!("{}/{}", app.namespace, app.name)).collect();
+            if !names.is_empty() {
+                warnings.push(format!("home {name} of {}: {why}: not included", names.join(", ")));
             }
         }
         Ok((apps, warnings))
@@ -322,12 +353,13 @@ impl MemberFleet {
     async fn wait_for_second(&self, uid: AppUid) -> u32 {
         let began = std::time::Instant::now();
         loop {
-            let durable = self.apps_now().await.ok().and_then(|apps| {
-                let found = apps.into_iter().find(|snapshot| snapshot.uid == uid)?;
-                Some(app_view(&found, &[]).durable_on)
+            let found = ask(&self.home, move |home, _, _| {
+                let keepers = home.apps().find(|(known, _)| *known == uid).map(|(_, app)| app.keepers().count());
+                (keepers.unwrap_or(0), home.has_keepers())
             });
-            let durable = durable.unwrap_or(1);
-            if durable >= 2 || began.elapsed() > DURABLE_WAIT {
+            let (keepers, reachable) = found.await.unwrap_or_default();
+            let durable = 1 + u32::try_from(keepers).unwrap_or(u32::MAX - 1);
+            if durable >= 2 || !reachable || began.elapsed() > DURABLE_WAIT {
                 return durable;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

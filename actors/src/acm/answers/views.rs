@@ -262,12 +262,6 @@ pub(super) fn app_view(snapshot: &AppSnapshot, rows: &[ReplicaView]) -> AppView 
         !app.wants(&key.0, key.1) || promised >= generation
     };
     let settled = app.replicas.iter().all(|(key, replica)| accepted(key, replica));
-    let holders = app
-        .replicas
-        .values()
-        .filter_map(|replica| replica.mandate.as_ref().filter(|m| m.accepted.is_some()))
-        .map(|mandate| &mandate.cluster)
-        .collect::<std::collections::BTreeSet<_>>();
     AppView {
         namespace: app.spec.context.namespace.clone(),
         name: app.spec.context.name.clone(),
@@ -281,7 +275,7 @@ pub(super) fn app_view(snapshot: &AppSnapshot, rows: &[ReplicaView]) -> AppView 
         clusters,
         created_at: app.created,
         home: snapshot.home.clone(),
-        durable_on: 1 + count(holders.iter()),
+        durable_on: 1 + count(app.keepers()),
         conditions: {
             let mut conditions = conditions(rows, wanted, ready);
             conditions.extend(changing(&snapshot.changes, rows));

@@ -167,6 +167,7 @@ impl Home {
             .collect();
         for app in gone {
             let Some(context) = self.apps.get(&app).map(|a| a.spec.context.clone()) else { continue };
+            self.drop_copies(app, out);
             self.record(HomeRecord::Removed { app }, out);
             out.push(HomeOutput::Note(HomeNote::Removed(app, context.namespace, context.name)));
         }

@@ -6,6 +6,7 @@
 
 mod apply;
 mod bidding;
+mod copies;
 mod mandates;
 mod plan;
 mod record;
@@ -28,6 +29,7 @@ use super::mandate::MandateRule;
 use mandates::Answer;
 
 pub use apply::{Applied, ApplyError, DeleteError};
+pub use copies::{AppRecords, Copy, KEEPERS};
 pub use plan::{PLANS_MAX, Plan, PlanAction, Planned};
 pub use record::HomeRecord;
 pub use rollout::{Pick, Progress};
@@ -50,6 +52,8 @@ pub struct HomeConfig {
     pub decline_pause: Micros,
     /// Seed of the sampling of bidders.
     pub seed: u64,
+    /// Above every revision of an earlier life of this home, as far as its clock can tell.
+    pub first_revision: u64,
 }
 
 impl HomeConfig {
@@ -63,6 +67,7 @@ impl HomeConfig {
             bidders_max: 4,
             decline_pause: Micros::from_secs(5),
             seed,
+            first_revision: 0,
         }
     }
 }
@@ -129,6 +134,15 @@ pub enum HomeInput {
         from: MemberId,
         /// Its cluster, as its certificate says.
         cluster: ClusterName,
+        /// The message.
+        message: ControlMessage,
+    },
+    /// Members that could keep copies now, those to be preferred first.
+    Keepers(Vec<MemberId>),
+    /// A message about a copy of an application, of any member.
+    Copy {
+        /// The sender, as its certificate says.
+        from: MemberId,
         /// The message.
         message: ControlMessage,
     },
@@ -223,6 +237,7 @@ pub struct App {
     /// Its replicas.
     pub replicas: BTreeMap<(ServiceName, u32), HomeReplica>,
     bidding: Option<bidding::Bidding>,
+    kept: copies::Kept,
 }
 
 /// See the module.
@@ -237,6 +252,9 @@ pub struct Home {
     /// Plans under way, by request.
     plans: BTreeMap<u64, plan::Planning>,
     next_plan: u64,
+    /// Copies kept for other homes.
+    copies: BTreeMap<AppUid, Copy>,
+    keepers: Vec<MemberId>,
 }
 
 impl Home {
@@ -251,6 +269,8 @@ impl Home {
             next_request: 1,
             plans: BTreeMap::new(),
             next_plan: 0,
+            copies: BTreeMap::new(),
+            keepers: Vec::new(),
         };
         for record in records {
             home.replay(record);
@@ -268,6 +288,8 @@ impl Home {
             HomeInput::Message { from, cluster, message } => {
                 self.handle_message(now, from, &cluster, message, out);
             }
+            HomeInput::Keepers(members) => self.keepers = members,
+            HomeInput::Copy { from, message } => self.handle_copy(now, from, message, out),
             HomeInput::Tick => {}
         }
         self.work(now, out);
@@ -317,6 +339,7 @@ impl Home {
         self.ask_for_bids(now, out);
         self.pace_changes(out);
         self.repeat_offers(now, out);
+        self.send_copies(now, out);
         self.remove_what_is_back(out);
     }
 

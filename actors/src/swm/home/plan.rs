@@ -101,6 +101,7 @@ impl Home {
                 deleting: false,
                 replicas: BTreeMap::new(),
                 bidding: None,
+                        kept: Default::default(),
             },
         };
         let generation = app.generation + 1;

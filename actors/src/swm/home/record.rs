@@ -5,7 +5,7 @@ use codeco_protocol::ids::{AppUid, ClusterName, ReplicaId};
 use codeco_protocol::token::{Epoch, MandateId, Term};
 use codeco_protocol::units::{BootTime, WallTime};
 
-use super::{App, AppSpec, Home, HomeMandate, HomeReplica, Pick};
+use super::{App, AppSpec, Copy, Home, HomeMandate, HomeReplica, Pick};
 use crate::acm::apps::Heard;
 use crate::swm::mandate::MandateRule;
 
@@ -83,10 +83,47 @@ pub enum HomeRecord {
         /// Which of both.
         drained: bool,
     },
+    /// A copy of another home's application is kept.
+    Copied {
+        /// The application.
+        app: AppUid,
+        /// The home's right.
+        epoch: Epoch,
+        /// How new it is.
+        revision: u64,
+        /// Its records, as they travel.
+        records: Vec<u8>,
+    },
+    /// That application is gone.
+    CopyDropped {
+        /// The application.
+        app: AppUid,
+    },
+}
+
+impl HomeRecord {
+    /// The application of this home that it changes.
+    fn app(&self) -> Option<AppUid> {
+        match self {
+            Self::Applied { app, .. } | Self::Deleting { app } => Some(*app),
+            Self::Mandated { replica, .. }
+            | Self::Offered { replica, .. }
+            | Self::Recalling { replica, .. }
+            | Self::HandedBack { replica, .. }
+            | Self::Rolling { replica, .. } => Some(replica.app),
+            Self::Removed { .. }
+            | Self::ClusterDrained { .. }
+            | Self::Copied { .. }
+            | Self::CopyDropped { .. } => None,
+        }
+    }
 }
 
 impl Home {
     pub(super) fn replay(&mut self, record: &HomeRecord) {
+        if let Some(app) = record.app().and_then(|uid| self.apps.get_mut(&uid)) {
+            app.kept.revision += 1;
+        }
         match record {
             HomeRecord::Applied { app, epoch, generation, spec, created } => {
                 let entry = self.apps.entry(*app).or_insert_with(|| App {
@@ -97,7 +134,9 @@ impl Home {
                     deleting: false,
                     replicas: std::collections::BTreeMap::new(),
                     bidding: None,
+                    kept: super::copies::Kept { revision: self.config.first_revision, ..Default::default() },
                 });
+                entry.kept.next_send = BootTime(0);
                 entry.epoch = *epoch;
                 entry.generation = *generation;
                 entry.spec = spec.clone();
@@ -155,6 +194,13 @@ impl Home {
             HomeRecord::ClusterDrained { cluster, drained: false } => {
                 self.drained.remove(cluster);
             }
+            HomeRecord::Copied { app, epoch, revision, records } => {
+                let copy = Copy { epoch: *epoch, revision: *revision, records: records.clone() };
+                self.copies.insert(*app, copy);
+            }
+            HomeRecord::CopyDropped { app } => {
+                self.copies.remove(app);
+            }
             HomeRecord::HandedBack { replica, mandate } => {
                 if let Some(entry) = self.replica_mut(replica)
                     && entry.mandate.as_ref().is_some_and(|held| held.id == *mandate)
@@ -181,6 +227,10 @@ impl Home {
         let mut records: Vec<HomeRecord> = self.drained.iter().map(drained).collect();
         for uid in self.apps.keys() {
             records.extend(self.records_of(*uid));
+        }
+        for (app, copy) in &self.copies {
+            let (epoch, revision, bytes) = (copy.epoch, copy.revision, copy.records.clone());
+            records.push(HomeRecord::Copied { app: *app, epoch, revision, records: bytes });
         }
         records
     }
