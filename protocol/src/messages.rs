@@ -480,6 +480,24 @@ pub enum ControlMessage {
         /// The newest there.
         revision: u64,
     },
+    /// Lead → home: are you there? Asked for replicas that name how long their home may be silent.
+    Watch {
+        /// Ties the answer to the time of asking.
+        nonce: u64,
+        /// The lead's term.
+        term: Term,
+        /// How long something may run on after the lead's own count has ended: its nodes' leases.
+        allowance: Micros,
+    },
+    /// Home → lead: yes; these mandates of yours have been given to others.
+    Watched {
+        /// The question.
+        nonce: u64,
+        /// The term it was asked under.
+        term: Term,
+        /// Mandates of that cluster that are void, each until it has come back.
+        lost: Vec<(ReplicaId, MandateId)>,
+    },
     /// Home → that member: the application is gone, and so may the copy be.
     Drop {
         /// Which.
@@ -527,12 +545,14 @@ impl ControlMessage {
             | M::Status { .. }
             | M::BidRequest { .. }
             | M::Offer { .. }
-            | M::Recall { .. } => Addressee::Lead,
+            | M::Recall { .. }
+            | M::Watched { .. } => Addressee::Lead,
             M::Bid { .. }
             | M::Accepted { .. }
             | M::Declined { .. }
             | M::Returned { .. }
             | M::LeadIs { .. }
+            | M::Watch { .. }
             | M::Keep { .. }
             | M::Kept { .. }
             | M::Drop { .. } => Addressee::Home,

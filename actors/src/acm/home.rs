@@ -148,6 +148,24 @@ impl HomeEffects {
             HomeNote::HandedBack(id, cluster, why) => {
                 replica(Normal, "HandedBack", &id, format!("cluster {cluster} gave it back: {why}"))
             }
+            HomeNote::ClusterLost(id, cluster, true) => replica(
+                Warning,
+                "ClusterLost",
+                &id,
+                format!("cluster {cluster} is not heard, and has stopped it: it may start elsewhere"),
+            ),
+            HomeNote::ClusterLost(id, cluster, false) => replica(
+                Warning,
+                "ClusterLost",
+                &id,
+                format!("cluster {cluster} is not heard, and may run it: a second copy may start elsewhere"),
+            ),
+            HomeNote::Reconciled(id, kept, dropped) => replica(
+                Normal,
+                "Reconciled",
+                &id,
+                format!("of two copies the one in {kept} stays; the one in {dropped} is stopped"),
+            ),
             HomeNote::Unplaceable(id, why) => {
                 replica(Warning, "Unplaceable", &id, format!("no cluster can run it: {why}"))
             }

@@ -9,6 +9,7 @@
 
 pub mod actor;
 pub mod attempt;
+pub mod contact;
 mod cores;
 pub mod decision;
 pub mod election;

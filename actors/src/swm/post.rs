@@ -245,7 +245,8 @@ impl Post {
             Addressee::Lead => match message {
                 ControlMessage::BidRequest { .. }
                 | ControlMessage::Offer { .. }
-                | ControlMessage::Recall { .. } => true,
+                | ControlMessage::Recall { .. }
+                | ControlMessage::Watched { .. } => true,
                 _ => same_cluster,
             },
             Addressee::Home => match message {

@@ -401,6 +401,7 @@ pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
                 node_selector: pairs(service.node_selector),
                 cluster_selector: pairs(service.cluster_selector),
                 max_unavailable: service.max_unavailable,
+                on_reconnect: service.on_reconnect,
             })
             .collect(),
         manifest_json: serde_json::to_string(app).unwrap_or_default(),

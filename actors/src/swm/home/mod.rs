@@ -6,6 +6,7 @@
 
 mod apply;
 mod bidding;
+mod contact;
 mod copies;
 mod mandates;
 mod plan;
@@ -25,7 +26,9 @@ use codeco_protocol::units::{BootTime, Micros, WallTime};
 use codeco_protocol::workload::WorkloadSpec;
 
 use super::decision::Decision;
+use super::contact::{HomeContact, Patience};
 use super::mandate::MandateRule;
+use codeco_protocol::api::OnReconnect;
 use mandates::Answer;
 
 pub use apply::{Applied, ApplyError, DeleteError};
@@ -54,6 +57,8 @@ pub struct HomeConfig {
     pub seed: u64,
     /// Above every revision of an earlier life of this home, as far as its clock can tell.
     pub first_revision: u64,
+    /// What is added to the time a cluster may be silent.
+    pub patience: Patience,
 }
 
 impl HomeConfig {
@@ -68,6 +73,7 @@ impl HomeConfig {
             decline_pause: Micros::from_secs(5),
             seed,
             first_revision: 0,
+            patience: Patience { drift_ppm: 10_000, margin: Micros::from_secs(1) },
         }
     }
 }
@@ -87,6 +93,8 @@ pub struct ServiceSpec {
     pub cluster_selector: Vec<(String, String)>,
     /// How many copies a change may take away at a time; with 0, none is stopped before another one is ready.
     pub max_unavailable: u32,
+    /// Which of two copies stays when a cluster is heard again.
+    pub on_reconnect: OnReconnect,
 }
 
 /// An application, ready to be placed.
@@ -181,6 +189,10 @@ pub enum HomeNote {
     HandedBack(ReplicaId, ClusterName, String),
     /// No cluster can run a replica for now.
     Unplaceable(ReplicaId, String),
+    /// A cluster has been silent for too long: the replica may go elsewhere. Whether the copy there has surely stopped.
+    ClusterLost(ReplicaId, ClusterName, bool),
+    /// Of two copies the one in the first cluster stays, and the one in the second goes.
+    Reconciled(ReplicaId, ClusterName, ClusterName),
 }
 
 /// A mandate, from the home's side.
@@ -202,6 +214,12 @@ pub struct HomeMandate {
     pub leaving: Leaving,
     /// What may be done with the copy now, while it is being changed.
     pub rolling: Option<Pick>,
+    /// How long its cluster may be silent under any specification it was offered; `None` is for ever.
+    pub limit: Option<Micros>,
+    /// The longest time a copy may take to end under any of these.
+    pub grace: Micros,
+    /// Its token when its cluster was last heard before it was given to another one.
+    pub before: Option<Token>,
     next_send: BootTime,
     ask_again: BootTime,
 }
@@ -211,6 +229,8 @@ pub struct HomeMandate {
 pub struct HomeReplica {
     /// Its mandate, while a cluster has one.
     pub mandate: Option<HomeMandate>,
+    /// Mandates of clusters that were silent for too long, until they are back.
+    pub lost: Vec<HomeMandate>,
     /// Why it is nowhere.
     pub waiting: Option<String>,
     /// The same without figures, as it was last made an event.
@@ -255,6 +275,8 @@ pub struct Home {
     /// Copies kept for other homes.
     copies: BTreeMap<AppUid, Copy>,
     keepers: Vec<MemberId>,
+    /// Leads that ask whether this home is there, by cluster.
+    contacts: BTreeMap<ClusterName, HomeContact>,
 }
 
 impl Home {
@@ -271,6 +293,7 @@ impl Home {
             next_plan: 0,
             copies: BTreeMap::new(),
             keepers: Vec::new(),
+            contacts: BTreeMap::new(),
         };
         for record in records {
             home.replay(record);
@@ -320,6 +343,9 @@ impl Home {
             M::Returned { term, mandate, replica, .. } if term.owner == from => {
                 self.handle_handed_back(now, cluster, term, mandate, &replica, None, out);
             }
+            M::Watch { nonce, term, allowance } if term.owner == from => {
+                self.handle_watch(now, from, cluster, (nonce, term, allowance), out);
+            }
             M::LeadIs { term, .. } if term.owner == from => {
                 if let Some(facts) = self.clusters.get_mut(cluster)
                     && facts.term < term
@@ -334,7 +360,10 @@ impl Home {
 
     fn work(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
         // Here, not only where a specification changes: a crash may have come between the change and its recalls.
+        self.assume_contact(now);
         self.recall_what_is_unwanted(out);
+        self.declare_lost(now, out);
+        self.reconcile(out);
         self.decide_bids(now, out);
         self.ask_for_bids(now, out);
         self.pace_changes(out);

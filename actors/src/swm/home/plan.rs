@@ -207,6 +207,9 @@ impl Home {
         if let Some(entry) = app.replicas.get_mut(key) {
             // So that the next one sees this one there, as it would.
             entry.mandate = Some(HomeMandate {
+                limit: None,
+                grace: Default::default(),
+                before: None,
                 id: MandateId(entry.next_mandate.max(1)),
                 cluster: cluster.clone(),
                 rule: MandateRule::default(),

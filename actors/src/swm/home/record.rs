@@ -3,7 +3,7 @@
 use bincode::{Decode, Encode};
 use codeco_protocol::ids::{AppUid, ClusterName, ReplicaId};
 use codeco_protocol::token::{Epoch, MandateId, Term};
-use codeco_protocol::units::{BootTime, WallTime};
+use codeco_protocol::units::{BootTime, Micros, WallTime};
 
 use super::{App, AppSpec, Copy, Home, HomeMandate, HomeReplica, Pick};
 use crate::acm::apps::Heard;
@@ -83,6 +83,35 @@ pub enum HomeRecord {
         /// Which of both.
         drained: bool,
     },
+    /// How long the cluster of a mandate may be silent, and how long a copy there may take to end, under any
+    /// specification it is offered.
+    Bounded {
+        /// The replica.
+        replica: ReplicaId,
+        /// The mandate.
+        mandate: MandateId,
+        /// How long; `None` is for ever.
+        limit: Option<Micros>,
+        /// How long at most.
+        grace: Micros,
+    },
+    /// A mandate's cluster has been silent for too long, or is lost by an operator's word: another one may get the
+    /// replica.
+    Lost {
+        /// The replica.
+        replica: ReplicaId,
+        /// The mandate.
+        mandate: MandateId,
+        /// Whether it is wanted back as soon as its cluster is heard.
+        recalled: bool,
+    },
+    /// Of two copies in different clusters one stays: all other mandates are wanted back.
+    Reconciled {
+        /// The replica.
+        replica: ReplicaId,
+        /// The mandate that stays.
+        keep: MandateId,
+    },
     /// A copy of another home's application is kept.
     Copied {
         /// The application.
@@ -110,7 +139,10 @@ impl HomeRecord {
             | Self::Offered { replica, .. }
             | Self::Recalling { replica, .. }
             | Self::HandedBack { replica, .. }
-            | Self::Rolling { replica, .. } => Some(replica.app),
+            | Self::Rolling { replica, .. }
+            | Self::Bounded { replica, .. }
+            | Self::Lost { replica, .. }
+            | Self::Reconciled { replica, .. } => Some(replica.app),
             Self::Removed { .. }
             | Self::ClusterDrained { .. }
             | Self::Copied { .. }
@@ -166,6 +198,9 @@ impl Home {
                     run: None,
                     leaving: Default::default(),
                     rolling: None,
+                    limit: None,
+                    grace: Micros(0),
+                    before: None,
                     next_send: BootTime(0),
                     ask_again: BootTime(0),
                 });
@@ -194,6 +229,34 @@ impl Home {
             HomeRecord::ClusterDrained { cluster, drained: false } => {
                 self.drained.remove(cluster);
             }
+            HomeRecord::Bounded { replica, mandate, limit, grace } => {
+                if let Some(held) = self.mandate_mut(replica, *mandate) {
+                    held.limit = *limit;
+                    held.grace = *grace;
+                }
+            }
+            HomeRecord::Lost { replica, mandate, recalled } => {
+                let Some(entry) = self.replica_mut(replica) else { return };
+                if let Some(mut held) = entry.mandate.take_if(|held| held.id == *mandate) {
+                    held.recalling = *recalled;
+                    held.before = held.accepted.take().map(|(.., token)| token);
+                    held.run = None;
+                    held.rolling = None;
+                    held.next_send = BootTime(0);
+                    entry.lost.push(held);
+                }
+            }
+            HomeRecord::Reconciled { replica, keep } => {
+                let Some(entry) = self.replica_mut(replica) else { return };
+                if let Some(at) = entry.lost.iter().position(|held| held.id == *keep) {
+                    let kept = entry.lost.remove(at);
+                    entry.lost.extend(entry.mandate.replace(kept));
+                }
+                for held in &mut entry.lost {
+                    held.recalling = true;
+                    held.next_send = BootTime(0);
+                }
+            }
             HomeRecord::Copied { app, epoch, revision, records } => {
                 let copy = Copy { epoch: *epoch, revision: *revision, records: records.clone() };
                 self.copies.insert(*app, copy);
@@ -202,10 +265,9 @@ impl Home {
                 self.copies.remove(app);
             }
             HomeRecord::HandedBack { replica, mandate } => {
-                if let Some(entry) = self.replica_mut(replica)
-                    && entry.mandate.as_ref().is_some_and(|held| held.id == *mandate)
-                {
-                    entry.mandate = None;
+                if let Some(entry) = self.replica_mut(replica) {
+                    entry.mandate = entry.mandate.take().filter(|held| held.id != *mandate);
+                    entry.lost.retain(|held| held.id != *mandate);
                 }
             }
         }
@@ -216,7 +278,8 @@ impl Home {
         replica: &ReplicaId,
         mandate: MandateId,
     ) -> Option<&mut HomeMandate> {
-        self.replica_mut(replica)?.mandate.as_mut().filter(|held| held.id == mandate)
+        let entry = self.replica_mut(replica)?;
+        entry.mandate.iter_mut().chain(&mut entry.lost).find(|held| held.id == mandate)
     }
 
     /// The records that stand for the present state: a compacted journal.
@@ -277,20 +340,34 @@ impl Home {
 
 fn snapshot_replica(replica: &ReplicaId, entry: &HomeReplica, records: &mut Vec<HomeRecord>) {
     let replica = || replica.clone();
-    let Some(held) = &entry.mandate else {
-        if entry.next_mandate > 0 {
-            // Numbers are never used twice, so the last one is kept even if no cluster has it.
-            let mandate = MandateId(entry.next_mandate - 1);
-            let cluster = entry.last_cluster.clone();
-            if let Some(cluster) = cluster {
-                records.push(HomeRecord::Mandated { replica: replica(), mandate, cluster });
-                records.push(HomeRecord::HandedBack { replica: replica(), mandate });
-            }
+    for held in &entry.lost {
+        snapshot_mandate(&replica(), held, records);
+        records.push(HomeRecord::Lost { replica: replica(), mandate: held.id, recalled: held.recalling });
+    }
+    if entry.next_mandate > 0 && entry.newest() != Some(MandateId(entry.next_mandate - 1)) {
+        // Numbers are never used twice, so the last one is kept even if no cluster has it.
+        let mandate = MandateId(entry.next_mandate - 1);
+        if let Some(cluster) = entry.last_cluster.clone() {
+            records.push(HomeRecord::Mandated { replica: replica(), mandate, cluster });
+            records.push(HomeRecord::HandedBack { replica: replica(), mandate });
         }
-        return;
-    };
+    }
+    if let Some(held) = &entry.mandate {
+        snapshot_mandate(&replica(), held, records);
+        if held.recalling {
+            records.push(HomeRecord::Recalling { replica: replica(), mandate: held.id });
+        }
+    }
+}
+
+fn snapshot_mandate(replica: &ReplicaId, held: &HomeMandate, records: &mut Vec<HomeRecord>) {
+    let replica = || replica.clone();
     let (mandate, cluster) = (held.id, held.cluster.clone());
     records.push(HomeRecord::Mandated { replica: replica(), mandate, cluster });
+    if held.limit.is_some() || held.grace.0 > 0 {
+        let (limit, grace) = (held.limit, held.grace);
+        records.push(HomeRecord::Bounded { replica: replica(), mandate, limit, grace });
+    }
     if let Some(term) = held.rule.offered_to {
         records.push(HomeRecord::Offered { replica: replica(), mandate, term });
     }
@@ -298,8 +375,12 @@ fn snapshot_replica(replica: &ReplicaId, entry: &HomeReplica, records: &mut Vec<
         let pick = held.rolling;
         records.push(HomeRecord::Rolling { replica: replica(), mandate, pick });
     }
-    if held.recalling {
-        records.push(HomeRecord::Recalling { replica: replica(), mandate });
+}
+
+impl HomeReplica {
+    /// The highest number of a mandate that some cluster has.
+    fn newest(&self) -> Option<MandateId> {
+        self.mandate.iter().chain(&self.lost).map(|held| held.id).max()
     }
 }
 

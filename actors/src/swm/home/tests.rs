@@ -34,6 +34,7 @@ fn app(replicas: u32, cpu: u64) -> AppSpec {
         resources: Resources::new(MilliCpu(cpu), Bytes(0)),
         partition: PartitionPolicy::Fence,
         pod_spec_json: String::new(),
+        lost_after: None,
     };
     AppSpec {
         context: AppContext { uid: AppUid(1), namespace, name, profile: Profile::Balanced, channels: vec![] },
@@ -44,6 +45,7 @@ fn app(replicas: u32, cpu: u64) -> AppSpec {
             node_selector: vec![],
             cluster_selector: vec![],
             max_unavailable: 1,
+            on_reconnect: Default::default(),
         }],
         manifest_json: String::new(),
     }
@@ -374,3 +376,5 @@ fn home_never_gives_a_mandate_number_twice() {
     let asked = if asked.is_empty() { play.waits(Micros::from_secs(1)) } else { asked };
     assert_eq!(offers(&play.bids(&asked, WEST)), [(WEST, term(1, WEST), MandateId(2))]);
 }
+
+mod contact;

@@ -6,6 +6,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod contact;
 mod members;
 mod offers;
 mod placing;
@@ -22,6 +23,7 @@ use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::workload::WorkloadSpec;
 
 use super::attempt::Stage;
+use super::contact::ClusterContact;
 use super::decision::Decision;
 use super::lease::{LeadLease, LeaseConfig};
 use super::takeover::Takeover;
@@ -133,6 +135,10 @@ pub enum LeadNote {
     HandedBack(ReplicaId, String),
     /// A message of an older lead or an older epoch was ignored.
     Ignored(String),
+    /// A copy is stopped because its home has been silent for as long as it may be.
+    HomeLost(ReplicaId),
+    /// The home is heard again: the replica may run.
+    HomeHeard(ReplicaId),
 }
 
 /// What a lead knows of a node.
@@ -194,6 +200,8 @@ pub struct Mandate {
     outgoing: Option<replace::Outgoing>,
     /// What the home was told last.
     told: Option<replace::Told>,
+    /// Whether it may not run, because its home is silent.
+    suspended: bool,
 }
 
 /// A mandate that went back to its home.
@@ -225,6 +233,10 @@ pub struct Lead {
     /// the only one.
     waited_out: BTreeMap<NodeId, Term>,
     attempts: u64,
+    /// Homes, as far as replicas ask for that.
+    contacts: BTreeMap<MemberId, ClusterContact>,
+    next_nonce: u64,
+    office_since: BootTime,
 }
 
 impl Lead {
@@ -244,6 +256,9 @@ impl Lead {
             owed: BTreeMap::new(),
             waited_out: BTreeMap::new(),
             attempts: 0,
+            contacts: BTreeMap::new(),
+            next_nonce: 0,
+            office_since: BootTime(0),
         };
         for record in records {
             lead.replay(record);
@@ -280,6 +295,9 @@ impl Lead {
         self.term = self.term.max(above).next_for(self.config.id);
         out.push(LeadOutput::Journal(LeadRecord::Term(self.term)));
         self.in_office = true;
+        // What an earlier lead was answered is not known here.
+        self.contacts.clear();
+        self.office_since = now;
         self.ready = false;
         self.attempts = 0;
         self.takeover = Takeover::of(self.members.keys().copied());
@@ -336,6 +354,7 @@ impl Lead {
             M::Recall { epoch, mandate, replica } => {
                 self.handle_recall(now, from, epoch, mandate, &replica, out);
             }
+            M::Watched { nonce, term, lost } => self.handle_watched(now, from, (nonce, term), lost, out),
             _ => {}
         }
     }
@@ -343,6 +362,8 @@ impl Lead {
     /// What time alone brings about.
     fn work(&mut self, now: BootTime, out: &mut Vec<LeadOutput>) {
         self.fence_the_silent(now, out);
+        self.ask_homes(now, out);
+        self.stop_the_unheard(now, out);
         self.wait_out_the_lost(now, out);
         if !self.ready && self.takeover.is_complete() {
             self.ready = true;
@@ -405,6 +426,7 @@ impl Lead {
     #[must_use]
     pub fn next_tick(&self, now: BootTime) -> BootTime {
         let mut next = now + self.config.resend;
+        next = self.next_end().map_or(next, |end| next.min(end));
         for mandate in self.mandates.values() {
             let due = match mandate.stage {
                 // Before the takeover is complete nothing is placed.

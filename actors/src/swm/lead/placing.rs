@@ -9,6 +9,7 @@ use codeco_protocol::token::{Attempt, Token};
 use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::workload::PartitionPolicy;
 
+use super::contact::Standing;
 use super::{Lead, LeadNote, LeadOutput, LeadRecord, Member, NEW};
 use crate::swm::attempt::{Placement, Stage};
 use crate::swm::decision::{Decision, Level};
@@ -24,6 +25,7 @@ impl Lead {
             .mandates
             .iter()
             .filter(|(_, m)| m.stage == Stage::Idle && m.next_try <= now)
+            .filter(|(_, m)| m.recalled || self.standing(now, m) == Standing::Allowed)
             .map(|(replica, _)| replica.clone())
             .collect();
         for replica in due {
@@ -236,6 +238,10 @@ impl Lead {
         out: &mut Vec<LeadOutput>,
     ) {
         let resend = self.config.resend;
+        if self.mandates.get(replica).is_some_and(|m| self.standing(now, m) != Standing::Allowed) {
+            // Nothing is promised that may not run; the reservation ends by itself.
+            return;
+        }
         let Some(m) = self.mandates.get_mut(replica) else { return };
         let Some(p) = m.stage.placement().filter(|p| p.node == from && p.token == token) else { return };
         if !m.stage.reserved(token) {

@@ -239,6 +239,7 @@ impl Mandate {
             replace: Default::default(),
             outgoing: None,
             told: None,
+            suspended: false,
         }
     }
 }

@@ -34,6 +34,7 @@ fn spec(generation: u64, partition: PartitionPolicy) -> WorkloadSpec {
         resources: size(100),
         partition,
         pod_spec_json: String::new(),
+        lost_after: None,
     }
 }
 
@@ -416,3 +417,5 @@ fn lead_heard_late_of_another_life_of_a_node_keeps_what_this_life_runs() {
     assert!(play.stage().may_run(), "{:?}", play.stage());
     assert_eq!(play.stage().placement().map(|p| p.token), Some(token));
 }
+
+mod contact;
