@@ -120,8 +120,8 @@ fn home_that_restarts_counts_the_silence_of_clusters_anew() {
     let mut play = in_the_east(PartitionPolicy::Fence, OnReconnect::KeepOriginal);
     play.waits(Micros::from_secs(19));
     let (now, journal) = (play.now, play.journal.clone());
-    let mut play = Play::on(journal);
-    play.now = now;
+    let home = Home::recover(HomeConfig::new(HOME, 1), &journal);
+    let mut play = Play { home, journal, now, ..play };
     play.sees_clusters();
     assert!(play.until_asked(Micros::from_secs(19)).is_empty(), "it may have answered just before it died");
     assert!(!play.until_asked(Micros::from_secs(20)).is_empty());

@@ -44,7 +44,7 @@ impl Play {
         vec![HeldBrief { replica: replica(), token, phase: HeldPhase::Committed, run: RunPhase::Ready }]
     }
 
-    fn passes(&mut self, span: Micros) -> Vec<(MemberId, M)> {
+    fn later(&mut self, span: Micros) -> Vec<(MemberId, M)> {
         self.now = self.now + span;
         self.feed(LeadInput::Tick)
     }
@@ -65,20 +65,19 @@ fn closes(sent: &[(MemberId, M)]) -> bool {
 fn lead_stops_a_fenced_replica_when_its_home_has_been_silent_for_its_limit_and_not_before() {
     let mut play = Play::bounded();
     let token = play.token();
-    play.passes(Micros(LIMIT.0 / 2));
-    play.asks(N1, 900, play.held(token));
-    assert!(!closes(&play.passes(Micros(LIMIT.0 / 2 - 1_000_000))));
-    play.asks(N1, 900, play.held(token));
-    assert!(closes(&play.passes(Micros::from_secs(2))), "the limit is over");
+    let held = play.held(token);
+    let sent = play.passes(Micros(LIMIT.0 - 1_000_000), N1, &held);
+    assert!(!closes(&sent), "it may still run");
+    assert!(closes(&play.passes(Micros::from_secs(2), N1, &held)), "the limit is over");
     let sent = play.asks(N1, 900, play.held(token));
     let revoked = sent.iter().any(|(_, m)| match m {
         M::LeaseGrant { revoke, .. } => revoke.iter().any(|(_, revoked)| *revoked == token),
         _ => false,
     });
     assert!(revoked, "no lease covers it: {sent:?}");
-    let free = facts(N1, 1_000).free;
+    let free = size(1_000);
     play.hear(N1, M::Closed { replica: replica(), token, reason: ClosedReason::Stopped, free });
-    let sent = play.passes(Micros::from_secs(1));
+    let sent = play.later(Micros::from_secs(1));
     assert!(!sent.iter().any(|(_, m)| matches!(m, M::Reserve { .. })), "not placed again: {sent:?}");
     let nonce = watch(&sent).expect("the home is asked for as long as it takes");
     let sent = play.answered(nonce, vec![]);
@@ -89,10 +88,10 @@ fn lead_stops_a_fenced_replica_when_its_home_has_been_silent_for_its_limit_and_n
 fn lead_whose_home_has_given_a_mandate_away_gives_it_back_and_places_nothing() {
     let mut play = Play::bounded();
     let token = play.token();
-    let nonce = watch(&play.passes(Micros::from_secs(1))).unwrap();
+    let nonce = watch(&play.later(Micros::from_secs(1))).unwrap();
     let sent = play.answered(nonce, vec![(replica(), MandateId(1))]);
     assert!(closes(&sent), "{sent:?}");
-    let free = facts(N1, 1_000).free;
+    let free = size(1_000);
     let sent = play.hear(N1, M::Closed { replica: replica(), token, reason: ClosedReason::Stopped, free });
     assert!(sent.iter().any(|(to, m)| *to == HOME && matches!(m, M::Returned { .. })), "{sent:?}");
 }
@@ -107,7 +106,7 @@ fn lead_new_in_office_grants_nothing_for_a_bounded_replica_before_its_home_has_a
     play.reports(N1, 900, vec![Held { brief, spec }]);
     let granted = |sent: &[(MemberId, M)]| sent.iter().any(|(_, m)| matches!(m, M::LeaseGrant { .. }));
     assert!(!granted(&play.asks(N1, 900, play.held(token))), "the home is being asked");
-    let sent = play.passes(Micros::from_secs(1));
+    let sent = play.later(Micros::from_secs(1));
     assert!(closes(&sent), "never heard is not heard just now: {sent:?}");
 }
 
@@ -120,5 +119,5 @@ fn lead_keeps_an_autonomous_replica_however_long_its_home_is_silent() {
     }
     let sent = play.hear(HOME, offer);
     assert!(sent.iter().any(|(_, m)| matches!(m, M::Reserve { .. })), "{sent:?}");
-    assert!(!closes(&play.passes(Micros::from_secs(1_000))));
+    assert!(!closes(&play.later(Micros::from_secs(1_000))));
 }
