@@ -7,6 +7,8 @@ pub mod evidence;
 pub mod fabric;
 pub mod journal;
 pub mod mailbox;
+pub mod mdm;
+pub mod netma;
 pub mod process;
 pub mod session;
 pub mod supervision;

@@ -26,17 +26,23 @@ pub(crate) enum ExitClass {
     Timeout = 7,
     /// `plan --detailed-exitcode`: applying would change something. The process exits with 2, as terraform does.
     Changes = 102,
+    /// `doctor`: something was found that does not work. The process exits with 1.
+    Ailing = 103,
 }
 
 impl ExitClass {
     /// The exit code of the process.
     pub(crate) fn code(self) -> u8 {
-        if self == Self::Changes { 2 } else { self as u8 }
+        match self {
+            Self::Changes => 2,
+            Self::Ailing => 1,
+            other => other as u8,
+        }
     }
 
     /// Whether nothing failed: then nothing is written to standard error.
     pub(crate) fn is_answer(self) -> bool {
-        matches!(self, Self::Done | Self::Changes)
+        matches!(self, Self::Done | Self::Changes | Self::Ailing)
     }
 }
 

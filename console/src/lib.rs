@@ -16,6 +16,7 @@ mod render;
 mod session;
 #[cfg(test)]
 mod tests;
+mod top;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
@@ -54,6 +55,8 @@ enum Command {
     Hub(Box<daemons::HubCommand>),
     /// Run a node agent.
     Agent(Box<daemons::AgentCommand>),
+    /// Watch a fleet: clusters, actors, applications, decisions. `?` lists the keys.
+    Top(top::TopArgs),
     #[command(flatten)]
     Ask(commands::Command),
     /// Print a script that completes commands in a shell.
@@ -111,6 +114,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, mut session: Session<'_>) 
         Command::Dev(command) => command.run(&mut session),
         Command::Hub(command) => command.run(&mut session),
         Command::Agent(command) => command.run(&mut session),
+        Command::Top(command) => command.run(&mut session),
         Command::Ask(command) => command.run(&mut session),
         Command::Completion { shell } => completion(shell, &mut session),
     };

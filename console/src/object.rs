@@ -14,9 +14,10 @@ pub(crate) enum Kind {
     Event,
     Decision,
     Actor,
+    Link,
 }
 
-const WORDS: [(Kind, &[&str]); 7] = [
+const WORDS: [(Kind, &[&str]); 8] = [
     (Kind::App, &["app", "apps", "codecoapp", "codecoapps"]),
     (Kind::Replica, &["replica", "replicas", "rs"]),
     (Kind::Node, &["node", "nodes", "no"]),
@@ -24,6 +25,7 @@ const WORDS: [(Kind, &[&str]); 7] = [
     (Kind::Event, &["event", "events", "ev"]),
     (Kind::Decision, &["decision", "decisions", "de"]),
     (Kind::Actor, &["actor", "actors", "ac"]),
+    (Kind::Link, &["link", "links", "ln"]),
 ];
 
 impl Kind {
@@ -33,7 +35,7 @@ impl Kind {
         known.map(|(kind, _)| *kind).ok_or_else(|| {
             let all: Vec<&str> = WORDS.iter().filter_map(|(_, words)| words.get(1).copied()).collect();
             Failure::usage(format!("there is no kind of object {word:?}"))
-                .next(format!("kinds: {}; short: no, rs, cl, ev, de, ac", all.join(", ")))
+                .next(format!("kinds: {}; short: no, rs, cl, ev, de, ac, ln", all.join(", ")))
         })
     }
 

@@ -9,7 +9,9 @@ mod message;
 mod ring;
 mod state;
 
-pub use facts::{ClusterFact, Fact, MemberFact, ReplicaFact, ReplicaState};
+pub use facts::{
+    ClusterFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, NetworkFact, ReplicaFact, ReplicaState,
+};
 pub use homes::{ApiTokenFact, AppFact};
 pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};
 pub use ring::{MEMBERS_MAX, Ring, RingConfig};

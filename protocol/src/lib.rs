@@ -7,6 +7,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
+pub mod coordinate;
+pub mod demands;
 pub mod gossip;
 pub mod identity;
 pub mod ids;

@@ -4,10 +4,12 @@
 
 use bincode::{Decode, Encode};
 
+use crate::coordinate::Coordinate;
+use crate::demands::{Demands, Level, NodeTraits, PlaceRules};
 use crate::ids::{AppName, AppUid, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
 use crate::resources::Resources;
 use crate::token::{Epoch, MandateId, Term, Token};
-use crate::units::{Bytes, Micros, MilliCpu, MilliWatts};
+use crate::units::{BitsPerSecond, Bytes, Micros, MilliCpu, MilliWatts};
 use crate::workload::{ChannelSpec, WorkloadSpec};
 
 /// Most messages in one batch.
@@ -37,6 +39,24 @@ pub enum RunPhase {
     Finished,
     /// Cannot run; the runtime tries again or has given up.
     Failed,
+}
+
+/// When a node said something, against what else it said: letters overtake each other on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode)]
+pub struct Told {
+    /// Life of the process; differs between any two.
+    pub life: u64,
+    /// Grows with everything it says.
+    pub number: u64,
+}
+
+impl Told {
+    /// Whether this was said before `other`. Lives have no order: the one heard last is taken for the present one, and
+    /// a letter of an earlier life is put right by the next.
+    #[must_use]
+    pub fn is_before(self, other: Self) -> bool {
+        self.life == other.life && self.number < other.number
+    }
 }
 
 /// A replica a node holds, without its specification.
@@ -82,6 +102,10 @@ pub struct NodeFacts {
     pub round_trips: Vec<(MemberId, Micros)>,
     /// Whether what it holds is to move elsewhere. A node that is drained is cordoned too.
     pub draining: bool,
+    /// Where it is in the network, for round trips that were never measured.
+    pub coordinate: Option<Coordinate>,
+    /// What it declares about itself.
+    pub traits: NodeTraits,
 }
 
 /// Why a token is closed: the node does not run it and never will.
@@ -112,6 +136,8 @@ pub struct Demand {
     pub resources: Resources,
     /// Labels its node must have.
     pub node_selector: Vec<(String, String)>,
+    /// Further rules for its place.
+    pub rules: PlaceRules,
 }
 
 /// The profile a user picks: how the parts of a score are weighted.
@@ -143,6 +169,8 @@ pub struct AppContext {
     pub profile: Profile,
     /// Traffic between its services.
     pub channels: Vec<ChannelSpec>,
+    /// What it demands of every place.
+    pub demands: Demands,
 }
 
 /// What a lead may do with a copy that is older than the offer, or whose node is being drained.
@@ -204,6 +232,58 @@ pub enum Obstacle {
     Short(Vec<Shortage>),
     /// Anything else, for people.
     Other(String),
+    /// The node declares too low a level, or none.
+    Level {
+        /// The field of the manifest that demands it.
+        field: String,
+        /// The level demanded.
+        wanted: Level,
+        /// The level declared.
+        declared: Option<Level>,
+    },
+    /// As many copies as allowed are there already.
+    Spread {
+        /// `node`, `cluster`, or `zone NAME`.
+        place: String,
+        /// Copies there.
+        there: u32,
+        /// Copies allowed.
+        most: u32,
+    },
+    /// It would draw more than its part of the application's energy limit.
+    Power {
+        /// What it would draw there; `None` if the node's power is not known.
+        draws: Option<MilliWatts>,
+        /// What it may draw.
+        most: MilliWatts,
+    },
+    /// An ASSURED channel would be too slow.
+    Delay {
+        /// The channel.
+        channel: String,
+        /// Where the other end is.
+        other: String,
+        /// The one-way delay; `None` if it was never measured.
+        delay: Option<Micros>,
+        /// The limit.
+        most: Micros,
+    },
+    /// A link has too little left for the application's ASSURED channels.
+    Link {
+        /// Which link.
+        link: String,
+        /// What would be reserved.
+        wanted: BitsPerSecond,
+        /// What is left; `None` if its capacity is not declared.
+        free: Option<BitsPerSecond>,
+    },
+    /// The place is in none of the regions allowed, or it is not known in which.
+    Region {
+        /// Where it is.
+        region: Option<String>,
+        /// Where it must be.
+        allowed: Vec<String>,
+    },
 }
 
 impl std::fmt::Display for Obstacle {
@@ -229,8 +309,51 @@ impl std::fmt::Display for Obstacle {
                 None => f.write_str("not enough room"),
             },
             Self::Other(text) => f.write_str(text),
+            Self::Level { field, wanted, declared: Some(level) } => {
+                write!(f, "{field} {wanted} is demanded, the node declares {level}")
+            }
+            Self::Level { field, wanted, declared: None } => {
+                write!(f, "{field} {wanted} is demanded, the node declares no level")
+            }
+            Self::Spread { place, there, most } => {
+                write!(f, "spread: {place} has {there} of at most {most} copies")
+            }
+            Self::Power { draws: Some(draws), most } => {
+                write!(f, "appEnergyLimit: would draw {}, may draw {}", watts(*draws), watts(*most))
+            }
+            Self::Power { draws: None, most } => {
+                write!(f, "appEnergyLimit: may draw {}, the node's power is not declared", watts(*most))
+            }
+            Self::Delay { channel, other, delay: Some(delay), most } => {
+                write!(f, "channel {channel}: {delay} to {other}, at most {most} is assured")
+            }
+            Self::Delay { channel, other, delay: None, most } => {
+                write!(
+                    f,
+                    "channel {channel}: at most {most} is assured, the delay to {other} is not measured"
+                )
+            }
+            Self::Link { link, wanted, free: Some(free) } => {
+                write!(f, "{link}: ASSURED channels need {wanted} more, {free} left")
+            }
+            Self::Link { link, wanted, free: None } => {
+                write!(f, "{link}: ASSURED channels need {wanted}, its capacity is not declared")
+            }
+            Self::Region { region: Some(region), allowed } => {
+                write!(f, "residency: it is in {region}, allowed is {}", allowed.join(", "))
+            }
+            Self::Region { region: None, allowed } => {
+                write!(f, "residency: its region is not declared, allowed is {}", allowed.join(", "))
+            }
         }
     }
+}
+
+/// Watts, for people.
+#[allow(clippy::cast_precision_loss)]
+#[must_use]
+pub fn watts(power: MilliWatts) -> String {
+    format!("{:.1} W", power.0 as f64 / 1e3)
 }
 
 /// Most obstacles told in one bid.
@@ -245,6 +368,10 @@ pub struct BidLine {
     pub answer: Result<(f64, NodeName), String>,
     /// Where none would do, what stands against each node; at most [`OBSTACLES_MAX`] in a whole bid.
     pub obstacles: Vec<(NodeName, Obstacle)>,
+    /// What the replica would draw on the node of the answer, where its power is known.
+    pub power: Option<MilliWatts>,
+    /// What it would cost there in an hour, in thousandths of the operator's unit of money, where that is known.
+    pub cost: Option<u64>,
 }
 
 /// One control message.
@@ -262,6 +389,8 @@ pub enum ControlMessage {
         facts: Option<NodeFacts>,
         /// What it holds.
         held: Vec<HeldBrief>,
+        /// When it said so.
+        told: Told,
     },
     /// Lead → node: a lease from the time of the request named.
     LeaseGrant {
@@ -287,6 +416,8 @@ pub enum ControlMessage {
         facts: NodeFacts,
         /// What it holds, with specifications.
         held: Vec<Held>,
+        /// When it said so.
+        told: Told,
     },
     /// Lead → node: set resources aside.
     Reserve {
@@ -359,6 +490,8 @@ pub enum ControlMessage {
         token: Token,
         /// What the runtime says.
         run: RunPhase,
+        /// When the node said so.
+        told: Told,
     },
     /// Home → lead: what would it cost you to run these?
     BidRequest {
@@ -400,6 +533,8 @@ pub enum ControlMessage {
         replace: Replace,
         /// The copy meant by that, as the home last heard of it; about another one nothing is said.
         replaces: Option<Token>,
+        /// Further rules for its place.
+        rules: PlaceRules,
     },
     /// Lead → home: a node has promised it.
     Accepted {
@@ -419,6 +554,10 @@ pub enum ControlMessage {
         run: RunPhase,
         /// Whether its node is being drained.
         leaving: Leaving,
+        /// Grows with everything that the lead of this term says: letters overtake each other.
+        number: u64,
+        /// What is reserved for it on the cluster's uplink.
+        uplink: BitsPerSecond,
     },
     /// Lead → home: every attempt is closed, the mandate is yours again.
     Declined {

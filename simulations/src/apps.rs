@@ -144,6 +144,8 @@ impl World {
             cluster_selector: Vec::new(),
             max_unavailable: self.rng.u32(1..=2),
             on_reconnect: Default::default(),
+            spread: Default::default(),
+            regions: Vec::new(),
         });
         AppSpec {
             services: services.collect(),
@@ -153,6 +155,7 @@ impl World {
                 name: name.clone(),
                 profile: profiles[self.rng.usize(0..profiles.len())],
                 channels: Vec::new(),
+                demands: Default::default(),
             },
             manifest_json: String::new(),
         }

@@ -58,7 +58,7 @@ impl fmt::Display for Brief<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use ControlMessage as M;
         match self.0 {
-            M::LeaseRequest { nonce, term_seen, incarnation, facts: _, held } => {
+            M::LeaseRequest { nonce, term_seen, incarnation, facts: _, held, told: _ } => {
                 write!(f, "LeaseRequest {:x} term {term_seen} life {incarnation:?} holds", nonce & 0xffff)?;
                 held.iter().try_for_each(|h| write!(f, " {} {} {:?}", h.replica, h.token, h.phase))
             }
@@ -67,7 +67,7 @@ impl fmt::Display for Brief<'_> {
                 revoke.iter().try_for_each(|(replica, token)| write!(f, " revokes {replica} {token}"))
             }
             M::Fence { term } => write!(f, "Fence {term}"),
-            M::Report { term, facts, held } => {
+            M::Report { term, facts, held, told: _ } => {
                 write!(f, "Report {term} life {:?} holds", facts.incarnation)?;
                 held.iter()
                     .try_for_each(|h| write!(f, " {} {} {:?}", h.brief.replica, h.brief.token, h.brief.phase))
@@ -81,7 +81,7 @@ impl fmt::Display for Brief<'_> {
             M::Close { term, replica, token } => write!(f, "Close {replica} {token} by {term}"),
             M::Closed { replica, token, reason, .. } => write!(f, "Closed {replica} {token} {reason:?}"),
             M::Stale { highest } => write!(f, "Stale {highest}"),
-            M::Status { replica, token, run } => write!(f, "Status {replica} {token} {run:?}"),
+            M::Status { replica, token, run, told: _ } => write!(f, "Status {replica} {token} {run:?}"),
             M::BidRequest { request, demands, .. } => write!(f, "BidRequest {request} for {}", demands.len()),
             M::Bid { request, lines, .. } => {
                 write!(f, "Bid {request}")?;
@@ -104,6 +104,11 @@ impl fmt::Display for Brief<'_> {
                 write!(f, "Returned {replica} mandate {} by {term}", mandate.0)
             }
             M::LeadIs { term, .. } => write!(f, "LeadIs {term}"),
+            M::Watch { nonce, term, .. } => write!(f, "Watch {nonce:x} by {term}"),
+            M::Watched { nonce, term, lost } => write!(f, "Watched {nonce:x} by {term}, lost {lost:?}"),
+            M::Keep { app, epoch, revision, .. } => write!(f, "Keep {app} {epoch} revision {revision}"),
+            M::Kept { app, epoch, revision } => write!(f, "Kept {app} {epoch} revision {revision}"),
+            M::Drop { app, epoch } => write!(f, "Drop {app} {epoch}"),
         }
     }
 }

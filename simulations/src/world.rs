@@ -295,8 +295,10 @@ impl World {
             free,
             labels: BTreeMap::new(),
             round_trip: None,
+            coordinate: None,
             age: Micros(0),
             reachable: true,
+            traits: lead.traits(),
         };
         let (from, number, sent) = (host.node, host.summaries, self.now);
         for span in self.network.fate(from, self.home_machine(), &mut self.rng).arrivals {
@@ -359,6 +361,7 @@ fn node_host(number: u32, cluster: u32, lease: LeaseConfig, rng: &mut fastrand::
             name,
             labels: vec![("disk".into(), disk.into())],
             power: None,
+            traits: Default::default(),
             lease,
             first_nonce: 0,
         },

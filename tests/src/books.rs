@@ -132,6 +132,7 @@ fn ledger(folder: &Path, cluster: String) -> Result<LedgerBook, Trouble> {
         name,
         labels: Vec::new(),
         power: None,
+        traits: Default::default(),
         lease: LeaseConfig::default(),
         first_nonce: 0,
     };

@@ -58,7 +58,7 @@ type Line = (u64, bool, String, u32, u32);
 
 fn history(path: &Path) -> Vec<Line> {
     let text = fs::read_to_string(path).unwrap();
-    let mut lines: Vec<Line> = text
+    let lines: Vec<Line> = text
         .lines()
         .map(|line| {
             let words: Vec<&str> = line.split(' ').collect();

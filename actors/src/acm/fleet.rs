@@ -1,10 +1,11 @@
 //! What the API asks of the process behind it. The API server knows nothing of actors; the hub implements this.
 
+use crate::acm::api::FaultWish;
 use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, EventView, List, NodeView, PlanView,
-    ReplicaView,
+    ActorView, AppView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody, EventView, LinkView,
+    List, NodeView, PlanView, ReplicaView,
 };
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, Role, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,12 @@ pub struct Filter {
     pub node: Option<NodeName>,
     /// At most so many, the newest.
     pub limit: Option<u32>,
+    /// Only nodes with such labels or facts, written as a selector of Kubernetes.
+    pub selector: Option<String>,
+    /// Only decisions about this replica: `SERVICE-INDEX`.
+    pub replica: Option<String>,
+    /// Only what is not older: milliseconds since 1970.
+    pub since: Option<u64>,
 }
 
 /// A replica's log to read.
@@ -117,4 +124,17 @@ pub trait Fleet: Send + Sync + 'static {
     async fn create_token(&self, scope: Role, ttl_seconds: u64) -> Result<NewToken, ApiError>;
     /// Makes an actor panic: `times` messages in a row, for tests of supervision. Only where faults are enabled.
     async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError>;
+    /// Links between members: measured, or estimated where nobody has measured them.
+    async fn links(&self, filter: Filter) -> Result<List<LinkView>, ApiError>;
+    /// Has members look after themselves.
+    async fn doctor(&self, filter: Filter) -> Result<DoctorView, ApiError>;
+    /// A fault of a member's process or network. Only where faults are enabled.
+    async fn fault(&self, member: String, fault: FaultWish) -> Result<(), ApiError>;
+    /// Removes a node for good; refused while it answers. Returns who may still tell of it.
+    async fn forget_node(
+        &self,
+        cluster: ClusterName,
+        node: NodeName,
+        forced: bool,
+    ) -> Result<Vec<String>, ApiError>;
 }

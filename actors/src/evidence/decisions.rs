@@ -59,6 +59,7 @@ pub fn decision_view(decision: &Decision) -> DecisionView {
                 },
             })
             .collect(),
+        intents: decision.intents.clone(),
         filters: filters(&ranking.candidates),
         candidates: ranking
             .candidates

@@ -1,6 +1,6 @@
 //! What the actors of a process share about the fleet. Small locks, held for a moment; no lock is held over an await.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
@@ -16,6 +16,9 @@ use tokio::sync::{mpsc, watch};
 use super::inspect::Inspector;
 use crate::session::Sessions;
 use crate::swm::post::Post;
+
+/// Members remembered as forgotten at most.
+const FORGOTTEN_MAX: usize = 4_096;
 
 /// Something to be told over a gossip stream.
 #[derive(Debug)]
@@ -63,6 +66,8 @@ pub struct Commons {
     pub(super) foreign: Mutex<super::foreign::Foreign>,
     /// Whether this member speaks for applications, and so needs to reach all clusters.
     home: AtomicBool,
+    /// Members removed for good.
+    forgotten: Mutex<BTreeSet<MemberId>>,
 }
 
 impl std::fmt::Debug for Commons {
@@ -90,6 +95,7 @@ impl Commons {
             links: RwLock::new(BTreeMap::new()),
             foreign: Mutex::default(),
             home: AtomicBool::new(false),
+            forgotten: Mutex::default(),
         })
     }
 
@@ -152,10 +158,26 @@ impl Commons {
         }
     }
 
-    /// Forgets a member: its view, and what was believed of it.
+    /// Forgets a member: its view, and what was believed of it. What others still say of it is not heard any more, until
+    /// it speaks for itself.
     pub(super) fn forget(&self, member: MemberId) {
+        let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        if forgotten.len() < FORGOTTEN_MAX {
+            forgotten.insert(member);
+        }
+        drop(forgotten);
         self.views.write().unwrap_or_else(PoisonError::into_inner).forget(member);
         self.liveness.write().unwrap_or_else(PoisonError::into_inner).remove(&member);
+    }
+
+    /// Whether this member was forgotten, and has not spoken for itself since.
+    pub(super) fn is_forgotten(&self, member: MemberId) -> bool {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).contains(&member)
+    }
+
+    /// It speaks for itself.
+    pub(super) fn remember(&self, member: MemberId) {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).remove(&member);
     }
 
     /// Follows changes of the views of our own cluster.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bincode::{Decode, Encode};
-use codeco_protocol::ids::{AppName, Identity, Namespace, ReplicaId};
+use codeco_protocol::ids::{AppName, Identity, MemberId, Namespace, ReplicaId};
 use codeco_protocol::transport::{PeerConnection, StreamKind};
 use codeco_protocol::wire::{self, WireMessage};
 
@@ -48,6 +48,19 @@ pub enum InspectRequest {
     /// Keeps work away from the node asked, has its work moved away, or lets work come again; answered once that is on
     /// its disk.
     Upkeep(crate::swm::ledger::Upkeep),
+    /// Of the lead: that a node is no member any more. Answered once that is on its disk.
+    Unenrol {
+        /// The node.
+        node: MemberId,
+        /// Whether an operator says that nothing of it runs.
+        forced: bool,
+    },
+    /// That a member is to be forgotten.
+    Forget(MemberId),
+    /// Its links, as JSON.
+    Links,
+    /// What it finds when it looks after itself, as JSON.
+    Doctor,
     /// The applications it speaks for, after the one named: [`AppPages`](crate::acm::apps::AppPages).
     Apps(Option<codeco_protocol::ids::AppUid>),
 }

@@ -333,6 +333,10 @@ async fn hear(
 /// Takes facts of `owner` from another member. Either it is as far as we are now, or it is told where we are.
 fn hear_relayed(commons: &Commons, owner: &Identity, delta: Delta) -> Outgoing {
     let theirs = Mark { incarnation: delta.incarnation, version: delta.to };
+    if commons.is_forgotten(owner.id) {
+        // As if it were known: it is not told again.
+        return Outgoing::PeerHas(vec![(owner.id, theirs)]);
+    }
     match commons.learn(boot_now(), owner, delta) {
         Ok(()) => Outgoing::PeerHas(vec![(owner.id, theirs)]),
         Err(_) => {

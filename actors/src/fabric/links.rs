@@ -224,8 +224,13 @@ impl Actor for LinksActor {
             }
             LinksMessage::Unreached(member) => self.judge(now, MembershipInput::DialFailed(member), state),
             LinksMessage::Forget(member) => {
-                self.judge(now, MembershipInput::Forget(member), state);
-                self.commons.forget(member);
+                // One that is connected lives: nobody forgets whom he hears.
+                if self.commons.link(member).is_none_or(|connection| connection.end().is_some()) {
+                    self.judge(now, MembershipInput::Forget(member), state);
+                    self.commons.forget(member);
+                    state.addresses.remove(&member);
+                    state.targets.retain(|_, target| target.who != Some(member) || target.is_kept());
+                }
             }
             LinksMessage::Hints { from, hints } => self.hints(now, &from, hints, state),
             LinksMessage::Tick => {
@@ -274,6 +279,7 @@ impl LinksActor {
             connection.close(CloseReason::Duplicate);
             return;
         }
+        self.commons.remember(identity.id);
         self.commons.post.introduce(&identity);
         let role = self.session_role(&identity, connection.is_dialled());
         let (outbox, waiting) = mpsc::channel(link::OUTBOX_MAX);
@@ -364,7 +370,7 @@ impl LinksActor {
         for Hint { identity, address } in hints.into_iter().take(TARGETS_MAX) {
             let ours = identity.cluster().is_some() && identity.cluster() == own.cluster();
             let room = state.addresses.len() < TARGETS_MAX || state.addresses.contains_key(&identity.id);
-            if !ours || identity == *own || !room {
+            if !ours || identity == *own || !room || self.commons.is_forgotten(identity.id) {
                 continue;
             }
             let known = state.addresses.insert(identity.id, (identity.clone(), address));

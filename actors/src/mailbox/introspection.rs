@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::histogram::WaitHistogram;
 
+/// Rates are taken over spans of at least this.
+const RATE_SPAN_MIN: Duration = Duration::from_millis(500);
+/// And at most this.
+const RATE_SPAN_MAX: Duration = Duration::from_secs(60);
 /// Longest error text kept, in characters.
 const ERROR_LEN_MAX: usize = 500;
 
@@ -119,7 +124,7 @@ pub struct CountersSnapshot {
 }
 
 /// One line of the list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ActorReport {
     /// Path from the root, such as `agent/swm/ledger`.
     pub name: String,
@@ -129,6 +134,9 @@ pub struct ActorReport {
     pub state: ActorState,
     /// Why it last failed.
     pub last_error: Option<String>,
+    /// Messages handled a second since the last look of anybody, if that was at least half a second and at most a minute
+    /// ago; else since the actor first started.
+    pub handled_per_second: f64,
     /// Its counters.
     #[serde(flatten)]
     pub counters: CountersSnapshot,
@@ -138,6 +146,31 @@ pub struct ActorReport {
 struct Status {
     state: ActorState,
     last_error: Option<String>,
+    rate: Rate,
+}
+
+/// Who looks leaves a mark, from which the next look counts: nobody pays for rates that nobody reads.
+#[derive(Debug)]
+struct Rate {
+    born: Instant,
+    /// The last look, and what was handled until then.
+    mark: Option<(Instant, u64)>,
+    last: f64,
+}
+
+impl Rate {
+    #[allow(clippy::cast_precision_loss)]
+    fn look(&mut self, now: Instant, handled: u64) -> f64 {
+        let (since, before) = match self.mark {
+            Some((at, _)) if now.duration_since(at) < RATE_SPAN_MIN => return self.last,
+            Some((at, before)) if now.duration_since(at) <= RATE_SPAN_MAX => (at, before),
+            _ => (self.born, 0),
+        };
+        let seconds = now.duration_since(since).as_secs_f64().max(0.001);
+        self.mark = Some((now, handled));
+        self.last = handled.saturating_sub(before) as f64 / seconds;
+        self.last
+    }
 }
 
 /// The entry of one actor. It outlives restarts.
@@ -181,13 +214,16 @@ impl ActorEntry {
     /// The line about it.
     #[must_use]
     pub fn report(&self) -> ActorReport {
-        let status = lock(&self.status);
+        let counters = self.counters.snapshot();
+        let mut status = lock(&self.status);
+        let handled_per_second = status.rate.look(Instant::now(), counters.handled);
         ActorReport {
             name: self.name.clone(),
             parent: self.parent.clone(),
             state: status.state,
             last_error: status.last_error.clone(),
-            counters: self.counters.snapshot(),
+            handled_per_second,
+            counters,
         }
     }
 }
@@ -210,7 +246,11 @@ impl Introspection {
                 name: path.clone(),
                 parent: parent.map(str::to_owned),
                 counters: Counters::default(),
-                status: Mutex::new(Status { state: ActorState::Starting, last_error: None }),
+                status: Mutex::new(Status {
+                    state: ActorState::Starting,
+                    last_error: None,
+                    rate: Rate { born: Instant::now(), mark: None, last: 0.0 },
+                }),
             })
         };
         Arc::clone(lock(&self.actors).entry(path.clone()).or_insert_with(new))
@@ -268,6 +308,17 @@ mod tests {
         list.register("a", None).set_state(ActorState::Running);
         list.register("b", None).set_state(ActorState::GivenUp);
         assert_eq!(list.given_up(), ["b"]);
+    }
+
+    #[test]
+    fn rate_counts_from_the_last_look_and_from_the_start_when_nobody_has_looked_for_long() {
+        let born = Instant::now();
+        let at = |seconds: f64| born + Duration::from_secs_f64(seconds);
+        let mut rate = Rate { born, mark: None, last: 0.0 };
+        assert!((rate.look(at(10.0), 50) - 5.0).abs() < 1e-9);
+        assert!((rate.look(at(12.0), 250) - 100.0).abs() < 1e-9);
+        assert!((rate.look(at(12.1), 9_999) - 100.0).abs() < 1e-9, "too soon to tell anything new");
+        assert!((rate.look(at(200.0), 400) - 2.0).abs() < 1e-9);
     }
 
     #[test]

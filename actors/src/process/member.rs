@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use codeco_protocol::api::{ActorState as ActorStateView, ActorView, EventType};
 use codeco_protocol::gossip::{Fact, MemberFact};
@@ -21,6 +21,7 @@ use crate::clock::wall_now;
 use crate::evidence::{DecisionLog, EventLog, Note};
 use crate::fabric::Commons;
 use crate::mailbox::{ActorState, Introspection};
+use crate::netma::NetworkEye;
 use crate::session::{Sessions, StartError};
 use crate::supervision::{Event, EventKind};
 use crate::swm::post::Post;
@@ -76,6 +77,12 @@ pub struct Member {
     pub actors: Introspection,
     /// Whether it is ready.
     pub readiness: Readiness,
+    /// What it sees of the network.
+    pub network: Arc<NetworkEye>,
+    /// Folder of everything that is kept.
+    pub state: PathBuf,
+    /// Hubs it dials, if it dials any.
+    pub hubs: OnceLock<Vec<SocketAddr>>,
     fact: Mutex<MemberFact>,
     names: Mutex<BTreeMap<AppUid, AppName>>,
 }
@@ -143,6 +150,9 @@ impl Member {
         tokio::spawn(note_sessions(session_events, events.clone()));
         let member = Self {
             name: config.name,
+            network: NetworkEye::new(Arc::clone(&commons)),
+            state: config.state,
+            hubs: OnceLock::new(),
             commons,
             events,
             decisions,
@@ -214,6 +224,8 @@ impl Member {
                 restarts: report.counters.restarts,
                 mailbox_depth: report.counters.depth,
                 handled: report.counters.handled,
+                handled_per_second: report.handled_per_second,
+                wait_p50_us: report.counters.wait_p50_us,
                 wait_p99_us: report.counters.wait_p99_us,
                 last_error: report.last_error,
             })

@@ -2,6 +2,7 @@
 
 mod config;
 mod daemon;
+mod doctor;
 mod drill;
 mod faults;
 mod health;
@@ -13,6 +14,7 @@ mod readiness;
 
 pub use config::{ConfigError, load_file, resolve_options};
 pub use daemon::{DaemonOptions, LogFormat, run_daemon};
+pub use doctor::{check_up, udp};
 pub use drill::{Fault, Others, PAUSE_SECONDS_MAX};
 pub use faults::{Faults, Panic, panic_by};
 pub use health::serve_health;

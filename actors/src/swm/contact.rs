@@ -69,10 +69,10 @@ pub struct HomeContact {
 }
 
 impl HomeContact {
-    /// A home that begins must assume that it has just answered, and a cluster that has said nothing may need long.
+    /// A home that begins must assume that it has just answered a lead that needs `allowance`.
     #[must_use]
-    pub fn assumed(now: BootTime) -> Self {
-        Self { last_answer: now, allowance: Micros::from_secs(5) }
+    pub fn assumed(now: BootTime, allowance: Micros) -> Self {
+        Self { last_answer: now, allowance }
     }
 
     /// An answer leaves now, to a lead that may need `allowance` beyond its count before nothing runs.
@@ -107,7 +107,7 @@ mod tests {
     fn right_of_a_cluster_ends_before_the_home_gives_it_away_however_late_the_answer_arrives() {
         let mut cluster = ClusterContact::default();
         assert!(cluster.ask(BootTime(1_000), 1, Micros::from_secs(1)));
-        let mut home = HomeContact::assumed(BootTime(0));
+        let mut home = HomeContact::assumed(BootTime(0), Micros::from_secs(5));
         home.answered(BootTime(9_000_000), Micros::from_secs(2));
         assert!(cluster.answered(1));
         let slow = cluster.until(LIMIT).unwrap();

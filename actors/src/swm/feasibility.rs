@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use codeco_protocol::messages::{Obstacle, Shortage};
+use codeco_protocol::messages::{Obstacle, Shortage, watts};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::units::{Bytes, MilliCpu};
 
@@ -79,6 +79,12 @@ fn kind(obstacle: &Obstacle) -> String {
     match obstacle {
         Obstacle::Silent(_) => "silent".into(),
         Obstacle::Short(list) => format!("short {}", list.first().map_or("", |s| &s.resource)),
+        Obstacle::Level { field, wanted, .. } => format!("{field} {wanted}"),
+        Obstacle::Spread { most, place, .. } => format!("spread {place} {most}"),
+        Obstacle::Power { draws, .. } => format!("power known: {}", draws.is_some()),
+        Obstacle::Delay { channel, delay, .. } => format!("delay of {channel} known: {}", delay.is_some()),
+        Obstacle::Link { link, free, .. } => format!("{link} declared: {}", free.is_some()),
+        Obstacle::Region { allowed, .. } => format!("region {}", allowed.join(",")),
         other => other.to_string(),
     }
 }
@@ -166,8 +172,45 @@ fn remedies(wanted: &Resources, found: &[(String, Obstacle)]) -> Vec<String> {
     if let Some(label) = label {
         remedies.push(format!("with one node with label {label} and {wanted} free"));
     }
+    remedies.extend(remedies_of_demands(found));
     if let Some((name, _)) = found.iter().find(|(_, obstacle)| *obstacle == Obstacle::Cordoned) {
         remedies.push(format!("perhaps after `codeco uncordon {name}`"));
+    }
+    remedies
+}
+
+/// The same for what an application demands beside room and labels: one for each demand.
+fn remedies_of_demands(found: &[(String, Obstacle)]) -> Vec<String> {
+    let mut remedies = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for (name, obstacle) in found {
+        let remedy = match obstacle {
+            Obstacle::Level { field, wanted, .. } => {
+                let flag = if field == "securityClass" { "--security" } else { "--compliance" };
+                format!("on a node that declares {wanted} (agent option {flag}), or with a lower {field}")
+            }
+            Obstacle::Spread { most, .. } => format!("with a spread above {most}"),
+            Obstacle::Power { draws: None, .. } => {
+                format!("if {name} declared its power (agent option --power-watts)")
+            }
+            Obstacle::Power { draws: Some(draws), most } => {
+                format!("with an appEnergyLimit that gives it {} (now {})", watts(*draws), watts(*most))
+            }
+            Obstacle::Delay { channel, delay: Some(delay), .. } => {
+                format!("with a maxDelay of channel {channel} of {delay} (on {name})")
+            }
+            Obstacle::Delay { .. } => "once the delay is measured".to_owned(),
+            Obstacle::Link { link, free: None, .. } => {
+                let flag = if link.starts_with("uplink") { "--uplink" } else { "--link" };
+                format!("if the capacity of the {link} were declared (agent option {flag})")
+            }
+            Obstacle::Link { free: Some(free), .. } => format!("with {free} in ASSURED channels (on {name})"),
+            Obstacle::Region { allowed, .. } => format!("in region {}", allowed.join(" or ")),
+            _ => continue,
+        };
+        if seen.insert(kind(obstacle)) {
+            remedies.push(remedy);
+        }
     }
     remedies
 }

@@ -106,6 +106,12 @@ impl Post {
         self.cores.get()?.home.clone()
     }
 
+    /// The lead's core, if this process has one.
+    #[must_use]
+    pub fn lead_core(&self) -> Option<ChildRef<CoreMessage<Lead>>> {
+        self.cores.get()?.lead.clone()
+    }
+
     /// Says over which sessions to send. Once.
     pub fn set_sessions(&self, sessions: Sessions) {
         let set = self.sessions.set(sessions);

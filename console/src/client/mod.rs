@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use codeco_hub::api::{
-    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TailQuery, TokenRequest, UpkeepRequest,
-    VersionView,
+    ApiTokenRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, NewApiToken, PanicRequest,
+    TailQuery, TokenRequest, UpkeepRequest, VersionView,
 };
 use codeco_hub::fleet::{Applied, Filter, LogQuery, NewToken};
-use codeco_protocol::api::{ErrorBody, List, PlanView, codes};
+use codeco_protocol::api::{DoctorView, ErrorBody, List, PlanView, codes};
 use codeco_protocol::identity::Expected;
-use codeco_protocol::ids::{AppName, Namespace};
+use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::Agent;
@@ -129,6 +129,32 @@ impl Client {
     /// A new API token.
     pub(crate) fn create_api_token(&self, request: &ApiTokenRequest) -> Result<NewApiToken, Failure> {
         self.json(&Method::POST, "api-tokens", &to_json(request), None)
+    }
+
+    /// Has members look after themselves.
+    pub(crate) fn doctor(&self, filter: &Filter) -> Result<DoctorView, Failure> {
+        self.json(&Method::GET, &format!("doctor{}", query(filter)), &[], None)
+    }
+
+    /// Injects a fault.
+    pub(crate) fn fault(&self, request: &FaultRequest) -> Result<(), Failure> {
+        self.call(&Method::POST, "faults", &to_json(request), None).map(drop)
+    }
+
+    /// Removes a node for good.
+    pub(crate) fn forget(
+        &self,
+        cluster: &ClusterName,
+        node: &NodeName,
+        force: bool,
+    ) -> Result<Forgotten, Failure> {
+        let body = to_json(&ForgetRequest { force });
+        self.json(&Method::POST, &format!("nodes/{cluster}/{node}/forget"), &body, None)
+    }
+
+    /// Where it talks to.
+    pub(crate) fn server(&self) -> &str {
+        &self.place().server
     }
 
     /// Makes an actor panic.

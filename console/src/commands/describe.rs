@@ -3,7 +3,7 @@
 use clap::Args;
 use codeco_hub::fleet::Filter;
 use codeco_protocol::api::{
-    AppView, ClusterView, Condition, DecisionView, EventView, NodeView, ReplicaView, rfc3339,
+    AppView, ClusterView, Condition, DecisionView, EventView, FactView, NodeView, ReplicaView, rfc3339,
 };
 use codeco_protocol::units::WallTime;
 use std::fmt::Write as _;
@@ -39,7 +39,7 @@ impl DescribeArgs {
             Kind::Replica => ask.replica(&self.namespace, &name)?,
             Kind::Node => ask.node(&name)?,
             Kind::Cluster => ask.cluster(&name)?,
-            Kind::Event | Kind::Decision | Kind::Actor => {
+            Kind::Event | Kind::Decision | Kind::Actor | Kind::Link => {
                 return Err(Failure::usage(format!("{kind}s are not described"))
                     .next(format!("codeco get {kind}s -o wide shows all there is")));
             }
@@ -90,6 +90,18 @@ impl Ask {
                 channel.to
             );
         }
+        if !app.intents.is_empty() {
+            text.push_str("\nIntents:\n");
+        }
+        for intent in &app.intents {
+            let _ = writeln!(
+                text,
+                "  {}: {}: {}",
+                clean(&intent.field),
+                clean(&intent.value),
+                clean(&intent.effect)
+            );
+        }
         text.push_str(&conditions(&app.conditions, self.now));
         text.push_str(&self.section("Replicas", &replicas));
         text.push_str(&self.events(Kind::App, name)?);
@@ -118,6 +130,7 @@ impl Ask {
         };
         let replicas = self.client.list::<ReplicaView>("replicas", &filter)?.items;
         let mut text = node_fields(&node, self.now).render();
+        text.push_str(&facts(&node.facts));
         text.push_str(&conditions(&node.conditions, self.now));
         text.push_str(&self.section("Replicas", &replicas));
         text.push_str(&self.events(Kind::Node, &format!("{}/{}", node.cluster, node.name))?);
@@ -224,6 +237,22 @@ fn cluster_fields(cluster: &ClusterView) -> Fields {
         .with("Free", &cluster.free)
         .with("Replicas", cluster.replicas)
         .with("Seen", format!("{} ago", age(cluster.age_ms)))
+}
+
+/// Every fact with where it comes from and how old it may be.
+fn facts(facts: &[FactView]) -> String {
+    if facts.is_empty() {
+        return "\nFacts: none heard yet\n".to_owned();
+    }
+    let width = facts.iter().map(|fact| fact.name.chars().count()).max().unwrap_or(0);
+    let mut text = "\nFacts:\n".to_owned();
+    for fact in facts {
+        let source = format!("{:?}", fact.source).to_lowercase();
+        let line =
+            format!("{:<width$}   {} ({source}, at most {} old)", fact.name, fact.value, age(fact.age_ms));
+        let _ = writeln!(text, "  {}", clean(&line));
+    }
+    text
 }
 
 fn conditions(conditions: &[Condition], now: WallTime) -> String {

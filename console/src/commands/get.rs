@@ -5,13 +5,15 @@ use std::time::Duration;
 use clap::Args;
 use codeco_hub::fleet::Filter;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, DecisionView, EventView, List, NAMESPACE_DEFAULT, NodeView, ReplicaView,
+    ActorView, AppView, ClusterView, DecisionView, EventView, LinkView, List, NAMESPACE_DEFAULT, NodeView,
+    ReplicaView, Selector,
 };
 
 use super::now;
 use crate::client::Client;
 use crate::failure::{ExitClass, Failure};
 use crate::object::{self, Kind, checked};
+use crate::render::numbers::seconds;
 use crate::render::{self, Row, Width};
 use crate::session::{Output, Session};
 
@@ -21,7 +23,7 @@ const WATCH_PAUSE: Duration = Duration::from_secs(1);
 /// Arguments of `get`.
 #[derive(Debug, Args)]
 pub(crate) struct GetArgs {
-    /// apps, replicas, nodes, clusters, events, decisions or actors; then a name, if only one is wanted.
+    /// apps, replicas, nodes, clusters, events, decisions, actors or links; then a name, if only one is wanted.
     #[arg(num_args = 1..=2, required = true, value_name = "KIND [NAME]")]
     object: Vec<String>,
     /// Namespace of the applications.
@@ -39,6 +41,15 @@ pub(crate) struct GetArgs {
     /// Only of this application.
     #[arg(long)]
     app: Option<String>,
+    /// Only decisions about this replica: [APP/]SERVICE-INDEX.
+    #[arg(long)]
+    replica: Option<String>,
+    /// Only events and decisions of so long ago, such as 90s, 30m or 2h.
+    #[arg(long, value_parser = seconds, value_name = "TIME")]
+    since: Option<u64>,
+    /// Only nodes with such labels or facts, as kubectl has it: zone=a,tier!=test,disk in (ssd,nvme),!old,fact/os.
+    #[arg(short = 'l', long)]
+    selector: Option<String>,
     /// At most so many, the newest.
     #[arg(long)]
     limit: Option<u32>,
@@ -62,10 +73,23 @@ impl GetArgs {
             Kind::Event => self.print::<EventView>(session, kind, name.as_deref(), &filter),
             Kind::Decision => self.print::<DecisionView>(session, kind, name.as_deref(), &filter),
             Kind::Actor => self.print::<ActorView>(session, kind, name.as_deref(), &filter),
+            Kind::Link => self.print::<LinkView>(session, kind, name.as_deref(), &filter),
         }
     }
 
     fn filter(&self, kind: Kind) -> Result<Filter, Failure> {
+        let only = |given: bool, option: &str, kinds: &[Kind]| {
+            if !given || kinds.contains(&kind) {
+                return Ok(());
+            }
+            let names: Vec<String> = kinds.iter().map(|kind| format!("{kind}s")).collect();
+            Err(Failure::usage(format!("--{option} is not for {kind}s, but for {}", names.join(" and "))))
+        };
+        only(self.selector.is_some(), "selector", &[Kind::Node])?;
+        only(self.replica.is_some(), "replica", &[Kind::Decision])?;
+        only(self.since.is_some(), "since", &[Kind::Event, Kind::Decision])?;
+        // What is wrong with it is told before anybody is asked.
+        let selector = self.selector.as_deref().map(checked::<Selector>).transpose()?;
         let namespaced = kind.namespaced() && !self.all_namespaces;
         Ok(Filter {
             namespace: namespaced.then(|| checked(&self.namespace)).transpose()?,
@@ -73,6 +97,9 @@ impl GetArgs {
             cluster: self.cluster.as_deref().map(checked).transpose()?,
             node: self.node.as_deref().map(checked).transpose()?,
             limit: self.limit,
+            selector: selector.map(|selector| selector.to_string()),
+            replica: self.replica.clone(),
+            since: self.since.map(|seconds| now().0.saturating_sub(seconds.saturating_mul(1_000))),
         })
     }
 

@@ -4,11 +4,13 @@ mod apply;
 mod context;
 mod delete;
 mod describe;
+mod doctor;
 mod drain;
 mod explain;
 mod fault;
 mod get;
 mod logs;
+mod node;
 mod plan;
 mod token;
 mod version;
@@ -41,12 +43,17 @@ pub(crate) enum Command {
     Drain(drain::DrainArgs),
     /// Ask for the end of applications.
     Delete(delete::DeleteArgs),
-    /// List apps, replicas, nodes, clusters, events, decisions or actors.
+    /// List apps, replicas, nodes, clusters, events, decisions, actors or links.
     Get(get::GetArgs),
     /// Everything about one app, replica, node or cluster.
     Describe(describe::DescribeArgs),
     /// Why an application is where it is, or why it is not somewhere.
     Explain(explain::ExplainArgs),
+    /// Remove nodes that are gone.
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Look for what keeps a fleet from working: UDP, MTU, clocks, disks, ports, certificates.
+    Doctor(doctor::DoctorArgs),
     /// What a replica has written.
     Logs(logs::LogsArgs),
     /// Make tokens with which nodes and hubs join, and people and programs use the API.
@@ -75,6 +82,8 @@ impl Command {
             Self::Get(args) => args.run(session),
             Self::Describe(args) => args.run(session),
             Self::Explain(args) => args.run(session),
+            Self::Node(command) => command.run(session),
+            Self::Doctor(args) => args.run(session),
             Self::Logs(args) => args.run(session),
             Self::Token(command) => command.run(session),
             Self::Version(args) => args.run(session),

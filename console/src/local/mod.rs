@@ -268,7 +268,8 @@ impl LocalFleet {
             Some(self.join_token(&agent.cluster)?)
         };
         let mut arguments: Vec<OsString> = Vec::new();
-        let pairs: [(&str, OsString); 11] = [
+        let cloud = is_cloud(&agent.cluster, self.options.clusters);
+        let pairs: [(&str, OsString); 17] = [
             ("--api", agent.api().to_string().into()),
             ("--state", agent.state.clone().into()),
             ("--name", agent.name.clone().into()),
@@ -285,13 +286,25 @@ impl LocalFleet {
             ),
             ("--cpu", "4".into()),
             ("--memory", "4Gi".into()),
-            ("--power-watts", format!("{},{}", 30 + 10 * (at % 3), 120 + 40 * (at % 3)).into()),
+            ("--power-watts", power_of(at, cloud).into()),
+            // At the edge the first node of a cluster is the one in a locked room.
+            ("--security", if cloud || agent.name == "node-1" { "High" } else { "Good" }.into()),
+            ("--compliance", if cloud { "Medium" } else { "High" }.into()),
+            ("--portability", if cloud { "High" } else { "Medium" }.into()),
+            ("--cost", if cloud { "0.02" } else { "0.08" }.into()),
+            ("--link", "1G".into()),
+            ("--uplink", if cloud { "1G" } else { "100M" }.into()),
         ];
         arguments.push("agent".into());
         for (flag, value) in pairs {
             arguments.extend([flag.into(), value]);
         }
-        arguments.extend(["--cluster-label".into(), format!("site={}", agent.cluster).into()]);
+        for label in cluster_labels(&agent.cluster, cloud) {
+            arguments.extend(["--cluster-label".into(), label.into()]);
+        }
+        for label in node_labels(&agent.cluster, &agent.name, cloud) {
+            arguments.extend(["--label".into(), label.into()]);
+        }
         arguments.push("--stop-workloads-on-exit".into());
         if self.options.faults {
             arguments.push("--faults".into());
@@ -486,6 +499,35 @@ impl Drop for LocalFleet {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// With three clusters or more, the last one plays a cloud: cheap, hungry, of lower compliance, in another region.
+fn is_cloud(cluster: &str, clusters: u32) -> bool {
+    clusters >= 3 && cluster == format!("edge-{clusters}")
+}
+
+fn power_of(at: usize, cloud: bool) -> String {
+    if cloud { "100,400".into() } else { format!("{},{}", 30 + 10 * (at % 3), 120 + 40 * (at % 3)) }
+}
+
+fn cluster_labels(cluster: &str, cloud: bool) -> [String; 3] {
+    let region = if cloud { "eu-cloud" } else { "eu-edge" };
+    [
+        format!("site={cluster}"),
+        format!("tier={}", if cloud { "cloud" } else { "edge" }),
+        format!("topology.kubernetes.io/region={region}"),
+    ]
+}
+
+/// Nodes are numbered along a road: each watches its own stretch, with a camera at the edge.
+fn node_labels(cluster: &str, node: &str, cloud: bool) -> Vec<String> {
+    let number = node.rsplit('-').next().unwrap_or_default();
+    let mut labels = vec![format!("topology.kubernetes.io/zone={cluster}-{number}")];
+    if !cloud {
+        labels.push(format!("codeco.he-codeco.eu/position=stretch-{number}"));
+        labels.push("camera=true".to_owned());
+    }
+    labels
 }
 
 fn loopback(port: u16) -> SocketAddr {

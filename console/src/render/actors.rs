@@ -3,6 +3,7 @@
 use codeco_protocol::api::{ActorState, ActorView};
 use codeco_protocol::units::{Micros, WallTime};
 
+use super::numbers::number;
 use super::{Cell, Column, Row, Tone};
 
 impl Row for ActorView {
@@ -14,6 +15,8 @@ impl Row for ActorView {
         Column::new("RESTARTS"),
         Column::new("MAILBOX").volatile(),
         Column::new("HANDLED").volatile(),
+        Column::new("RATE").volatile(),
+        Column::new("WAIT-P50").volatile(),
         Column::new("WAIT-P99").volatile(),
         Column::wide("PARENT"),
         Column::wide("LAST-ERROR"),
@@ -33,6 +36,8 @@ impl Row for ActorView {
             Cell::new(self.restarts),
             Cell::new(self.mailbox_depth),
             Cell::new(self.handled),
+            Cell::new(format!("{}/s", number(self.handled_per_second))),
+            Cell::maybe(self.wait_p50_us.map(Micros).as_ref()),
             Cell::maybe(self.wait_p99_us.map(Micros).as_ref()),
             Cell::maybe(self.parent.as_ref()),
             Cell::maybe(self.last_error.as_ref()),

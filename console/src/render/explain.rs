@@ -36,6 +36,9 @@ pub(crate) fn render(decision: &DecisionView, now: WallTime, painted: bool) -> S
         .with("decision", decision.id)
         .with("parts add up", sums);
     text.push_str(&indented(&fields.render()));
+    for intent in &decision.intents {
+        let _ = writeln!(text, "  intent: {}", clean(intent));
+    }
     for table in [scores(decision), filters(decision), bids(decision), inputs(decision)] {
         if !table.rows.is_empty() {
             text.push('\n');

@@ -2,11 +2,13 @@
 
 mod actors;
 mod apps;
+mod checks;
 mod clusters;
 mod decisions;
 mod events;
 pub(crate) mod explain;
 mod fields;
+mod links;
 mod nodes;
 pub(crate) mod numbers;
 mod replicas;

@@ -26,6 +26,23 @@ fn whole(seconds: u64) -> String {
     }
 }
 
+/// A round trip in milliseconds: `0.35 ms`, `12.4 ms`.
+pub(crate) fn millis(us: u64) -> String {
+    #[allow(clippy::cast_precision_loss)]
+    let ms = us as f64 / 1_000.0;
+    match us {
+        0..10_000 => format!("{ms:.2} ms"),
+        10_000..1_000_000 => format!("{ms:.1} ms"),
+        _ => format!("{ms:.0} ms"),
+    }
+}
+
+/// A share as people read it: `0%`, `0.4%`, `12%`.
+pub(crate) fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent > 0.0 && percent < 9.95 { format!("{percent:.1}%") } else { format!("{percent:.0}%") }
+}
+
 /// A number with at most three decimals, more for large ones none.
 pub(crate) fn number(value: f64) -> String {
     let text = match value.abs() {
@@ -73,6 +90,14 @@ mod tests {
         assert_eq!(age(250), "250ms");
         assert_eq!(age(AGE_UNKNOWN), "unknown");
         assert_eq!(since(WallTime(10), WallTime(5)), "0s", "a clock that runs ahead");
+    }
+
+    #[test]
+    fn round_trip_and_share_are_told_as_precisely_as_is_of_use() {
+        let all: Vec<String> = [0, 354, 12_432, 2_000_000].into_iter().map(millis).collect();
+        assert_eq!(all, ["0.00 ms", "0.35 ms", "12.4 ms", "2000 ms"]);
+        let all: Vec<String> = [0.0, 0.0042, 0.12, 1.0].into_iter().map(percent).collect();
+        assert_eq!(all, ["0%", "0.4%", "12%", "100%"]);
     }
 
     #[test]

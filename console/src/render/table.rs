@@ -35,6 +35,10 @@ impl Column {
         Self { title: "NAMESPACE", show: Show::AllNamespaces, volatile: false }
     }
 
+    pub(crate) const fn title(&self) -> &'static str {
+        self.title
+    }
+
     pub(crate) const fn volatile(mut self) -> Self {
         self.volatile = true;
         self
@@ -53,8 +57,8 @@ pub(crate) enum Tone {
 /// A cell.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
-    text: String,
-    tone: Tone,
+    pub(crate) text: String,
+    pub(crate) tone: Tone,
 }
 
 impl Cell {

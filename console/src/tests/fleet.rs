@@ -4,11 +4,12 @@ use std::sync::{Mutex, mpsc};
 
 use async_trait::async_trait;
 use codeco_actors::swm::ledger::Upkeep;
+use codeco_hub::api::FaultWish;
 use codeco_hub::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use codeco_protocol::api::{
     ActorView, AppView, Bid, BidAnswer, Candidate, ClusterView, CodecoApp, DecisionLevel, DecisionView,
-    ErrorBody, EventView, FilterCount, InputAge, List, NodeView, PlanView, PlannedAction, PlannedReplica,
-    ReplicaView, ScorePart,
+    DoctorView, ErrorBody, EventView, FilterCount, InputAge, LinkView, List, NodeView, PlanView,
+    PlannedAction, PlannedReplica, ReplicaView, ScorePart, Verdict,
 };
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, Role};
 use codeco_protocol::units::WallTime;
@@ -16,7 +17,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 /// The time at which every table of a test is drawn.
-pub(super) const NOW: WallTime = WallTime(1_800_000_000_000);
+pub(crate) const NOW: WallTime = WallTime(1_800_000_000_000);
 
 #[derive(Default)]
 pub(super) struct FakeFleet {
@@ -40,7 +41,7 @@ fn ago(seconds: u64) -> u64 {
     NOW.0 - seconds * 1_000
 }
 
-pub(super) fn app() -> AppView {
+pub(crate) fn app() -> AppView {
     serde_json::from_value(json!({
         "namespace": "default", "name": "media", "uid": "00000000-0000-4000-8000-000000000001",
         "generation": 2, "observedGeneration": 2, "phase": "Running", "profile": "Latency",
@@ -55,7 +56,7 @@ pub(super) fn app() -> AppView {
     .unwrap()
 }
 
-pub(super) fn replicas() -> Vec<ReplicaView> {
+pub(crate) fn replicas() -> Vec<ReplicaView> {
     let one = |service: &str, index: u32, stale: bool| {
         json!({
             "app": "media", "namespace": "default", "service": service, "index": index, "cluster": "edge-1",
@@ -66,7 +67,7 @@ pub(super) fn replicas() -> Vec<ReplicaView> {
     serde_json::from_value(json!([one("origin", 0, false), one("cache", 1, true)])).unwrap()
 }
 
-pub(super) fn nodes() -> Vec<NodeView> {
+pub(crate) fn nodes() -> Vec<NodeView> {
     let one = |name: &str, lead: bool, status: &str| {
         json!({
             "name": name, "cluster": "edge-1", "id": "00000000-0000-4000-8000-000000000002",
@@ -74,12 +75,14 @@ pub(super) fn nodes() -> Vec<NodeView> {
             "capacity": {"cpu": 4000, "memory": 8_589_934_592_u64}, "used": {"cpu": 250, "memory": 134_217_728},
             "free": {"cpu": 3750, "memory": 8_455_716_864_u64}, "replicas": 1, "version": "0.1.0", "ageMs": 120,
             "address": "127.0.0.1:7001", "labels": {"zone": "a"}, "certificateExpires": NOW.0 + 3_600_000,
+            "facts": [{"name": "os", "value": "Debian 13", "source": "Discovered", "ageMs": 30_120},
+                      {"name": "data-source/camera", "value": "rtsp://c", "source": "Declared", "ageMs": 120}],
         })
     };
     serde_json::from_value(json!([one("edge-1-a", true, "Ready"), one("edge-1-b", false, "CutOff")])).unwrap()
 }
 
-pub(super) fn cluster() -> ClusterView {
+pub(crate) fn cluster() -> ClusterView {
     serde_json::from_value(json!({
         "name": "edge-1", "lead": "edge-1-a", "term": 3, "nodesReady": 1, "nodes": 2,
         "capacity": {"cpu": 8000, "memory": 17_179_869_184_u64}, "free": {"cpu": 7500, "memory": 16_911_433_728_u64},
@@ -99,10 +102,55 @@ pub(super) fn events() -> Vec<EventView> {
     .unwrap()
 }
 
+pub(crate) fn links() -> Vec<LinkView> {
+    serde_json::from_value(json!([
+        {"from": "edge-1/edge-1-a", "to": "edge-1/edge-1-b", "status": "Up", "source": "Measured", "rttUs": 1_234,
+         "rttMinUs": 900, "jitterUs": 87, "loss": 0.004, "mtu": 1452, "ageMs": 600},
+        {"from": "edge-1/edge-1-b", "to": "edge-1/edge-1-a", "status": "Down", "source": "Measured", "ageMs": 9_000},
+        {"from": "edge-1/edge-1-a", "to": "edge-2/edge-2-a", "status": "Unmeasured", "source": "Estimated",
+         "rttUs": 24_600, "error": 0.12, "ageMs": 700},
+    ]))
+    .unwrap()
+}
+
+pub(super) fn doctor() -> DoctorView {
+    serde_json::from_value(json!({
+        "now": now(), "hubs": [],
+        "checks": [
+            {"member": "edge-1/edge-1-a", "check": "disk", "verdict": "Ok", "did": "asked", "found": "9Gi of 10Gi free"},
+            {"member": "edge-1/edge-1-b", "check": "certificate", "verdict": "Failed", "did": "compared",
+             "found": "has expired", "next": "reach a hub"},
+        ],
+    }))
+    .unwrap()
+}
+
+fn now() -> WallTime {
+    codeco_protocol::identity::TrustClock::system().now()
+}
+
+/// A supervision tree, out of order, with one that is busy and one that has been given up on.
+pub(crate) fn tree() -> Vec<ActorView> {
+    let one = |name: &str, parent: Option<&str>, state: &str, depth: u64, restarts: u64| {
+        json!({"member": "edge-1/edge-1-a", "name": name, "parent": parent, "state": state, "restarts": restarts,
+               "mailboxDepth": depth, "handled": 100, "handledPerSecond": 4.0, "waitP50Us": 8, "waitP99Us": 1024})
+    };
+    let mut given_up = one("agent/mdm", Some("agent"), "GivenUp", 0, 5);
+    given_up["lastError"] = json!("panicked: a fault was injected");
+    serde_json::from_value(json!([
+        one("agent/swm/node/ledger", Some("agent/swm/node"), "Running", 3, 1),
+        given_up,
+        one("agent", None, "Running", 0, 0),
+        one("agent/swm", Some("agent"), "Running", 0, 0),
+        one("agent/swm/node", Some("agent/swm"), "Running", 0, 0),
+    ]))
+    .unwrap()
+}
+
 pub(super) fn actors() -> Vec<ActorView> {
     serde_json::from_value(json!([
         {"member": "edge-1-a", "name": "ledger", "parent": "root", "state": "Running", "restarts": 0,
-         "mailboxDepth": 0, "handled": 812, "waitP99Us": 250},
+         "mailboxDepth": 0, "handled": 812, "handledPerSecond": 12.5, "waitP50Us": 16, "waitP99Us": 250},
         {"member": "edge-1-a", "name": "metrics", "parent": "root", "state": "GivenUp", "restarts": 5,
          "mailboxDepth": 7, "handled": 3, "lastError": "boom"},
     ]))
@@ -132,7 +180,7 @@ fn decision(level: &str, chosen: &str, second: &str, candidates: Vec<Candidate>)
     decision
 }
 
-pub(super) fn node_decision() -> DecisionView {
+pub(crate) fn node_decision() -> DecisionView {
     let mut out = candidate("edge-1-c", (0.0, 0.0), (0.0, 0.0), None);
     (out.total, out.parts, out.filtered_by) =
         (None, Vec::new(), Some("cpu: wants 250m, 100m free".to_owned()));
@@ -150,7 +198,7 @@ pub(super) fn node_decision() -> DecisionView {
     decision
 }
 
-pub(super) fn cluster_decision() -> DecisionView {
+pub(crate) fn cluster_decision() -> DecisionView {
     let candidates = vec![
         candidate("edge-1", (0.3, 0.9), (0.5, 0.8), Some(BidAnswer::Yes)),
         candidate("edge-2", (0.4, 1.1), (0.9, 1.2), Some(BidAnswer::Silent)),
@@ -171,6 +219,7 @@ fn planned() -> Vec<PlannedReplica> {
         from_cluster: None,
         from_node: None,
         reason: "replica without mandate: edge-1 is the only candidate left".to_owned(),
+        intents: Vec::new(),
         candidates: cluster_decision().candidates,
     };
     let reason =
@@ -181,6 +230,7 @@ fn planned() -> Vec<PlannedReplica> {
         cluster: None,
         node: None,
         reason,
+        intents: Vec::new(),
         candidates: Vec::new(),
         ..web.clone()
     };
@@ -268,8 +318,13 @@ impl Fleet for FakeFleet {
         Ok(List::new("Replica", replicas()))
     }
 
-    async fn nodes(&self, _: Filter) -> Result<List<NodeView>, ApiError> {
-        Ok(List::new("Node", nodes()))
+    async fn nodes(&self, filter: Filter) -> Result<List<NodeView>, ApiError> {
+        if let Some(selector) = filter.selector {
+            self.note(format!("nodes {selector}"));
+        }
+        let mut nodes = nodes();
+        nodes.retain(|node| filter.cluster.as_ref().is_none_or(|cluster| node.cluster == *cluster));
+        Ok(List::new("Node", nodes))
     }
 
     async fn clusters(&self, _: Filter) -> Result<List<ClusterView>, ApiError> {
@@ -281,6 +336,9 @@ impl Fleet for FakeFleet {
     }
 
     async fn decisions(&self, filter: Filter) -> Result<List<DecisionView>, ApiError> {
+        if filter.replica.is_some() {
+            self.note(format!("decisions {filter:?}"));
+        }
         let mut old = node_decision();
         (old.at, old.reason) = (WallTime(ago(500)), "an older one".to_owned());
         let mut list = List::new("Decision", vec![node_decision(), cluster_decision(), old]);
@@ -313,5 +371,33 @@ impl Fleet for FakeFleet {
     async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError> {
         self.note(format!("panic {member} {actor} {times}"));
         Ok(())
+    }
+
+    async fn links(&self, _: Filter) -> Result<List<LinkView>, ApiError> {
+        Ok(List::new("Link", links()))
+    }
+
+    async fn doctor(&self, filter: Filter) -> Result<DoctorView, ApiError> {
+        self.note(format!("doctor {:?}", filter.node));
+        let mut view = doctor();
+        if filter.node.is_some() {
+            view.checks.retain(|check| check.verdict == Verdict::Ok);
+        }
+        Ok(view)
+    }
+
+    async fn fault(&self, member: String, fault: FaultWish) -> Result<(), ApiError> {
+        self.note(format!("fault {member} {fault:?}"));
+        Ok(())
+    }
+
+    async fn forget_node(
+        &self,
+        cluster: ClusterName,
+        node: NodeName,
+        forced: bool,
+    ) -> Result<Vec<String>, ApiError> {
+        self.note(format!("forget {cluster}/{node} {forced}"));
+        Ok(vec!["node edge-1/c is not connected".to_owned()])
     }
 }

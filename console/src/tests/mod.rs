@@ -3,7 +3,8 @@
 mod commands;
 mod failures;
 mod fixture;
-mod fleet;
+pub(crate) mod fleet;
 mod hostile;
+mod looking;
 mod roles;
 mod tables;

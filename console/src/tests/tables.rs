@@ -45,9 +45,9 @@ fn table_of_each_kind_is_as_people_know_it() {
     31s   media/origin-0   Node    Reserve   edge-1-b   edge-1-a    first placement
     ");
     insta::assert_snapshot!(wide(&fleet::actors()), @r"
-    MEMBER     NAME      STATE     RESTARTS   MAILBOX   HANDLED   WAIT-P99   PARENT   LAST-ERROR
-    edge-1-a   ledger    Running   0          0         812       250 µs     root     -
-    edge-1-a   metrics   GivenUp   5          7         3         -          root     boom
+    MEMBER     NAME      STATE     RESTARTS   MAILBOX   HANDLED   RATE     WAIT-P50   WAIT-P99   PARENT   LAST-ERROR
+    edge-1-a   ledger    Running   0          0         812       12.5/s   16 µs      250 µs     root     -
+    edge-1-a   metrics   GivenUp   5          7         3         0/s      -          -          root     boom
     ");
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use codeco_actors::acm::apps::page;
 use codeco_actors::acm::home::HomeRef;
+use codeco_actors::fabric::{InspectRequest, Inspector, LinksMessage};
+use codeco_actors::supervision::ChildRef;
 use codeco_actors::swm::actor::ask;
-use codeco_actors::fabric::{InspectRequest, Inspector};
 use codeco_protocol::identity::{Registrar, TrustClock, Validity};
 use codeco_protocol::ids::Identity;
 
@@ -15,6 +16,8 @@ pub(super) struct HubInspector {
     pub(super) clock: TrustClock,
     pub(super) life: Duration,
     pub(super) home: HomeRef,
+    pub(super) own: Identity,
+    pub(super) links: ChildRef<LinksMessage>,
 }
 
 #[async_trait]
@@ -33,6 +36,11 @@ impl Inspector for HubInspector {
                 let pages = asked.map_err(|e| e.to_string())?;
                 codeco_protocol::wire::encode(&pages).map_err(|e| e.to_string())
             }
+            InspectRequest::Forget(member) if *from == self.own => self
+                .links
+                .send(LinksMessage::Forget(member))
+                .map(|()| Vec::new())
+                .map_err(|e| format!("{e:?}")),
             _ => Err("hubs answer questions of people through their API".into()),
         }
     }

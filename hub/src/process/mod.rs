@@ -18,6 +18,7 @@ use codeco_actors::acm::home::{HomeEffects, HomeRef, restore_home};
 use codeco_actors::acm::serve::{refusals_metric, serve_api};
 use codeco_actors::clock::boot_now;
 use codeco_actors::fabric::{LinksConfig, LinksMessage, Watcher, links_child};
+use codeco_actors::netma::netma_child;
 use codeco_actors::process::{
     Faults, Member, MemberConfig, MemberError, Samples, note_supervision, panic_by, periodic_child,
     serve_health,
@@ -208,6 +209,7 @@ fn plant(
             async { Ok(()) }.boxed()
         })
     };
+    let (netma, netma_ref) = netma_child(&member.network, policy, |_| {});
     let (identity, _) = {
         let (config, member, registrar) = (config.clone(), Arc::clone(member), registrar.clone());
         let (slot, clock) = (Arc::clone(slot), clock.clone());
@@ -219,18 +221,21 @@ fn plant(
     let faults = Faults::new(config.faults, Arc::clone(&member.commons))
         .with("links", panic_by(&links_ref, || LinksMessage::Panic))
         .with("home", panic_by(&home_ref, || CoreMessage::Panic))
-        .with("clusters", panic_by(&clusters_ref, || codeco_actors::process::PeriodicMessage::Panic));
+        .with("clusters", panic_by(&clusters_ref, || codeco_actors::process::PeriodicMessage::Panic))
+        .with("netma", panic_by(&netma_ref, || codeco_actors::process::PeriodicMessage::Panic));
     let inspector = inspector::HubInspector {
         registrar: registrar.clone(),
         clock: clock.clone(),
         life: config.certificate_life,
         home: home_ref.clone(),
+        own: member.commons.own.clone(),
+        links: links_ref,
     };
     // Set once: this is the only tree of this process.
     let _ = member.commons.inspector.set(Arc::new(inspector));
     let (tokens, _) = tokens_child(member, tokens, policy);
     let acm = supervisor("acm", vec![home, clusters, tokens]);
-    let root = supervisor("hub", vec![links, identity, acm.into_child(policy)]);
+    let root = supervisor("hub", vec![links, identity, netma, acm.into_child(policy)]);
     Tree { root, supervision, home: home_ref, faults }
 }
 

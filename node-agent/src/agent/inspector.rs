@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use codeco_actors::acm::apps::page;
-use codeco_actors::fabric::{InspectRequest, Inspector};
-use codeco_actors::process::{Faults, Member};
+use codeco_actors::fabric::{InspectRequest, Inspector, LinksMessage};
+use codeco_actors::process::{Faults, Member, check_up};
+use codeco_actors::supervision::ChildRef;
 use codeco_actors::swm::actor::ask;
 use codeco_actors::swm::ledger::{LedgerInput, Upkeep};
-use codeco_protocol::ids::{ClusterName, Identity, ReplicaId};
+use codeco_protocol::ids::{ClusterName, Identity, MemberId, ReplicaId};
 
 use super::workloads::Workloads;
 
@@ -17,6 +18,7 @@ pub(super) struct AgentInspector {
     pub(super) workloads: Arc<Workloads>,
     pub(super) cluster: ClusterName,
     pub(super) faults: Faults,
+    pub(super) links: ChildRef<LinksMessage>,
 }
 
 #[async_trait]
@@ -49,6 +51,25 @@ impl Inspector for AgentInspector {
                 let pages = ask(&home, move |home, _, _| page(home, after)).await.map_err(|e| e.to_string())?;
                 codeco_protocol::wire::encode(&pages).map_err(|e| e.to_string())
             }
+            // An operator's word comes by a hub, or by this member's own API; a lead passes it on.
+            InspectRequest::Unenrol { node, forced } if from.is_hub() || *from == self.member.commons.own => {
+                self.unenrol(node, forced).await
+            }
+            InspectRequest::Forget(member)
+                if from.is_hub() || *from == self.member.commons.own || self.leads(from) =>
+            {
+                self.links
+                    .send(LinksMessage::Forget(member))
+                    .map(|()| Vec::new())
+                    .map_err(|e| format!("{e:?}"))
+            }
+            InspectRequest::Unenrol { .. } | InspectRequest::Forget(_) => {
+                Err("only hubs and the lead may have a member forgotten".into())
+            }
+            InspectRequest::Links => json(&self.member.network.links(&self.member.name), Keep::First),
+            InspectRequest::Doctor => {
+                serde_json::to_vec(&check_up(&self.member).await).map_err(|e| e.to_string())
+            }
             InspectRequest::Upkeep(upkeep) => self.set_upkeep(upkeep).await,
             InspectRequest::Fault(fault) if from.is_hub() => self.faults.inject(fault).map(|()| Vec::new()),
             InspectRequest::Fault(_) | InspectRequest::Panic { .. } => {
@@ -64,6 +85,19 @@ impl AgentInspector {
         let ledger = self.workloads.ledger.get().ok_or("the node's ledger does not run yet")?;
         let told = ask(ledger, move |ledger, now, out| ledger.handle(now, LedgerInput::Upkeep(upkeep), out));
         told.await.map(|()| Vec::new()).map_err(|e| format!("it is not known whether that was taken: {e}"))
+    }
+
+    fn leads(&self, member: &Identity) -> bool {
+        self.member.fact().lead == Some(member.id)
+    }
+
+    /// Has the lead of this process forget a node.
+    async fn unenrol(&self, node: MemberId, forced: bool) -> Result<Vec<u8>, String> {
+        let lead = self.member.commons.post.lead_core().ok_or("this node does not lead its cluster")?;
+        let told = ask(&lead, move |lead, now, out| lead.forget(now, node, forced, out)).await;
+        told.map_err(|e| format!("it is not known whether that was taken: {e}"))?
+            .map(|()| Vec::new())
+            .map_err(|e| e.to_string())
     }
 
     async fn logs(

@@ -12,10 +12,13 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use codeco_actors::evidence::Note;
 use codeco_actors::fabric::{LinksConfig, LinksMessage, Watcher, links_child};
+use codeco_actors::mdm::{LOOK_SECONDS, Looker};
+use codeco_actors::netma::{NetworkWord, netma_child};
 use codeco_actors::process::{
     Faults, Member, MemberConfig, MemberError, Metric, MetricKind, PeriodicMessage, Samples,
     note_supervision, panic_by, periodic_child, serve_health,
@@ -25,6 +28,7 @@ use codeco_actors::swm::actor::{CoreMessage, core_child};
 use codeco_actors::swm::ledger::LedgerInput;
 use codeco_actors::swm::post::Cores;
 use codeco_protocol::api::EventType;
+use codeco_protocol::gossip::Fact;
 use codeco_protocol::identity::TrustClock;
 use codeco_protocol::ids::ClusterName;
 use futures::FutureExt as _;
@@ -85,6 +89,9 @@ pub struct Helpers {
     /// Ends up in [`crate::guard::shim`].
     pub shim: Vec<OsString>,
 }
+
+/// Between two rounds of MDM.
+const MDM_PERIOD: Duration = Duration::from_secs(5);
 
 type Reports = mpsc::Receiver<RuntimeEvent>;
 
@@ -216,6 +223,8 @@ fn plant(
     clock: &TrustClock,
     tokens: &Arc<codeco_actors::acm::api::ApiTokens>,
 ) -> Tree {
+    // Set once: this is the only tree of this process.
+    let _ = member.hubs.set(config.hubs.clone());
     let policy = Policy::default();
     let (events, supervision) = mpsc::channel(1_024);
     let seed = u64::try_from(member.commons.own.id.0 >> 64).unwrap_or(0);
@@ -288,6 +297,7 @@ fn plant(
         workloads: Arc::clone(workloads),
         cluster: cluster.clone(),
         faults: faults.clone(),
+        links: links_ref,
     };
     // Set once, as above.
     let _ = member.commons.inspector.set(Arc::new(inspector));
@@ -304,37 +314,46 @@ type Periodic =
     (codeco_actors::supervision::ChildSpec, codeco_actors::supervision::ChildRef<PeriodicMessage>);
 type LedgerRef = codeco_actors::supervision::ChildRef<CoreMessage<codeco_actors::swm::ledger::Ledger>>;
 
-/// Meta Data Manager: what this node has.
+/// Meta Data Manager: what this node has, and what its host is.
 fn mdm(config: &AgentConfig, member: &Arc<Member>, ledger: &LedgerRef, policy: Policy) -> Periodic {
     let (capacity, ledger, member) = (config.capacity.clone(), ledger.clone(), Arc::clone(member));
-    periodic_child("mdm", policy, Duration::from_secs(5), move || {
+    let looker = Arc::new(Looker {
+        state: config.state.clone(),
+        runtime: format!("{:?}", config.runtime).to_lowercase(),
+        data_sources: config.data_sources.clone(),
+        ..Looker::default()
+    });
+    let round = Arc::new(AtomicU32::new(0));
+    periodic_child("mdm", policy, MDM_PERIOD, move || {
         let input = LedgerInput::Capacity { capacity: capacity.clone(), foreign: Default::default() };
-        let (ledger, member) = (ledger.clone(), Arc::clone(&member));
+        let (ledger, member, looker) = (ledger.clone(), Arc::clone(&member), Arc::clone(&looker));
+        let rounds = LOOK_SECONDS / u32::try_from(MDM_PERIOD.as_secs()).unwrap_or(1).max(1);
+        let looks = round.fetch_add(1, Ordering::Relaxed).is_multiple_of(rounds.max(1));
         async move {
             // A ledger that is being restarted is told its size at its start.
             let _ = ledger.try_send(CoreMessage::Input(input));
             member.spread_readiness();
+            if looks {
+                let host =
+                    tokio::task::spawn_blocking(move || looker.look()).await.map_err(|e| e.to_string())?;
+                member.commons.publish_fact("host", Fact::Host(Box::new(host)));
+            }
             Ok(())
         }
         .boxed()
     })
 }
 
-/// Network Management and Adaptation: round trips to the members this node is connected to. Members it is not
-/// connected to are left out: unknown, not near.
+/// Network Management and Adaptation: what this node measures of the network goes to its ledger, which tells the lead.
 fn netma(member: &Arc<Member>, ledger: &LedgerRef, policy: Policy) -> Periodic {
-    let (ledger, member) = (ledger.clone(), Arc::clone(member));
-    periodic_child("netma", policy, Duration::from_secs(2), move || {
-        let links = member.commons.links();
-        let round_trips =
-            links.iter().map(|(id, linked)| (*id, linked.connection.rtt().into())).take(64).collect();
-        let ledger = ledger.clone();
-        async move {
-            // As above.
-            let _ = ledger.try_send(CoreMessage::Input(LedgerInput::RoundTrips(round_trips)));
-            Ok(())
-        }
-        .boxed()
+    let ledger = ledger.clone();
+    netma_child(&member.network, policy, move |word| {
+        let input = match word {
+            NetworkWord::RoundTrips(list) => LedgerInput::RoundTrips(list),
+            NetworkWord::Coordinate(coordinate) => LedgerInput::Coordinate(coordinate),
+        };
+        // As above.
+        let _ = ledger.try_send(CoreMessage::Input(input));
     })
 }
 

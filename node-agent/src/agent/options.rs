@@ -8,11 +8,12 @@ use clap::{Args, ValueEnum};
 use codeco_actors::process::{ConfigError, MembershipProfile, load_file, resolve_options};
 use codeco_actors::swm::lease::LeaseConfig;
 use codeco_protocol::api::Quantity as _;
-use codeco_protocol::gossip::RingConfig;
+use codeco_protocol::demands::{Level, NodeTraits};
+use codeco_protocol::gossip::{HOST_ITEMS_MAX, RingConfig};
 use codeco_protocol::identity::JoinToken;
 use codeco_protocol::ids::NodeName;
 use codeco_protocol::resources::Resources;
-use codeco_protocol::units::{Bytes, Micros, MilliCpu, MilliWatts};
+use codeco_protocol::units::{BitsPerSecond, Bytes, Micros, MilliCpu, MilliWatts};
 use serde::{Deserialize, Serialize};
 
 /// What starts replicas.
@@ -77,12 +78,37 @@ pub struct AgentOptions {
     /// Labels of this node, key=value.
     #[arg(long = "label", env = "CODECO_LABELS", value_delimiter = ',')]
     pub labels: Vec<String>,
+    /// Sources of data at this node, name=what, such as camera-1=rtsp://10.0.0.9/1; `get nodes -l data-source/camera-1`
+    /// finds it.
+    #[arg(long = "data-source", env = "CODECO_DATA_SOURCES", value_delimiter = ',')]
+    pub data_sources: Vec<String>,
     /// Labels of the cluster, key=value; used where this node leads.
     #[arg(long = "cluster-label", env = "CODECO_CLUSTER_LABELS", value_delimiter = ',')]
     pub cluster_labels: Vec<String>,
     /// Power of this node when idle and at full load, in watts, such as 60,180.
     #[arg(long, env = "CODECO_POWER_WATTS")]
     pub power_watts: Option<String>,
+    /// Level of security this node declares: None, Low, Medium, Good or High [default: none declared].
+    #[arg(long, env = "CODECO_SECURITY")]
+    pub security: Option<String>,
+    /// Level of compliance this node declares: None, Low, Medium, Good or High [default: none declared].
+    #[arg(long, env = "CODECO_COMPLIANCE")]
+    pub compliance: Option<String>,
+    /// Level of portability this node declares: None, Low, Medium, Good or High [default: none declared].
+    #[arg(long, env = "CODECO_PORTABILITY")]
+    pub portability: Option<String>,
+    /// Price of one core of this node for one hour, in any unit of money that is the same for the whole fleet, such as
+    /// 0.05 [default: unknown].
+    #[arg(long, env = "CODECO_COST")]
+    pub cost: Option<String>,
+    /// Capacity of this node's link to its cluster's fabric in bit/s, both directions together, such as 1G [default:
+    /// unknown: it carries no ASSURED channel].
+    #[arg(long, env = "CODECO_LINK")]
+    pub link: Option<String>,
+    /// Capacity of the cluster's uplink in bit/s, both directions together, such as 100M; used where this node leads
+    /// [default: unknown: it carries no ASSURED channel].
+    #[arg(long, env = "CODECO_UPLINK")]
+    pub uplink: Option<String>,
     /// How long a node lease lasts, in milliseconds; the same on all members of a cluster [default: 2000].
     #[arg(long, env = "CODECO_LEASE_MS")]
     pub lease_ms: Option<u64>,
@@ -125,10 +151,16 @@ pub struct AgentConfig {
     pub capacity: Resources,
     /// Labels of the node.
     pub labels: Vec<(String, String)>,
+    /// Sources of data at this node.
+    pub data_sources: Vec<(String, String)>,
     /// Labels of the cluster.
     pub cluster_labels: Vec<(String, String)>,
     /// Power when idle and at full load.
     pub power: Option<(MilliWatts, MilliWatts)>,
+    /// What the node declares about itself.
+    pub traits: NodeTraits,
+    /// Capacity of the cluster's uplink.
+    pub uplink: Option<BitsPerSecond>,
     /// How leases are counted.
     pub lease: LeaseConfig,
     /// Whether to stop replicas with the agent.
@@ -186,12 +218,25 @@ impl AgentOptions {
             runtime: self.runtime.unwrap_or(RuntimeKind::Process),
             capacity: self.capacity()?,
             labels: labels("label", &self.labels)?,
+            data_sources: data_sources(&self.data_sources)?,
             cluster_labels: labels("cluster-label", &self.cluster_labels)?,
             power: self.power_watts.as_deref().map(power).transpose()?,
+            traits: self.traits()?,
+            uplink: self.uplink.as_deref().map(|text| bandwidth("uplink", text)).transpose()?,
             lease: LeaseConfig { duration, drift_ppm: 10_000, margin },
             stop_workloads_on_exit: self.stop_workloads_on_exit,
             membership: self.profile.unwrap_or_default().config(),
             faults: self.faults,
+        })
+    }
+
+    fn traits(&self) -> Result<NodeTraits, ConfigError> {
+        Ok(NodeTraits {
+            security: self.security.as_deref().map(|text| level("security", text)).transpose()?,
+            compliance: self.compliance.as_deref().map(|text| level("compliance", text)).transpose()?,
+            portability: self.portability.as_deref().map(|text| level("portability", text)).transpose()?,
+            cost: self.cost.as_deref().map(cost).transpose()?,
+            link: self.link.as_deref().map(|text| bandwidth("link", text)).transpose()?,
         })
     }
 
@@ -241,6 +286,41 @@ fn labels(field: &'static str, texts: &[String]) -> Result<Vec<(String, String)>
         .collect()
 }
 
+/// Names are such as keys of labels, and there are only so many.
+fn data_sources(texts: &[String]) -> Result<Vec<(String, String)>, ConfigError> {
+    if texts.len() > HOST_ITEMS_MAX {
+        return Err(value("data-source", &texts.len().to_string(), "at most 64 of them"));
+    }
+    let sources = labels("data-source", texts)?;
+    for (name, what) in &sources {
+        let fine = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if name.len() > 63 || !name.chars().all(fine) || what.len() > 200 {
+            let expected = "name=what: letters, digits, - _ . in at most 63 characters, and at most 200 more";
+            return Err(value("data-source", name, expected));
+        }
+    }
+    Ok(sources)
+}
+
+fn level(field: &'static str, text: &str) -> Result<Level, ConfigError> {
+    text.parse().map_err(|()| value(field, text, "None, Low, Medium, Good or High"))
+}
+
+fn bandwidth(field: &'static str, text: &str) -> Result<BitsPerSecond, ConfigError> {
+    BitsPerSecond::parse_quantity(text).map_err(|e| value(field, &e.found, "bit/s such as 100M or 1G"))
+}
+
+/// In thousandths, exactly: a price is no measurement.
+fn cost(text: &str) -> Result<u64, ConfigError> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.chars().all(|c| c.is_ascii_digit());
+    let right = !whole.is_empty() && whole.len() <= 9 && part.len() <= 3 && digits(whole) && digits(part);
+    right
+        .then(|| format!("{whole}{part:0<3}").parse().ok())
+        .flatten()
+        .ok_or_else(|| value("cost", text, "a price with at most three decimals, such as 0.05"))
+}
+
 fn power(text: &str) -> Result<(MilliWatts, MilliWatts), ConfigError> {
     let watts = |part: &str| part.trim().parse::<u32>().ok().map(|w| MilliWatts(u64::from(w) * 1_000));
     text.split_once(',')
@@ -280,6 +360,25 @@ mod tests {
         std::fs::write(&path, "nmae = \"x\"\n").unwrap();
         let error = options.layered().unwrap_err().to_string();
         assert!(error.contains("nmae") && error.contains("agent.toml"), "{error}");
+
+        let declared = AgentOptions {
+            security: Some("good".into()),
+            cost: Some("0.05".into()),
+            link: Some("1G".into()),
+            ..Default::default()
+        };
+        let config = declared.resolve().unwrap();
+        assert_eq!(config.traits.security, Some(Level::Good));
+        assert_eq!(config.traits.compliance, None, "unknown, not none");
+        assert_eq!((config.traits.cost, config.traits.link), (Some(50), Some(BitsPerSecond(1_000_000_000))));
+        for (bad, named) in [
+            (AgentOptions { security: Some("best".into()), ..Default::default() }, "security"),
+            (AgentOptions { cost: Some("1.2345".into()), ..Default::default() }, "cost"),
+            (AgentOptions { uplink: Some("fast".into()), ..Default::default() }, "uplink"),
+        ] {
+            let error = bad.resolve().unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
 
         let bad = AgentOptions { cpu: Some("lots".into()), ..Default::default() };
         let error = bad.resolve().unwrap_err().to_string();

@@ -35,6 +35,7 @@ pub(super) fn restore_ledger(
         name: config.name.clone(),
         labels: node_labels(config),
         power: config.power,
+        traits: config.traits,
         lease: config.lease,
         first_nonce: 0,
     };
@@ -65,7 +66,8 @@ pub(super) fn restore_lead(
     cluster: &ClusterName,
 ) -> Restore<Lead> {
     let path = config.state.join("lead.journal");
-    let lead_config = LeadConfig::new(member.commons.own.id, cluster.clone(), config.lease);
+    let mut lead_config = LeadConfig::new(member.commons.own.id, cluster.clone(), config.lease);
+    lead_config.uplink = config.uplink;
     Arc::new(move || {
         let (path, lead_config) = (path.clone(), lead_config.clone());
         async move {
@@ -138,8 +140,9 @@ impl Effects<Ledger> for LedgerEffects {
         }
         let reasons = self.member.readiness.reasons();
         self.member.update(|fact| {
-            // Round trips never rest, and are for the lead, which gets them with each request for a lease.
-            fact.node = Some(NodeFacts { round_trips: Vec::new(), ..ledger.facts() });
+            // Round trips never rest, and are for the lead, which gets them with its requests for a lease; the place in
+            // the network is a fact of its own.
+            fact.node = Some(NodeFacts { round_trips: Vec::new(), coordinate: None, ..ledger.facts() });
             fact.term = ledger.term();
             fact.not_ready = (!reasons.is_empty()).then(|| reasons.join("; "));
         });
@@ -263,6 +266,7 @@ impl Effects<Lead> for LeadEffects {
             free: sum(|facts| &facts.free),
             mandates: count(lead.mandates().count()),
             labels: self.labels.clone(),
+            traits: lead.traits(),
         };
         self.member.commons.publish_fact("cluster", Fact::Cluster(Box::new(fact)));
     }
@@ -307,6 +311,9 @@ fn lead_note(member: &Member, cluster: &ClusterName, note: LeadNote) -> Note {
             &name,
             "does not answer and its lease has ended: its replicas are placed elsewhere".into(),
         ),
+        LeadNote::Forgotten(name) => {
+            of_node(Normal, "NodeForgotten", &name, "was removed from the cluster by an operator".into())
+        }
         LeadNote::NodeBack(name) => of_node(Normal, "NodeBack", &name, "answers again".into()),
         LeadNote::Unplaceable(replica, why) => {
             of_replica(Warning, "Unplaceable", &replica, format!("no node can run it: {why}"))

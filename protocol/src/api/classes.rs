@@ -100,14 +100,14 @@ choice! {
 }
 
 choice! {
-    /// How well the application bears failures of its replicas; unset is medium.
+    /// Which failures the application is to survive; unset is low.
     FailureTolerance {
-        /// Bears them well: resilience counts little.
+        /// That of a cluster: copies are kept apart among clusters, and among the nodes of each.
         High = "High",
-        /// In between.
-        #[default]
+        /// That of a node: copies are kept apart among nodes.
         Medium = "Medium",
-        /// Bears them badly: resilience counts much.
+        /// None in particular: copies are kept apart as the profile weighs it.
+        #[default]
         Low = "Low",
     }
 }

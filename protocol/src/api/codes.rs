@@ -117,6 +117,9 @@ codes! {
     NO_SUCH_ROUTE = "no-such-route", exit 3: "The hub has no such path";
         left: "nothing was changed";
         next: "compare the versions of both sides: `codeco version`".
+    NODE_NOT_FORGOTTEN = "node-not-forgotten", exit 1: "A node cannot be removed: it still answers, or what it runs may still run";
+        left: "nothing was changed";
+        next: "stop its agent and wait for its lease to end; with --force you say yourself that nothing of it runs any more".
     NODE_UNREACHABLE = "node-unreachable", exit 5: "The node that has the answer is not connected or does not answer";
         left: "nothing was changed";
         next: "ask again when `codeco get nodes` shows it Ready".

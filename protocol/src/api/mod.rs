@@ -14,6 +14,7 @@ mod pod;
 mod quantity;
 mod read;
 mod resolve;
+mod selector;
 mod suggest;
 mod times;
 mod tree;
@@ -43,6 +44,7 @@ pub use resolve::{
     ENV_APP, ENV_FENCING_TOKEN, ENV_INDEX, ENV_NAMESPACE, ENV_SERVICE, RESERVED_ENV, ResolvedApp,
     ResolvedService,
 };
+pub use selector::{REQUIREMENTS_MAX, Selector, SelectorError};
 pub use times::{parse_rfc3339, rfc3339};
 pub use tree::{DOCUMENT_BYTES_MAX, DOCUMENT_DEPTH_MAX, DOCUMENT_TEXT_MAX, DOCUMENT_VALUES_MAX};
 pub use views::*;

@@ -16,6 +16,8 @@ pub const REPLICAS_PER_APP_MAX: u32 = 1_000;
 pub const REPLICAS_DEFAULT: u32 = 1;
 /// Copies of a service that says nothing about it which may be away at a time.
 pub const MAX_UNAVAILABLE_DEFAULT: u32 = 1;
+/// Most regions in a residency.
+pub(super) const RESIDENCY_MAX: usize = crate::demands::REGIONS_MAX;
 /// Most labels in a selector.
 pub const SELECTOR_LABELS_MAX: usize = 32;
 
@@ -44,6 +46,9 @@ pub struct PlacementRules {
     /// Labels a node must have, beside those of the pod spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<BTreeMap<String, String>>,
+    /// Regions (`topology.kubernetes.io/region`) its copies, and so its data, may be in, at most [`RESIDENCY_MAX`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residency: Option<Vec<String>>,
     /// How close together copies may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spread: Option<Spread>,
@@ -79,6 +84,7 @@ impl PlacementRules {
             replicas: self.replicas.or(general.replicas),
             cluster_selector: self.cluster_selector.clone().or_else(|| general.cluster_selector.clone()),
             node_selector: self.node_selector.clone().or_else(|| general.node_selector.clone()),
+            residency: self.residency.clone().or_else(|| general.residency.clone()),
             spread: self.spread.or(general.spread),
             partition_policy: self.partition_policy.or(general.partition_policy),
             lost_after: self.lost_after.clone().or_else(|| general.lost_after.clone()),

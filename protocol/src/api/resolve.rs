@@ -46,7 +46,7 @@ pub struct ResolvedApp {
     pub security: SecurityClass,
     /// Compliance demanded; the lowest by default.
     pub compliance: ComplianceClass,
-    /// How failures are borne; medium by default.
+    /// Which failures are to be survived; none in particular by default.
     pub failure_tolerance: FailureTolerance,
     /// What placement weighs most; balanced by default.
     pub profile: Profile,
@@ -71,6 +71,8 @@ pub struct ResolvedService {
     pub cluster_selector: BTreeMap<String, String>,
     /// Labels a node must have: the pod spec's and the placement's.
     pub node_selector: BTreeMap<String, String>,
+    /// Regions its copies may be in; empty is anywhere.
+    pub regions: Vec<String>,
     /// How close together copies may be.
     pub spread: Spread,
     /// How long a silent cluster keeps its right; `None` is for ever.
@@ -224,6 +226,7 @@ impl CodecoApp {
             workload,
             cluster_selector: rules.cluster_selector.unwrap_or_default(),
             node_selector,
+            regions: rules.residency.unwrap_or_default(),
             spread: rules.spread.unwrap_or_default(),
             lost_after: self.quantity("lostAfter", rules.lost_after.as_deref())?,
             on_reconnect: rules.on_reconnect.unwrap_or_default(),

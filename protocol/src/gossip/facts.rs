@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use bincode::{Decode, Encode};
 
 use super::{ApiTokenFact, AppFact};
+use crate::coordinate::Coordinate;
+use crate::demands::ClusterTraits;
 use crate::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, ReplicaId};
 use crate::messages::{HeldPhase, NodeFacts, RunPhase};
 use crate::resources::Resources;
@@ -97,7 +99,32 @@ pub struct ClusterFact {
     pub mandates: u32,
     /// Labels of the cluster.
     pub labels: Vec<(String, String)>,
+    /// What its lead declares about it as a whole.
+    pub traits: ClusterTraits,
 }
+
+/// A member's place in the network. Spread only when it has changed by enough to matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct NetworkFact {
+    /// Where it is.
+    pub coordinate: Coordinate,
+}
+
+/// What a host is, as its own agent finds it. Found again and again, spread only when it has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct HostFact {
+    /// What was found, by name; at most [`HOST_ITEMS_MAX`].
+    pub found: Vec<(String, String)>,
+    /// Data sources that people have declared, by name.
+    pub data_sources: Vec<(String, String)>,
+    /// Container images the runtime has; `None` where it keeps none.
+    pub images: Option<Vec<String>>,
+    /// Between two looks, in seconds: so much older than its owner's last sign of life a finding may be.
+    pub every_seconds: u32,
+}
+
+/// Most findings, most data sources and most images of a host.
+pub const HOST_ITEMS_MAX: usize = 64;
 
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -108,6 +135,10 @@ pub enum Fact {
     Replica(Box<ReplicaFact>),
     /// Its cluster, if it is the lead.
     Cluster(Box<ClusterFact>),
+    /// Its place in the network.
+    Network(Box<NetworkFact>),
+    /// The host it runs on, if it is a node.
+    Host(Box<HostFact>),
     /// An application it speaks for, or keeps a copy of.
     App(Box<AppFact>),
     /// Where it answers people.

@@ -272,6 +272,24 @@ impl View {
         }
     }
 
+    /// Where it is in the network, as it says itself; never a point out of bounds.
+    #[must_use]
+    pub fn coordinate(&self) -> Option<crate::coordinate::Coordinate> {
+        match self.fact("network") {
+            Some(Fact::Network(fact)) => fact.coordinate.checked(),
+            _ => None,
+        }
+    }
+
+    /// The host it runs on.
+    #[must_use]
+    pub fn host(&self) -> Option<&super::HostFact> {
+        match self.fact("host") {
+            Some(Fact::Host(fact)) => Some(fact),
+            _ => None,
+        }
+    }
+
     /// The replicas it holds.
     pub fn replicas(&self) -> impl Iterator<Item = &super::ReplicaFact> {
         self.facts().filter_map(|(_, fact)| match fact {
@@ -364,6 +382,7 @@ mod tests {
             free: Resources::default(),
             mandates,
             labels: vec![],
+            traits: Default::default(),
         }))
     }
 

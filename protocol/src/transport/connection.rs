@@ -97,6 +97,23 @@ pub enum DatagramError {
     },
 }
 
+/// What the transport has counted on the path of a connection, since its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathSample {
+    /// Which connection: the counts of another one begin anew.
+    pub connection: usize,
+    /// Smoothed round trip (RFC 9002 §5.3).
+    pub smoothed: Duration,
+    /// ACK frames received.
+    pub acks: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets lost, as far as is known.
+    pub lost: u64,
+    /// Largest UDP payload the path is known to carry, in bytes.
+    pub mtu: u16,
+}
+
 /// An authenticated connection with a member. Cheap to clone; when the last clone is dropped, it closes.
 #[derive(Clone)]
 pub struct PeerConnection {
@@ -232,6 +249,20 @@ impl PeerConnection {
     #[must_use]
     pub fn rtt(&self) -> Duration {
         self.inner.quic.rtt()
+    }
+
+    /// What the transport has counted on this path.
+    #[must_use]
+    pub fn path(&self) -> PathSample {
+        let stats = self.inner.quic.stats();
+        PathSample {
+            connection: self.stable_id(),
+            smoothed: stats.path.rtt,
+            acks: stats.frame_rx.acks,
+            sent: stats.path.sent_packets,
+            lost: stats.path.lost_packets,
+            mtu: stats.path.current_mtu,
+        }
     }
 
     /// Opens a stream of `kind`. The peer sees it at once.

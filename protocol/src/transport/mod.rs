@@ -22,6 +22,7 @@
 //! | `socket` | tells garbage from QUIC before quinn sees it |
 //! | `impair` | a bad network on purpose, for drills and tests |
 //! | `backoff` | when to dial again |
+//! | `reach` | whether UDP gets to a port and back |
 
 mod accept;
 mod backoff;
@@ -32,6 +33,7 @@ mod endpoint;
 mod hello;
 mod impair;
 mod join;
+mod reach;
 mod refusal;
 mod socket;
 mod stream;
@@ -39,11 +41,12 @@ mod stream;
 pub use backoff::{Backoff, BackoffBounds};
 pub use close::CloseReason;
 pub use config::{Limits, TransportConfig};
-pub use connection::{ConnectionEnd, DatagramError, PeerConnection, StreamError};
+pub use connection::{ConnectionEnd, DatagramError, PathSample, PeerConnection, StreamError};
 pub use endpoint::{BindError, ConnectError, Transport};
 pub use hello::{PROTOCOL_MAX, PROTOCOL_MIN};
 pub use impair::{DELAY_MAX, ImpairError, Impairment, Peers, RULE_LIFE_MAX};
 pub use join::{JoinConfig, JoinError, join_fleet};
 pub use quinn::{RecvStream, SendStream};
+pub use reach::{ReachError, reach};
 pub use refusal::{Refusal, RefusalReason, TransportStats};
 pub use stream::StreamKind;

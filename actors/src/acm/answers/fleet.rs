@@ -7,14 +7,15 @@ use std::time::Duration;
 use crate::clock::{boot_now, wall_now};
 use crate::evidence::profile_on_wire;
 use crate::fabric::{InspectError, InspectRequest, inspect};
+use crate::mdm::selected;
 use crate::process::{Faults, Member};
 use crate::swm::actor::ask;
 use crate::swm::home::{AppSpec, ApplyError, ServiceSpec};
 use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, ErrorBody, ErrorCode, EventView, List,
-    NodeView, PlanView, ReplicaView, ResolvedApp, codes,
+    ActorView, AppView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody, ErrorCode, EventView,
+    LinkView, List, NodeView, PlanView, ReplicaView, ResolvedApp, Selector, SelectorError, codes,
 };
 use codeco_protocol::gossip::{AppFact, View};
 use codeco_protocol::identity::Registrar;
@@ -30,6 +31,7 @@ use super::intents::without_effect;
 use super::naming::Told;
 use super::views::{AppSnapshot, Copies, app_view, cluster_views, node_view, replica_views, snapshot};
 use crate::acm::apps::ask_apps;
+use crate::acm::api::FaultWish;
 use crate::acm::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use crate::acm::home::HomeRef;
 
@@ -148,7 +150,7 @@ impl MemberFleet {
         Ok((apps, warnings))
     }
 
-    fn nodes_now(&self, filter: &Filter) -> Vec<NodeView> {
+    pub(super) fn nodes_now(&self, filter: &Filter) -> Vec<NodeView> {
         let (commons, now) = (&self.member.commons, boot_now());
         let own = commons.own_view(now);
         let mut nodes: Vec<NodeView> = commons.with_views(|views| {
@@ -164,7 +166,7 @@ impl MemberFleet {
     }
 
     /// Asks every connected node that matches, all at once; those that do not answer are named.
-    async fn ask_nodes<T: DeserializeOwned + Told>(
+    pub(super) async fn ask_nodes<T: DeserializeOwned + Told>(
         &self,
         filter: &Filter,
         request: InspectRequest,
@@ -226,7 +228,7 @@ impl MemberFleet {
 
     /// How members are called by people, by the identity in their certificates: who has just joined is known to others
     /// by that alone.
-    fn member_names(&self) -> BTreeMap<String, String> {
+    pub(super) fn member_names(&self) -> BTreeMap<String, String> {
         let identity = |identity: &Identity| identity.to_string().trim_start_matches('/').to_owned();
         let own = [(identity(&self.member.commons.own), self.member.name.clone())];
         let names = self.member.commons.with_views(|views| {
@@ -383,6 +385,7 @@ async fn ask_one<T: DeserializeOwned + Told>(
 /// The application as the home keeps it.
 pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
     let pairs = |map: BTreeMap<String, String>| map.into_iter().collect::<Vec<_>>();
+    let demands = super::intents::demands_of(&resolved);
     AppSpec {
         context: AppContext {
             uid: AppUid::random(),
@@ -390,6 +393,7 @@ pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
             name: resolved.name,
             profile: profile_on_wire(resolved.profile),
             channels: resolved.channels,
+            demands,
         },
         services: resolved
             .services
@@ -402,6 +406,8 @@ pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
                 cluster_selector: pairs(service.cluster_selector),
                 max_unavailable: service.max_unavailable,
                 on_reconnect: service.on_reconnect,
+                spread: super::intents::limits_of(service.spread),
+                regions: service.regions,
             })
             .collect(),
         manifest_json: serde_json::to_string(app).unwrap_or_default(),
@@ -412,6 +418,21 @@ fn matches(filter: &Filter, snapshot: &AppSnapshot) -> bool {
     let context = &snapshot.app.spec.context;
     filter.namespace.as_ref().is_none_or(|namespace| context.namespace == *namespace)
         && filter.app.as_ref().is_none_or(|name| context.name == *name)
+}
+
+/// Whether a decision is about what is asked for: nodes decide about their own cluster, a home about every one that it
+/// looked at.
+fn wanted(filter: &Filter, decision: &DecisionView) -> bool {
+    let of_namespace = filter.namespace.as_ref().is_none_or(|namespace| decision.namespace == *namespace);
+    let replica = filter.replica.as_ref().is_none_or(|replica| {
+        let short = format!("{}-{}", decision.service, decision.index);
+        *replica == short || *replica == format!("{}/{short}", decision.app)
+    });
+    let cluster = filter.cluster.as_ref().is_none_or(|cluster| {
+        let of = |name: &str| name.split('/').next() == Some(cluster.as_str());
+        decision.chosen.as_deref().map_or_else(|| decision.candidates.iter().any(|c| of(&c.name)), of)
+    });
+    of_namespace && replica && cluster && filter.since.is_none_or(|since| decision.at.0 >= since)
 }
 
 fn newest<T>(items: &mut Vec<T>, limit: Option<u32>, newest_last: bool) {
@@ -522,7 +543,14 @@ impl Fleet for MemberFleet {
     }
 
     async fn nodes(&self, filter: Filter) -> Result<List<NodeView>, ApiError> {
-        Ok(List::new("Node", self.nodes_now(&filter)))
+        let mut nodes = self.nodes_now(&filter);
+        if let Some(text) = &filter.selector {
+            let selector: Selector =
+                text.parse().map_err(|e: SelectorError| ApiError::invalid(e.to_string()))?;
+            nodes.retain(|node| selected(node, &selector));
+        }
+        newest(&mut nodes, filter.limit, false);
+        Ok(List::new("Node", nodes))
     }
 
     async fn clusters(&self, filter: Filter) -> Result<List<ClusterView>, ApiError> {
@@ -564,6 +592,7 @@ impl Fleet for MemberFleet {
         let request = InspectRequest::Decisions(app.clone());
         let (mut decisions, warnings) = self.ask_nodes::<DecisionView>(&filter, request).await;
         decisions.extend(self.told_here(&filter, self.member.decisions.list(app.as_ref())));
+        decisions.retain(|decision| wanted(&filter, decision));
         decisions.sort_by_key(|decision| std::cmp::Reverse(decision.at));
         newest(&mut decisions, filter.limit, false);
         Ok(warned("Decision", decisions, warnings))
@@ -646,5 +675,28 @@ impl Fleet for MemberFleet {
         let Some(link) = link else { return Err(refused(format!("node {name} is not connected"))) };
         let request = InspectRequest::Panic { actor: actor.clone(), times };
         inspect(&link, &request).await.map(|_| ()).map_err(|e| refused(format!("node {name}: {e}")))
+    }
+
+    async fn links(&self, filter: Filter) -> Result<List<LinkView>, ApiError> {
+        let (mut links, warnings) = self.links_now(&filter).await;
+        newest(&mut links, filter.limit, false);
+        Ok(warned("Link", links, warnings))
+    }
+
+    async fn doctor(&self, filter: Filter) -> Result<DoctorView, ApiError> {
+        Ok(self.doctor_now(&filter).await)
+    }
+
+    async fn fault(&self, member: String, fault: FaultWish) -> Result<(), ApiError> {
+        self.inject(member, fault).await
+    }
+
+    async fn forget_node(
+        &self,
+        cluster: ClusterName,
+        node: NodeName,
+        forced: bool,
+    ) -> Result<Vec<String>, ApiError> {
+        self.forget(&cluster, &node, forced).await
     }
 }

@@ -6,10 +6,14 @@
 //! | `views` | from what the member knows to what people read |
 //! | `planning` | dry runs, and taking nodes and clusters out of use |
 //! | `intents` | intents that have no effect yet |
+//! | `looking` | links, check-ups, faults for drills |
+//! | `forgetting` | removing a node for good |
 //! | `naming` | names that are clear in the whole fleet |
 
 mod fleet;
+mod forgetting;
 mod intents;
+mod looking;
 mod naming;
 mod planning;
 mod views;

@@ -1,7 +1,7 @@
 //! Names that are clear in the whole fleet. A node speaks of itself and its cluster by short names; people read answers
 //! of many clusters side by side.
 
-use codeco_protocol::api::{ActorView, DecisionLevel, DecisionView, EventView};
+use codeco_protocol::api::{ActorView, DecisionLevel, DecisionView, EventView, LinkView};
 use codeco_protocol::ids::ClusterName;
 
 /// Something that a node has told.
@@ -13,6 +13,12 @@ pub(super) trait Told {
 impl Told for ActorView {
     fn told_by(&mut self, cluster: &ClusterName, node: &str) {
         self.member = format!("{cluster}/{node}");
+    }
+}
+
+impl Told for LinkView {
+    fn told_by(&mut self, cluster: &ClusterName, node: &str) {
+        self.from = format!("{cluster}/{node}");
     }
 }
 

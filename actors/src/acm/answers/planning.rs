@@ -142,6 +142,7 @@ fn planned_view(planned: Planned) -> PlannedReplica {
         from_cluster,
         from_node,
         reason,
+        intents: view.as_ref().map(|view| view.intents.clone()).unwrap_or_default(),
         candidates: view.map(|view| view.candidates).unwrap_or_default(),
     }
 }

@@ -308,6 +308,7 @@ pub(super) fn app_view(snapshot: &AppSnapshot, rows: &[ReplicaView]) -> AppView 
                 delay_max: channel.delay_max,
             })
             .collect(),
+        intents: super::intents::effective(&app.spec.manifest_json),
     }
 }
 
@@ -469,6 +470,7 @@ pub(super) fn node_view(commons: &Commons, view: &View, now: BootTime) -> Option
         age_ms,
         conditions,
         labels: facts.map(|facts| facts.labels.iter().cloned().collect()).unwrap_or_default(),
+        facts: crate::mdm::fact_views(view, now),
     })
 }
 

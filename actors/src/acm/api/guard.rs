@@ -25,7 +25,7 @@ use crate::acm::fleet::ApiError;
 pub enum ApiRole {
     /// Reads everything, logs too; no tokens can be read by anybody.
     Viewer,
-    /// Also applies and deletes applications.
+    /// Also applies and deletes applications, and removes nodes that are gone.
     Operator,
     /// Also makes join tokens and faults.
     Admin,
@@ -66,7 +66,10 @@ impl FromStr for ApiRole {
 pub fn needed_role(method: &Method, path: &str) -> ApiRole {
     if matches!(*method, Method::GET | Method::HEAD) {
         ApiRole::Viewer
-    } else if path == "/api/v1/apps" || path.starts_with("/api/v1/apps/") {
+    } else if path == "/api/v1/apps"
+        || path.starts_with("/api/v1/apps/")
+        || (path.starts_with("/api/v1/nodes/") && path.ends_with("/forget"))
+    {
         ApiRole::Operator
     } else {
         ApiRole::Admin
@@ -168,6 +171,10 @@ mod tests {
             (Method::HEAD, "/api/v1/nodes", Viewer),
             (Method::POST, "/api/v1/apps", Operator),
             (Method::DELETE, "/api/v1/apps/default/a", Operator),
+            (Method::GET, "/api/v1/links", Viewer),
+            (Method::GET, "/api/v1/doctor", Viewer),
+            (Method::POST, "/api/v1/nodes/edge-1/a/forget", Operator),
+            (Method::POST, "/api/v1/faults", Admin),
             (Method::POST, "/api/v1/tokens", Admin),
             (Method::POST, "/api/v1/faults/panic", Admin),
             (Method::PUT, "/api/v1/new", Admin),

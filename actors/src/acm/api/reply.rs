@@ -31,7 +31,7 @@ impl ApiError {
         self
     }
 
-    pub(super) fn invalid(message: impl Into<String>) -> Self {
+    pub(in crate::acm) fn invalid(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, codes::INVALID_REQUEST, message)
     }
 

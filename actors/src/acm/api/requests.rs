@@ -99,3 +99,79 @@ pub struct UpkeepRequest {
     /// What is wanted.
     pub upkeep: UpkeepWish,
 }
+
+/// From whom a member is cut off, or between which members packets are lost or late.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FaultPeers {
+    /// From everybody.
+    Everybody,
+    /// From all but those of its own cluster.
+    OtherClusters,
+    /// From these: `CLUSTER/NODE`, or hubs.
+    Members(Vec<String>),
+}
+
+/// A fault. Each of the network ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum FaultWish {
+    /// Packets are treated badly.
+    Network {
+        /// Between the member and whom.
+        from: FaultPeers,
+        /// Nothing comes in.
+        #[serde(default)]
+        inbound: bool,
+        /// Nothing goes out.
+        #[serde(default)]
+        outbound: bool,
+        /// Of a million packets each way, so many are lost.
+        #[serde(default)]
+        loss_per_million: u32,
+        /// What goes out is late by this, in microseconds.
+        #[serde(default)]
+        delay_us: u64,
+        /// And by up to this more.
+        #[serde(default)]
+        jitter_us: u64,
+        /// For how long.
+        seconds: u32,
+    },
+    /// All bad treatment of packets ends.
+    Heal,
+    /// The process stops, and goes on after a while.
+    Pause {
+        /// After so many seconds.
+        seconds: u32,
+    },
+    /// The process dies.
+    Kill,
+}
+
+/// Asks for a fault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FaultRequest {
+    /// Whose: `CLUSTER/NODE`, or a hub.
+    pub member: String,
+    /// What.
+    pub fault: FaultWish,
+}
+
+/// Asks for a node to be removed for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ForgetRequest {
+    /// Whether the operator says that nothing of it runs any more.
+    pub force: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Forgotten {
+    /// Who could not be told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}

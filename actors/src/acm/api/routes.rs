@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
-use codeco_protocol::api::{CodecoApp, List, PlanView, codes, load_manifests};
+use codeco_protocol::api::{CodecoApp, DoctorView, List, PlanView, codes, load_manifests};
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName, ServiceName};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
@@ -17,8 +17,9 @@ use tokio::time::timeout;
 use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
 use super::requests::{
-    ApiTokenRequest, FILE_NAME_HEADER, NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX,
-    TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
+    ApiTokenRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, NewApiToken, PanicRequest,
+    TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish,
+    VersionView,
 };
 use super::server::Shared;
 use super::tokens::ApiTokensError;
@@ -54,18 +55,22 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         "/api/v1/events" => events,
         "/api/v1/decisions" => decisions,
         "/api/v1/actors" => actors,
+        "/api/v1/links" => links,
     );
     lists
         .route("/api/v1/version", get(version))
         .route("/api/v1/apps", post(apply))
         .route("/api/v1/plan", post(plan))
         .route("/api/v1/nodes/{cluster}/{node}/upkeep", post(node_upkeep))
+        .route("/api/v1/nodes/{cluster}/{node}/forget", post(forget))
         .route("/api/v1/clusters/{cluster}/upkeep", post(cluster_upkeep))
         .route("/api/v1/apps/{namespace}/{name}", delete(remove))
         .route("/api/v1/logs/{namespace}/{app}/{service}/{index}", get(logs))
         .route("/api/v1/tokens", post(token))
         .route("/api/v1/api-tokens", post(api_token))
         .route("/api/v1/faults/panic", post(panic))
+        .route("/api/v1/faults", post(fault))
+        .route("/api/v1/doctor", get(doctor))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::max(shared.limits.body_bytes_max))
@@ -74,7 +79,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 }
 
 fn filter(ask: Ask) -> Result<Filter, ApiError> {
-    let fields = "namespace, app, cluster, node and limit are understood";
+    let fields = "namespace, app, cluster, node, limit, selector, replica and since are understood";
     ask.map(|Query(filter)| filter)
         .map_err(|rejection| ApiError::invalid(format!("the query is wrong: {rejection}")).next(fields))
 }
@@ -108,6 +113,16 @@ async fn node_upkeep(
     };
     shared.fleet.node_upkeep(cluster, node, upkeep).await?;
     Ok(Json(serde_json::json!({})))
+}
+
+async fn forget(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<(ClusterName, NodeName)>, axum::extract::rejection::PathRejection>,
+    request: Request,
+) -> Reply<Forgotten> {
+    let Path((cluster, node)) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
+    let ForgetRequest { force } = read_json(&shared, request).await?;
+    Ok(Json(Forgotten { warnings: shared.fleet.forget_node(cluster, node, force).await? }))
 }
 
 async fn cluster_upkeep(
@@ -215,6 +230,16 @@ async fn panic(State(shared): State<Arc<Shared>>, request: Request) -> Reply<ser
     }
     shared.fleet.panic_actor(wish.member, wish.actor, wish.times).await?;
     Ok(Json(serde_json::json!({})))
+}
+
+async fn fault(State(shared): State<Arc<Shared>>, request: Request) -> Reply<serde_json::Value> {
+    let FaultRequest { member, fault } = read_json(&shared, request).await?;
+    shared.fleet.fault(member, fault).await?;
+    Ok(Json(serde_json::json!({})))
+}
+
+async fn doctor(State(shared): State<Arc<Shared>>, ask: Ask) -> Reply<DoctorView> {
+    Ok(Json(shared.fleet.doctor(filter(ask)?).await?))
 }
 
 async fn no_route(request: Request) -> ApiError {

@@ -3,7 +3,9 @@
 use codeco_protocol::ids::{AppName, AppUid, Namespace, ReplicaId};
 use codeco_protocol::token::Epoch;
 use codeco_protocol::units::{BootTime, WallTime};
+use codeco_protocol::workload::ChannelSpec;
 
+use super::constraints::leaders_of;
 use super::{APPS_MAX, App, AppSpec, Home, HomeNote, HomeOutput, HomeRecord};
 
 /// What applying did.
@@ -190,14 +192,34 @@ impl App {
 
 /// A service that did not change keeps its number, so that its copies run on.
 pub(super) fn number_services(app: &App, spec: &mut AppSpec, generation: u64) {
+    let services = spec.services.clone();
     for service in &mut spec.services {
         service.spec.generation = generation;
         let before = app.spec.services.iter().find(|s| s.name == service.name);
         if let Some(before) = before {
             service.spec.generation = before.spec.generation;
-            if service.spec != before.spec || service.node_selector != before.node_selector {
+            let selectors = |s: &super::ServiceSpec| (s.node_selector.clone(), s.cluster_selector.clone());
+            let moved = |s: &super::ServiceSpec| {
+                app.spec
+                    .services
+                    .iter()
+                    .find(|b| b.name == s.name)
+                    .is_some_and(|b| selectors(b) != selectors(s))
+            };
+            let follows = leaders_of(&services, &spec.context.channels, service).any(moved);
+            let channels = reservations(&spec.context.channels, &service.name)
+                != reservations(&app.spec.context.channels, &service.name);
+            if service.spec != before.spec || moved(service) || follows || channels {
                 service.spec.generation = generation;
             }
         }
     }
+}
+
+/// What the ASSURED channels of a service ask for: what is reserved for its copies when they are placed.
+fn reservations<'a>(
+    channels: &'a [ChannelSpec],
+    service: &'a codeco_protocol::ids::ServiceName,
+) -> Vec<&'a ChannelSpec> {
+    channels.iter().filter(|c| c.assured && (c.from == *service || c.to == *service)).collect()
 }

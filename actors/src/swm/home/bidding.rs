@@ -4,17 +4,21 @@
 //! everybody asking the stale best makes refusals explode (Mitzenmacher, «How useful is old information?», 2000).
 //! Live bids decide.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
+use codeco_protocol::demands::{Apart, Priority};
 use codeco_protocol::ids::{AppUid, ClusterName, NodeName, ReplicaId, ServiceName};
 use codeco_protocol::messages::{BidLine, ControlMessage, Demand, Obstacle};
 use codeco_protocol::token::MandateId;
 use codeco_protocol::units::{BootTime, Micros};
 
+use super::constraints::other_end;
 use super::{App, ClusterFacts, Home, HomeNote, HomeOutput, HomeRecord, ServiceSpec};
-use crate::swm::decision::{Decision, Level};
+use crate::netma::Delay;
+use crate::swm::decision::{Decision, Level, intents_told};
 use crate::swm::feasibility;
-use crate::swm::score::{self, Ranking, Site};
+use crate::swm::score::{self, Partner, Ranking, Site, Weighing};
 
 /// Time before a replica that no cluster can take is tried again.
 const RETRY: Micros = Micros::from_secs(1);
@@ -31,14 +35,38 @@ pub(super) struct Bidding {
 
 impl Home {
     pub(super) fn ask_for_bids(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
-        let due: Vec<AppUid> = self
+        let is_due =
+            |app: &App| !app.deleting && app.bidding.is_none() && self.due(app, now).next().is_some();
+        let Some(lowest) = self.apps.values().filter(|app| is_due(app)).map(App::priority).min() else {
+            return;
+        };
+        self.pull_forward(now, lowest);
+        let mut due: Vec<(Reverse<Priority>, AppUid)> = self
             .apps
             .iter()
             .filter(|(_, app)| !app.deleting && app.bidding.is_none() && self.due(app, now).next().is_some())
-            .map(|(uid, _)| *uid)
+            .map(|(uid, app)| (Reverse(app.priority()), *uid))
             .collect();
-        for uid in due {
-            self.ask_for(now, uid, out);
+        due.sort_unstable();
+        for (priority, uid) in due {
+            // Where there is not room for all, those of a higher class come first.
+            let first = self.apps.values().any(|app| app.bidding.is_some() && app.priority() > priority.0);
+            if !first {
+                self.ask_for(now, uid, out);
+            }
+        }
+    }
+
+    /// Replicas of a higher class than `lowest` that wait for room ask (again) before those of a lower one, at most four
+    /// times in the usual pause.
+    fn pull_forward(&mut self, now: BootTime, lowest: Priority) {
+        for app in self.apps.values_mut().filter(|app| app.priority() > lowest) {
+            for replica in app.replicas.values_mut() {
+                let asked_lately = replica.next_try.since(now).0 > RETRY.0 / 4 * 3;
+                if replica.mandate.is_none() && replica.waiting.is_some() && !asked_lately {
+                    replica.next_try = replica.next_try.min(now);
+                }
+            }
         }
     }
 
@@ -64,15 +92,15 @@ impl Home {
             return;
         }
         self.next_request += 1;
-        let demands: Vec<Demand> =
-            wanted.iter().filter_map(|key| app.demand(uid, key)).map(|(demand, _)| demand).collect();
         let asked = bidders.iter().map(|facts| facts.name.clone()).collect();
+        let keys = wanted.clone();
         app.bidding =
             Some(Bidding { request, asked, answers: BTreeMap::new(), wanted, until: now + bid_wait });
-        let context = app.spec.context.clone();
+        let Some(app) = self.apps.get(&uid) else { return };
         for facts in bidders {
-            let message =
-                ControlMessage::BidRequest { request, context: context.clone(), demands: demands.clone() };
+            let demands = self.demands_of(app, uid, &keys, &facts);
+            let context = app.spec.context.clone();
+            let message = ControlMessage::BidRequest { request, context, demands };
             out.push(HomeOutput::Send { to: facts.lead, message });
         }
     }
@@ -162,11 +190,14 @@ impl Home {
         }
         let Some((demand, service)) = app.demand(uid, key) else { return };
         let sites = self.sites(now, app, key, service, &demand.replica, bidding);
-        let profile = app.spec.context.profile;
-        let ranking = score::rank(&sites, &demand.resources, &[], profile);
+        let ranking = score::rank(&sites, &demand.resources, &[], weighing(app));
         let chosen = ranking.best().map(|best| best.name.clone());
+        let decision = self.decision(app, &demand.replica, ranking, chosen.clone());
+        match chosen {
+            Some(_) => self.settle_uplinks(key, uid),
+            None => self.ask_for_uplinks(key, uid),
+        }
         let Some(app) = self.apps.get_mut(&uid) else { return };
-        let decision = decision(app, &demand.replica, ranking, chosen.clone());
         let Some(entry) = app.replicas.get_mut(key) else { return };
         let Some(cluster) = chosen.and_then(|name| ClusterName::new(name).ok()) else {
             let found = obstacles(&decision.ranking, &demand.replica, bidding);
@@ -233,6 +264,8 @@ impl Home {
                     (.., Some(BidLine { answer: Err(why), .. })) => other(why),
                     (.., Some(BidLine { answer: Ok(_), .. })) => None,
                 };
+                let barred =
+                    barred.or_else(|| self.cluster_obstacle(app, key, service, facts, bidding.is_plan()));
                 Site {
                     name: facts.name.to_string(),
                     id: facts.lead,
@@ -245,39 +278,88 @@ impl Home {
                     bid: line.and_then(|line| line.answer.as_ref().ok()).map(|(total, _)| *total),
                     age: facts.age,
                     barred,
+                    draws: line.and_then(|line| line.power),
+                    cost: line.and_then(|line| line.cost),
                 }
             })
             .collect()
     }
 
-    /// Delay from a cluster to the clusters of placed partners: through this home, half of both round trips, where
-    /// measured.
-    fn partners(
-        &self,
-        app: &App,
-        service: &ServiceName,
-        facts: &ClusterFacts,
-    ) -> Vec<(Option<Micros>, Option<Micros>)> {
+    /// Delay from a cluster to the clusters of placed partners: between their leads, by where they are in the network;
+    /// else through this home, half of both round trips, where measured.
+    pub(super) fn partners(&self, app: &App, service: &ServiceName, facts: &ClusterFacts) -> Vec<Partner> {
         let mut partners = Vec::new();
         for channel in &app.spec.context.channels {
-            let other = match (*service == channel.from, *service == channel.to) {
-                (true, false) if channel.to_app.is_none() => &channel.to,
-                (false, true) => &channel.from,
-                _ => continue,
-            };
+            let Some(other) = other_end(channel, service) else { continue };
             let placed = app.replicas.iter().filter(|((name, _), _)| name == other);
             for held in placed.filter_map(|(_, replica)| replica.mandate.as_ref()) {
                 let delay = if held.cluster == facts.name {
-                    Some(Micros(0))
+                    Some(Delay::NONE)
                 } else {
-                    let there = self.clusters.get(&held.cluster).and_then(|other| other.round_trip);
-                    facts.round_trip.zip(there).map(|(a, b)| Micros(a.0.midpoint(b.0)))
+                    let there = self.clusters.get(&held.cluster);
+                    Delay::estimated(facts.coordinate, there.and_then(|there| there.coordinate)).or_else(
+                        || Delay::through(facts.round_trip, there.and_then(|there| there.round_trip)),
+                    )
                 };
-                partners.push((delay, channel.delay_max));
+                partners.push(Partner {
+                    delay,
+                    limit: channel.delay_max,
+                    assured: channel.assured,
+                    channel: channel.name.clone(),
+                    other: format!("{other} in {}", held.cluster),
+                });
             }
         }
         partners
     }
+
+    /// What `facts`' cluster is asked to bid for.
+    pub(super) fn demands_of(
+        &self,
+        app: &App,
+        uid: AppUid,
+        keys: &[(ServiceName, u32)],
+        facts: &ClusterFacts,
+    ) -> Vec<Demand> {
+        let demand = |key| {
+            let (demand, service) = app.demand(uid, key)?;
+            Some(Demand { rules: self.rules_for(app, key, service, facts), ..demand })
+        };
+        keys.iter().filter_map(demand).collect()
+    }
+
+    pub(super) fn decision(
+        &self,
+        app: &App,
+        replica: &ReplicaId,
+        ranking: Ranking,
+        chosen: Option<String>,
+    ) -> Decision {
+        let key = (replica.service.clone(), replica.index);
+        let service = app.spec.services.iter().find(|s| s.name == replica.service);
+        // Without a winner, any cluster: what differs between them is not told.
+        let facts = self.clusters.values().find(|facts| chosen.as_deref() == Some(facts.name.as_str()));
+        let facts = facts.or_else(|| self.clusters.values().next());
+        let rules = service.zip(facts).map(|(service, facts)| self.rules_for(app, &key, service, facts));
+        Decision {
+            level: Level::Cluster,
+            replica: replica.clone(),
+            namespace: app.spec.context.namespace.clone(),
+            app: app.spec.context.name.clone(),
+            profile: app.spec.context.profile,
+            ranking,
+            chosen,
+            cause: "replica without mandate".into(),
+            token: None,
+            intents: intents_told(&app.spec.context, &rules.unwrap_or_default()),
+        }
+    }
+}
+
+/// How the parts of a cluster's score weigh for an application.
+pub(super) fn weighing(app: &App) -> Weighing {
+    let context = &app.spec.context;
+    Weighing { profile: context.profile, apart: context.demands.apart == Apart::Clusters }
 }
 
 /// What stands against a replica: on each node of the clusters that have looked, and on clusters as a whole.
@@ -320,6 +402,7 @@ impl App {
             replica,
             resources: service.spec.resources.clone(),
             node_selector: service.node_selector.clone(),
+            rules: Default::default(),
         };
         Some((demand, service))
     }
@@ -333,19 +416,5 @@ impl App {
             })
             .count();
         u32::try_from(there).unwrap_or(u32::MAX)
-    }
-}
-
-pub(super) fn decision(app: &App, replica: &ReplicaId, ranking: Ranking, chosen: Option<String>) -> Decision {
-    Decision {
-        level: Level::Cluster,
-        replica: replica.clone(),
-        namespace: app.spec.context.namespace.clone(),
-        app: app.spec.context.name.clone(),
-        profile: app.spec.context.profile,
-        ranking,
-        chosen,
-        cause: "replica without mandate".into(),
-        token: None,
     }
 }

@@ -12,6 +12,8 @@ use super::{App, Home, HomeMandate, HomeNote, HomeOutput, HomeRecord, HomeReplic
 use crate::swm::contact::HomeContact;
 use crate::swm::lead::is_available;
 
+/// What a cluster that has said nothing yet may need: nodes' leases far longer than the default.
+const ALLOWANCE: Micros = Micros::from_secs(5);
 /// Most clusters that may have an older mandate for one replica that must not run twice.
 const LOST_MAX: usize = 8;
 
@@ -25,7 +27,7 @@ impl Home {
         (nonce, term, allowance): (u64, Term, Micros),
         out: &mut Vec<HomeOutput>,
     ) {
-        let contact = self.contacts.entry(cluster.clone()).or_insert_with(|| HomeContact::assumed(now));
+        let contact = self.contacts.entry(cluster.clone()).or_insert_with(|| HomeContact::assumed(now, ALLOWANCE));
         contact.answered(now, allowance);
         let mut lost = Vec::new();
         for (uid, app) in &self.apps {
@@ -44,7 +46,7 @@ impl Home {
         let held = self.apps.values().flat_map(|app| app.replicas.values()).filter_map(|r| r.mandate.as_ref());
         for held in held.filter(|held| held.limit.is_some()) {
             if !self.contacts.contains_key(&held.cluster) {
-                self.contacts.insert(held.cluster.clone(), HomeContact::assumed(now));
+                self.contacts.insert(held.cluster.clone(), HomeContact::assumed(now, ALLOWANCE));
             }
         }
     }

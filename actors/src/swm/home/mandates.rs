@@ -3,7 +3,7 @@
 use codeco_protocol::ids::{ClusterName, NodeName, ReplicaId};
 use codeco_protocol::messages::{ControlMessage, Leaving, RunPhase};
 use codeco_protocol::token::{MandateId, Term, Token};
-use codeco_protocol::units::{BootTime, Micros};
+use codeco_protocol::units::{BitsPerSecond, BootTime, Micros};
 
 use super::{Home, HomeNote, HomeOutput, HomeRecord};
 use crate::swm::lead::is_available;
@@ -19,6 +19,9 @@ pub(super) struct Answer {
     pub(super) accepted: (u64, NodeName, Token),
     pub(super) run: RunPhase,
     pub(super) leaving: Leaving,
+    /// When it said so: its term, and the number within it.
+    pub(super) told: (Term, u64),
+    pub(super) uplink: BitsPerSecond,
 }
 
 impl Home {
@@ -83,6 +86,7 @@ impl Home {
             context: app.spec.context.clone(),
             replace,
             replaces,
+            rules: self.rules_for(app, &(replica.service.clone(), replica.index), service, facts),
         };
         let (limit, grace) = (service.spec.lost_after, service.spec.stop_grace);
         let bounded = (held_limit, held_grace);
@@ -113,13 +117,15 @@ impl Home {
         out: &mut Vec<HomeOutput>,
     ) {
         let Some(held) = self.mandate_mut(replica, mandate) else { return };
-        if held.cluster != *cluster {
+        if held.cluster != *cluster || held.told.is_some_and(|told| answer.told < told) {
             return;
         }
+        held.told = Some(answer.told);
         let awaited = held.rolling.is_some() || !is_available(answer.run);
         held.ask_again = now + if awaited { ASK_SOON } else { ASK_AGAIN };
         held.run = Some(answer.run);
         held.leaving = answer.leaving;
+        held.uplink.granted = answer.uplink;
         if held.accepted.as_ref() != Some(&answer.accepted) {
             out.push(HomeOutput::Note(HomeNote::Accepted(
                 replica.clone(),

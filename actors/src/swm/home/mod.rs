@@ -8,6 +8,7 @@ mod apply;
 mod bidding;
 mod contact;
 mod copies;
+mod constraints;
 mod mandates;
 mod plan;
 mod record;
@@ -16,6 +17,8 @@ mod rollout;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
+use codeco_protocol::coordinate::Coordinate;
+use codeco_protocol::demands::{ClusterTraits, SpreadLimits};
 use codeco_protocol::ids::{
     AppName, AppUid, ClusterName, MemberId, Namespace, NodeName, ReplicaId, ServiceName,
 };
@@ -33,6 +36,7 @@ use mandates::Answer;
 
 pub use apply::{Applied, ApplyError, DeleteError};
 pub use copies::{AppRecords, Copy, KEEPERS};
+pub use constraints::UplinkShare;
 pub use plan::{PLANS_MAX, Plan, PlanAction, Planned};
 pub use record::HomeRecord;
 pub use rollout::{Pick, Progress};
@@ -95,6 +99,10 @@ pub struct ServiceSpec {
     pub max_unavailable: u32,
     /// Which of two copies stays when a cluster is heard again.
     pub on_reconnect: OnReconnect,
+    /// Most copies in one place.
+    pub spread: SpreadLimits,
+    /// Regions its copies may be in; empty is anywhere.
+    pub regions: Vec<String>,
 }
 
 /// An application, ready to be placed.
@@ -125,10 +133,14 @@ pub struct ClusterFacts {
     pub labels: BTreeMap<String, String>,
     /// Round trip to its lead, where measured.
     pub round_trip: Option<Micros>,
+    /// Where its lead is in the network.
+    pub coordinate: Option<Coordinate>,
     /// Age of the summary.
     pub age: Micros,
     /// Whether the lead can be reached now.
     pub reachable: bool,
+    /// What its lead declares about it.
+    pub traits: ClusterTraits,
 }
 
 /// What a home is told.
@@ -220,6 +232,10 @@ pub struct HomeMandate {
     pub grace: Micros,
     /// Its token when its cluster was last heard before it was given to another one.
     pub before: Option<Token>,
+    /// When the lead said that: its term, and the number within it.
+    told: Option<(Term, u64)>,
+    /// What it has of its cluster's uplink.
+    pub uplink: UplinkShare,
     next_send: BootTime,
     ask_again: BootTime,
 }
@@ -331,10 +347,11 @@ impl Home {
             M::Bid { request, term, lines, .. } if term.owner == from => {
                 self.handle_bid(request, cluster, lines);
             }
-            M::Accepted { term, mandate, replica, generation, node, token, run, leaving }
+            M::Accepted { term, mandate, replica, generation, node, token, run, leaving, number, uplink }
                 if term.owner == from =>
             {
-                let answer = Answer { accepted: (generation, node, token), run, leaving };
+                let accepted = (generation, node, token);
+                let answer = Answer { accepted, run, leaving, told: (term, number), uplink };
                 self.handle_accepted(now, cluster, mandate, &replica, answer, out);
             }
             M::Declined { term, mandate, replica, reason, .. } if term.owner == from => {

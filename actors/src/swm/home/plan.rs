@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use codeco_protocol::ids::{ClusterName, NodeName, ReplicaId, ServiceName};
-use codeco_protocol::messages::{BidLine, ControlMessage, Demand};
+use codeco_protocol::messages::{BidLine, ControlMessage};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Epoch, MandateId};
 use codeco_protocol::units::{BootTime, Micros, WallTime};
 use codeco_protocol::workload::PartitionPolicy;
 
-use super::bidding::{Bidding, decision, obstacles};
+use super::bidding::{Bidding, obstacles};
 use super::{App, AppSpec, Home, HomeMandate, HomeOutput};
 use crate::swm::decision::Decision;
 use crate::swm::feasibility;
@@ -117,8 +117,6 @@ impl Home {
             .filter(|(key, _)| app.wants(&key.0, key.1))
             .map(|(key, _)| key.clone())
             .collect();
-        let demands: Vec<Demand> =
-            wanted.iter().filter_map(|key| app.demand(uid, key)).map(|(demand, _)| demand).collect();
         // The sample that the next round of bids would ask.
         let bidders = self.sample_bidders(self.next_request);
         self.next_plan += 1;
@@ -126,7 +124,8 @@ impl Home {
         let until = now + self.config.bid_wait;
         for facts in &bidders {
             let context = app.spec.context.clone();
-            let message = ControlMessage::BidRequest { request, context, demands: demands.clone() };
+            let demands = self.demands_of(&app, uid, &wanted, facts);
+            let message = ControlMessage::BidRequest { request, context, demands };
             out.push(HomeOutput::Send { to: facts.lead, message });
         }
         let asked = bidders.into_iter().map(|facts| facts.name).collect();
@@ -181,7 +180,7 @@ impl Home {
         }
         let (demand, service) = app.demand(replica.app, key)?;
         let sites = self.sites(now, app, key, service, &replica, bidding);
-        let ranking = score::rank(&sites, &demand.resources, &[], app.spec.context.profile);
+        let ranking = score::rank(&sites, &demand.resources, &[], super::bidding::weighing(app));
         Some(self.plan_new(app, key, replica, ranking, bidding, &demand.resources))
     }
 
@@ -196,7 +195,7 @@ impl Home {
     ) -> Planned {
         let found = obstacles(&ranking, &replica, bidding);
         let chosen = ranking.best().map(|best| best.name.clone());
-        let decision = decision(app, &replica, ranking, chosen.clone());
+        let decision = self.decision(app, &replica, ranking, chosen.clone());
         let Some(cluster) = chosen.and_then(|name| ClusterName::new(name).ok()) else {
             let why = feasibility::sentence(wanted, &found);
             let action = PlanAction::Wait;
@@ -218,6 +217,8 @@ impl Home {
                 run: None,
                 leaving: Default::default(),
                 rolling: None,
+                told: None,
+                uplink: Default::default(),
                 next_send: BootTime(0),
                 ask_again: BootTime(0),
             });
@@ -266,12 +267,23 @@ fn plan_change(
 }
 
 fn empty(replica: &ReplicaId) -> BidLine {
-    BidLine { replica: replica.clone(), answer: Err(String::new()), obstacles: Vec::new() }
+    BidLine {
+        replica: replica.clone(),
+        answer: Err(String::new()),
+        obstacles: Vec::new(),
+        power: None,
+        cost: None,
+    }
 }
 
 impl Bidding {
     fn line(&self, cluster: &ClusterName, replica: &ReplicaId) -> Option<&BidLine> {
         self.answers.get(cluster)?.iter().find(|line| line.replica == *replica)
+    }
+
+    /// Whether nothing is to come of it.
+    pub(super) fn is_plan(&self) -> bool {
+        self.request & PLAN_BIT != 0
     }
 
     pub(super) fn is_ripe(&self, now: BootTime) -> bool {

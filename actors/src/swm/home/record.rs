@@ -201,6 +201,8 @@ impl Home {
                     limit: None,
                     grace: Micros(0),
                     before: None,
+                    told: None,
+                    uplink: Default::default(),
                     next_send: BootTime(0),
                     ask_again: BootTime(0),
                 });

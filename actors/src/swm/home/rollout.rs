@@ -14,6 +14,7 @@ use codeco_protocol::token::{MandateId, Token};
 use codeco_protocol::units::BootTime;
 use codeco_protocol::workload::PartitionPolicy;
 
+use super::constraints::leaders_of;
 use super::{App, Home, HomeMandate, HomeOutput, HomeRecord, HomeReplica, ServiceSpec};
 use crate::swm::lead::is_available;
 
@@ -72,6 +73,12 @@ impl Home {
         records: &mut Vec<(ReplicaId, MandateId, Option<Pick>)>,
     ) {
         let newest = service.spec.generation;
+        // Copies that go where others are wait until those are there.
+        if leaders_of(&app.spec.services, &app.spec.context.channels, service)
+            .any(|leader| self.progress(uid, &leader.name).is_under_way())
+        {
+            return;
+        }
         let id = |index| ReplicaId { app: uid, service: service.name.clone(), index };
         let (mut moving, mut absent) = (0, 0);
         let mut candidates = Vec::new();
@@ -153,7 +160,9 @@ impl Home {
     /// Picked replicas that only another cluster can take: they are bid for before their mandates are asked back.
     pub(super) fn wants_to_migrate(&self, app: &App, key: &(ServiceName, u32)) -> bool {
         app.replicas.get(key).and_then(|r| r.mandate.as_ref()).is_some_and(|held| {
-            held.rolling.is_some_and(|pick| pick.stop_first) && !held.recalling && self.is_to_migrate(held)
+            held.rolling.is_some_and(|pick| pick.stop_first)
+                && !held.recalling
+                && (self.is_to_migrate(held) || self.is_misplaced(app, key, held))
         })
     }
 

@@ -37,7 +37,14 @@ fn app(replicas: u32, cpu: u64) -> AppSpec {
         lost_after: None,
     };
     AppSpec {
-        context: AppContext { uid: AppUid(1), namespace, name, profile: Profile::Balanced, channels: vec![] },
+        context: AppContext {
+            uid: AppUid(1),
+            namespace,
+            name,
+            profile: Profile::Balanced,
+            channels: vec![],
+            demands: Default::default(),
+        },
         services: vec![ServiceSpec {
             name: ServiceName::new("s").unwrap(),
             replicas,
@@ -46,6 +53,8 @@ fn app(replicas: u32, cpu: u64) -> AppSpec {
             cluster_selector: vec![],
             max_unavailable: 1,
             on_reconnect: Default::default(),
+            spread: Default::default(),
+            regions: vec![],
         }],
         manifest_json: String::new(),
     }
@@ -99,8 +108,10 @@ impl Play {
             free: Resources::new(MilliCpu(1_000), Bytes(0)),
             labels: BTreeMap::new(),
             round_trip: None,
+            coordinate: None,
             age: Micros(0),
             reachable: true,
+            traits: Default::default(),
         });
         let list = list.collect();
         self.feed(HomeInput::Clusters(list))
@@ -133,6 +144,8 @@ impl Play {
                 replica: demand.replica.clone(),
                 answer: Ok((price, NodeName::new("n").unwrap())),
                 obstacles: vec![],
+                power: None,
+                cost: None,
             });
             let (lines, term) = (lines.collect(), term(self.terms[lead], *lead));
             sent.extend(self.hear(*lead, M::Bid { request: *request, term, cluster: cluster(*lead), lines }));
@@ -160,6 +173,8 @@ impl Play {
                 token,
                 run: RunPhase::Ready,
                 leaving: Leaving::No,
+                number: 0,
+                uplink: Default::default(),
             },
         )
     }
@@ -375,6 +390,33 @@ fn home_never_gives_a_mandate_number_twice() {
     let asked = play.waits(Micros::from_secs(1));
     let asked = if asked.is_empty() { play.waits(Micros::from_secs(1)) } else { asked };
     assert_eq!(offers(&play.bids(&asked, WEST)), [(WEST, term(1, WEST), MandateId(2))]);
+}
+
+#[test]
+fn home_hears_of_a_copy_in_the_order_in_which_its_lead_spoke() {
+    let mut play = Play::placed(1);
+    let lead = play.holder(0);
+    let answer = |number, run, generation| M::Accepted {
+        term: term(1, lead),
+        mandate: MandateId(1),
+        replica: replica(0),
+        generation,
+        node: NodeName::new("n").unwrap(),
+        token: Token { term: term(1, lead), mandate: MandateId(1), attempt: Attempt(1), ..Token::default() },
+        run,
+        leaving: Leaving::No,
+        number,
+        uplink: Default::default(),
+    };
+    play.hear(lead, answer(9, RunPhase::Ready, 1));
+    play.hear(lead, answer(8, RunPhase::Waiting, 1));
+    let run = |play: &Play| {
+        let (_, app) = play.home.apps().next().unwrap();
+        app.replicas[&(replica(0).service, 0)].mandate.as_ref().unwrap().run
+    };
+    assert_eq!(run(&play), Some(RunPhase::Ready), "the other was overtaken");
+    play.hear(lead, answer(10, RunPhase::Failed, 1));
+    assert_eq!(run(&play), Some(RunPhase::Failed));
 }
 
 mod contact;

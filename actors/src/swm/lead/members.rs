@@ -1,7 +1,7 @@
 //! Nodes of the cluster: enrolment, leases, reports, loss and return.
 
 use codeco_protocol::ids::{Incarnation, NodeId, ReplicaId};
-use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts};
+use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts, Told};
 use codeco_protocol::token::{Term, Token};
 use codeco_protocol::units::BootTime;
 use codeco_protocol::workload::PartitionPolicy;
@@ -18,6 +18,15 @@ pub(super) struct LeaseRequest {
     pub(super) incarnation: Incarnation,
     pub(super) facts: Option<NodeFacts>,
     pub(super) held: Vec<HeldBrief>,
+    pub(super) told: Told,
+}
+
+/// What a node holds, as it says under a new term.
+pub(super) struct Report {
+    pub(super) term: Term,
+    pub(super) facts: NodeFacts,
+    pub(super) held: Vec<Held>,
+    pub(super) told: Told,
 }
 
 impl Lead {
@@ -28,7 +37,7 @@ impl Lead {
         request: LeaseRequest,
         out: &mut Vec<LeadOutput>,
     ) {
-        let LeaseRequest { nonce, term_seen, incarnation, facts, held } = request;
+        let LeaseRequest { nonce, term_seen, incarnation, facts, held, told } = request;
         if let Some(facts) = &facts
             && !self.enrol(now, from, facts, out)
         {
@@ -42,7 +51,7 @@ impl Lead {
             self.take_office(now, term_seen, out);
         }
         if let Some(facts) = facts {
-            self.hear(now, from, facts, held, out);
+            self.hear(now, from, facts, held, told, out);
         }
         let reported = self.members.get(&from).and_then(|member| member.reported);
         if reported != Some(incarnation) || term_seen != self.term || self.holds_what_may_be_adopted(from) {
@@ -78,17 +87,16 @@ impl Lead {
         &mut self,
         now: BootTime,
         from: NodeId,
-        term: Term,
-        facts: NodeFacts,
-        held: Vec<Held>,
+        report: Report,
         out: &mut Vec<LeadOutput>,
     ) {
+        let Report { term, facts, held, told } = report;
         if term != self.term || !self.enrol(now, from, &facts, out) {
             return;
         }
         let incarnation = facts.incarnation;
         let briefs = held.iter().map(|h| h.brief.clone()).collect();
-        self.hear(now, from, facts, briefs, out);
+        self.hear(now, from, facts, briefs, told, out);
         self.close_what_a_report_disproves(from, &held, now, out);
         for copy in held {
             self.adopt_unknown(now, from, incarnation, copy, out);
@@ -130,9 +138,15 @@ impl Lead {
         node: NodeId,
         facts: NodeFacts,
         held: Vec<HeldBrief>,
+        told: Told,
         out: &mut Vec<LeadOutput>,
     ) {
         let Some(member) = self.members.get_mut(&node) else { return };
+        if told.is_before(member.told) {
+            // It was overtaken by what the node has said since.
+            member.heard = Some(now);
+            return;
+        }
         if member.name != facts.name {
             let (node, name) = (node, facts.name.clone());
             let kept = member.clone();
@@ -141,14 +155,17 @@ impl Lead {
         }
         let Some(member) = self.members.get_mut(&node) else { return };
         member.facts = Some(facts);
+        member.told = told;
         member.heard = Some(now);
         member.refused_with = None;
         member.held = held.into_iter().map(|h| (h.replica.clone(), h)).collect();
         for (replica, brief) in &member.held {
             if let Some(mandate) = self.mandates.get_mut(replica)
                 && mandate.stage.placement().is_some_and(|p| p.token == brief.token)
+                && !told.is_before(mandate.run_told)
             {
                 mandate.run = brief.run;
+                mandate.run_told = told;
             }
         }
     }
@@ -217,6 +234,7 @@ impl Lead {
                 name: copy.spec.app.clone(),
                 profile: codeco_protocol::messages::Profile::default(),
                 channels: Vec::new(),
+                demands: Default::default(),
             };
             self.record(
                 LeadRecord::Mandated {
@@ -226,6 +244,7 @@ impl Lead {
                     spec: copy.spec.clone(),
                     node_selector: Vec::new(),
                     context,
+                    rules: Default::default(),
                 },
                 out,
             );
@@ -236,6 +255,7 @@ impl Lead {
         if same && mandate.stage.adopt(Placement { token, node, incarnation }) && !known {
             mandate.placed_generation = copy.spec.generation;
             mandate.placed_resources = copy.spec.resources.clone();
+            mandate.placed_channels = mandate.context.channels.clone();
             mandate.run = run;
             mandate.idle_since = None;
             if phase == HeldPhase::Stopping {

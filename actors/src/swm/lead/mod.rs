@@ -7,6 +7,8 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod contact;
+mod constraints;
+mod forget;
 mod members;
 mod offers;
 mod placing;
@@ -15,12 +17,13 @@ mod replace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use codeco_protocol::demands::PlaceRules;
 use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeId, NodeName, ReplicaId};
-use codeco_protocol::messages::{AppContext, ControlMessage, HeldBrief, NodeFacts, Replace, RunPhase};
+use codeco_protocol::messages::{AppContext, ControlMessage, HeldBrief, NodeFacts, Replace, RunPhase, Told};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Epoch, MandateId, Term, Token};
-use codeco_protocol::units::{BootTime, Micros};
-use codeco_protocol::workload::WorkloadSpec;
+use codeco_protocol::units::{BitsPerSecond, BootTime, Micros};
+use codeco_protocol::workload::{ChannelSpec, WorkloadSpec};
 
 use super::attempt::Stage;
 use super::contact::ClusterContact;
@@ -28,6 +31,8 @@ use super::decision::Decision;
 use super::lease::{LeadLease, LeaseConfig};
 use super::takeover::Takeover;
 
+pub use constraints::power_of;
+pub use forget::ForgetError;
 pub use record::LeadRecord;
 pub(crate) use replace::is_available;
 
@@ -55,6 +60,8 @@ pub struct LeadConfig {
     pub resend: Micros,
     /// How long an accepted replica without a node is kept before its mandate is handed back.
     pub hand_back_after: Micros,
+    /// Capacity of the cluster's uplink, where it is declared.
+    pub uplink: Option<BitsPerSecond>,
 }
 
 impl LeadConfig {
@@ -68,6 +75,7 @@ impl LeadConfig {
             reserve_ttl: Micros(Micros::from_secs(1).0.min(lease.duration.0)),
             resend: Micros::from_millis(300),
             hand_back_after: Micros::from_secs(5),
+            uplink: None,
         }
     }
 }
@@ -119,6 +127,8 @@ pub enum LeadNote {
     Enrolled(NodeName),
     /// A node's lease has been waited out: what needs one no longer runs there.
     NodeLost(NodeName),
+    /// An operator has removed a node for good.
+    Forgotten(NodeName),
     /// A lost node answers again.
     NodeBack(NodeName),
     /// A replica runs nowhere for now.
@@ -160,6 +170,8 @@ pub struct Member {
     pub refused_with: Option<Resources>,
     /// Whether its lease was waited out and it has not answered since.
     pub lost: bool,
+    /// When it said what it holds.
+    told: Told,
     next_fence: BootTime,
 }
 
@@ -176,16 +188,22 @@ pub struct Mandate {
     pub node_selector: Vec<(String, String)>,
     /// The application around it.
     pub context: AppContext,
+    /// Further rules for its place.
+    pub rules: PlaceRules,
     /// Where it stands.
     pub stage: Stage,
     /// Whether the home wants it back.
     pub recalled: bool,
     /// What its node says of it.
     pub run: RunPhase,
+    /// When it said so.
+    run_told: Told,
     /// Generation that the node in `stage` was given.
     pub placed_generation: u64,
     /// What that takes.
     placed_resources: Resources,
+    /// The channels it was given, which may be reserved on links.
+    placed_channels: Vec<ChannelSpec>,
     accepted: bool,
     refused: BTreeSet<NodeId>,
     cause: &'static str,
@@ -237,6 +255,8 @@ pub struct Lead {
     contacts: BTreeMap<MemberId, ClusterContact>,
     next_nonce: u64,
     office_since: BootTime,
+    /// How many things this process has said to homes.
+    said: u64,
 }
 
 impl Lead {
@@ -250,6 +270,7 @@ impl Lead {
             ready: false,
             own_lease: BootTime(0),
             takeover: Takeover::default(),
+            said: 0,
             members: BTreeMap::new(),
             mandates: BTreeMap::new(),
             handed_back: BTreeMap::new(),
@@ -327,11 +348,13 @@ impl Lead {
     ) {
         use ControlMessage as M;
         match message {
-            M::LeaseRequest { nonce, term_seen, incarnation, facts, held } => {
-                let request = members::LeaseRequest { nonce, term_seen, incarnation, facts, held };
+            M::LeaseRequest { nonce, term_seen, incarnation, facts, held, told } => {
+                let request = members::LeaseRequest { nonce, term_seen, incarnation, facts, held, told };
                 self.handle_lease_request(now, from, request, out);
             }
-            M::Report { term, facts, held } => self.handle_report(now, from, term, facts, held, out),
+            M::Report { term, facts, held, told } => {
+                self.handle_report(now, from, members::Report { term, facts, held, told }, out);
+            }
             M::Reserved { replica, token } => self.handle_reserved(now, from, &replica, token, out),
             M::Committed { replica, token } => self.handle_committed(now, from, &replica, token, out),
             M::Closed { replica, token, reason, free } => {
@@ -342,13 +365,27 @@ impl Lead {
                     self.take_office(now, highest, out);
                 }
             }
-            M::Status { replica, token, run } => self.handle_status(from, &replica, token, run),
+            M::Status { replica, token, run, told } => {
+                self.handle_status(from, &replica, token, run, told);
+            }
             M::BidRequest { request, context, demands } => {
                 self.handle_bid_request(now, from, request, &context, &demands, out);
             }
-            M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces } => {
+            M::Offer {
+                term,
+                epoch,
+                mandate,
+                replica,
+                spec,
+                node_selector,
+                context,
+                replace,
+                replaces,
+                rules,
+            } => {
                 let allowed = (replace, replaces);
-                let offer = offers::Offer { epoch, mandate, replica, spec, node_selector, context, allowed };
+                let offer =
+                    offers::Offer { epoch, mandate, replica, spec, node_selector, context, rules, allowed };
                 self.handle_offer(now, from, term, offer, out);
             }
             M::Recall { epoch, mandate, replica } => {

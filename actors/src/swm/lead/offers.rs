@@ -1,13 +1,19 @@
 //! Homes: bids, offers, recalls.
 
+use std::collections::BTreeSet;
+
+use codeco_protocol::demands::PlaceRules;
 use codeco_protocol::ids::{MemberId, ReplicaId};
 use codeco_protocol::messages::{
     AppContext, BidLine, ControlMessage, Demand, Leaving, OBSTACLES_MAX, Replace, RunPhase,
 };
+use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Epoch, MandateId, Term, Token};
 use codeco_protocol::units::BootTime;
 use codeco_protocol::workload::{PartitionPolicy, WorkloadSpec};
 
+use super::constraints::{Wanted, cost_of, power_of};
+use super::placing::weighing;
 use super::replace::Told;
 use super::{Lead, LeadNote, LeadOutput, LeadRecord, MANDATES_MAX, Mandate};
 use crate::swm::attempt::Stage;
@@ -21,6 +27,7 @@ pub(super) struct Offer {
     pub(super) spec: WorkloadSpec,
     pub(super) node_selector: Vec<(String, String)>,
     pub(super) context: AppContext,
+    pub(super) rules: PlaceRules,
     /// What may be done with the copy there is, and which one is meant.
     pub(super) allowed: (Replace, Option<Token>),
 }
@@ -69,7 +76,7 @@ impl Lead {
     }
 
     fn take_mandate(&mut self, now: BootTime, from: MemberId, offer: Offer, out: &mut Vec<LeadOutput>) {
-        let Offer { epoch, mandate, replica, spec, node_selector, context, .. } = offer;
+        let Offer { epoch, mandate, replica, spec, node_selector, context, rules, .. } = offer;
         if self.mandates.len() >= MANDATES_MAX {
             let reason = format!("the cluster already has {MANDATES_MAX} mandates");
             let message = ControlMessage::Declined { term: self.term, epoch, mandate, replica, reason };
@@ -77,7 +84,15 @@ impl Lead {
             return;
         }
         self.record(
-            LeadRecord::Mandated { replica: replica.clone(), epoch, mandate, spec, node_selector, context },
+            LeadRecord::Mandated {
+                replica: replica.clone(),
+                epoch,
+                mandate,
+                spec,
+                node_selector,
+                context,
+                rules,
+            },
             out,
         );
         if let Some(taken) = self.mandates.get_mut(&replica) {
@@ -87,7 +102,8 @@ impl Lead {
 
     /// The same mandate again: a repeat, or a newer specification.
     fn repeat_mandate(&mut self, now: BootTime, offer: Offer, out: &mut Vec<LeadOutput>) {
-        let Offer { epoch, mandate, replica, spec, node_selector, context, allowed } = offer;
+        let Offer { epoch, mandate, replica, spec, node_selector, context, rules, allowed } = offer;
+        let rules = self.granted(&replica, rules);
         let Some(known) = self.mandates.get(&replica) else { return };
         // What was allowed for a copy that is gone says nothing about the present one.
         let present = known.stage.placement().map(|p| p.token);
@@ -103,6 +119,7 @@ impl Lead {
                     spec,
                     node_selector,
                     context,
+                    rules,
                 },
                 out,
             );
@@ -111,6 +128,7 @@ impl Lead {
                     spec: changed.spec.clone(),
                     node_selector: changed.node_selector.clone(),
                     context: changed.context.clone(),
+                    rules: changed.rules.clone(),
                     cause: "specification changed",
                     accepted: false,
                     next_try: now,
@@ -122,6 +140,9 @@ impl Lead {
             }
             self.close_if_unwanted(now, &replica, out);
             return;
+        }
+        if spec.generation == known.spec.generation && (known.context != context || known.rules != rules) {
+            self.record(LeadRecord::Amended { replica: replica.clone(), context, rules }, out);
         }
         self.allow(now, &replica, replace);
         self.tell_home(now, &replica, out);
@@ -156,7 +177,10 @@ impl Lead {
             token: told.token,
             run: told.run,
             leaving: told.leaving,
+            number: self.said,
+            uplink: m.rules.uplink,
         };
+        self.said += 1;
         self.send(home, message, out);
         if let Some(m) = self.mandates.get_mut(replica) {
             m.accepted |= matches!(m.stage, Stage::Held(_)) && !m.is_outdated();
@@ -265,24 +289,35 @@ impl Lead {
         if !self.ready {
             return;
         }
-        let mut given: Vec<(&Demand, codeco_protocol::ids::NodeId)> = Vec::new();
+        let mut given: Vec<(&ReplicaId, codeco_protocol::ids::NodeId, &Resources)> = Vec::new();
         let mut lines = Vec::with_capacity(demands.len());
         let mut room = OBSTACLES_MAX;
+        let refused = BTreeSet::new();
         for demand in demands {
-            let mut sites = self.sites(now, context, &demand.replica, &Default::default());
-            for site in &mut sites {
-                for (other, node) in &given {
-                    if *node == site.id {
-                        site.free = site.free.minus(&other.resources);
-                        site.copies += u32::from(other.replica.service == demand.replica.service);
-                    }
-                }
-            }
-            let ranking = score::rank(&sites, &demand.resources, &demand.node_selector, context.profile);
-            let answer = match ranking.best() {
-                Some(best) => {
-                    given.push((demand, best.id));
-                    Ok((best.total, self.name_of(best.id)))
+            let wanted = Wanted {
+                replica: &demand.replica,
+                context,
+                rules: &demand.rules,
+                resources: &demand.resources,
+                refused: &refused,
+                given: &given,
+            };
+            let ranking = score::rank(
+                &self.sites(now, &wanted),
+                &demand.resources,
+                &demand.node_selector,
+                weighing(context),
+            );
+            let best = ranking.best().map(|best| (best.id, best.total));
+            let facts = best.and_then(|(id, _)| self.members.get(&id)?.facts.as_ref());
+            let (power, cost) = (
+                facts.and_then(|facts| power_of(facts, demand.resources.cpu)),
+                facts.and_then(|facts| cost_of(facts, demand.resources.cpu)),
+            );
+            let answer = match best {
+                Some((id, total)) => {
+                    given.push((&demand.replica, id, &demand.resources));
+                    Ok((total, self.name_of(id)))
                 }
                 None => Err(ranking.reasons()),
             };
@@ -293,7 +328,7 @@ impl Lead {
                 obstacles.extend(found.take(room));
                 room -= obstacles.len();
             }
-            lines.push(BidLine { replica: demand.replica.clone(), answer, obstacles });
+            lines.push(BidLine { replica: demand.replica.clone(), answer, obstacles, power, cost });
         }
         let cluster = self.config.cluster.clone();
         self.send(from, ControlMessage::Bid { request, term: self.term, cluster, lines }, out);

@@ -1,34 +1,54 @@
 //! Attempts: choosing a node, reserving, committing, and what their ends mean.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
+use codeco_protocol::demands::{Apart, Priority};
 use codeco_protocol::ids::{NodeId, ReplicaId};
-use codeco_protocol::messages::{AppContext, ClosedReason, ControlMessage, Obstacle, Replace, RunPhase};
+use codeco_protocol::messages::{
+    AppContext, ClosedReason, ControlMessage, Obstacle, Replace, RunPhase, Told,
+};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Attempt, Token};
 use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::workload::PartitionPolicy;
 
 use super::contact::Standing;
-use super::{Lead, LeadNote, LeadOutput, LeadRecord, Member, NEW};
+use super::constraints::{Occupant, Wanted, cost_of, other_end, power_of};
+use super::{Lead, LeadNote, LeadOutput, LeadRecord, Mandate, Member, NEW};
+use crate::netma::Delay;
 use crate::swm::attempt::{Placement, Stage};
-use crate::swm::decision::{Decision, Level};
-use crate::swm::score::{self, Ranking, Site};
+use crate::swm::decision::{Decision, Level, intents_told};
+use crate::swm::score::{self, Partner, Ranking, Site, Weighing};
 
 /// Time before a replica that fits nowhere is tried again.
 pub(super) const RETRY: Micros = Micros::from_secs(1);
 
+/// How the parts of a node's score weigh for an application.
+pub(super) fn weighing(context: &AppContext) -> Weighing {
+    Weighing { profile: context.profile, apart: context.demands.apart != Apart::Profile }
+}
+
+impl Mandate {
+    /// As a replica that looks for a node.
+    pub(super) fn wanted<'a>(&'a self, replica: &'a ReplicaId, refused: &'a BTreeSet<NodeId>) -> Wanted<'a> {
+        let (context, rules, resources) = (&self.context, &self.rules, &self.spec.resources);
+        Wanted { replica, context, rules, resources, refused, given: &[] }
+    }
+}
+
 impl Lead {
     /// Opens an attempt for every mandate that has none and is due.
     pub(super) fn place_all(&mut self, now: BootTime, out: &mut Vec<LeadOutput>) {
-        let due: Vec<ReplicaId> = self
-            .mandates
-            .iter()
-            .filter(|(_, m)| m.stage == Stage::Idle && m.next_try <= now)
+        let idle = self.mandates.iter().filter(|(_, m)| m.stage == Stage::Idle);
+        let due: Vec<(Reverse<Priority>, ReplicaId)> = idle
+            .filter(|(_, m)| m.next_try <= now)
             .filter(|(_, m)| m.recalled || self.standing(now, m) == Standing::Allowed)
-            .map(|(replica, _)| replica.clone())
+            .map(|(replica, m)| (Reverse(m.context.demands.priority), replica.clone()))
             .collect();
-        for replica in due {
+        // Where there is not room for all, those of a higher class come first.
+        let due: BTreeSet<(Reverse<Priority>, ReplicaId)> = due.into_iter().collect();
+        for (_, replica) in due {
             if self.mandates.get(&replica).is_some_and(|m| m.recalled) {
                 self.close_if_unwanted(now, &replica, out);
             } else {
@@ -39,8 +59,8 @@ impl Lead {
 
     fn place(&mut self, now: BootTime, replica: &ReplicaId, out: &mut Vec<LeadOutput>) {
         let Some(m) = self.mandates.get(replica) else { return };
-        let sites = self.sites(now, &m.context, replica, &m.refused);
-        let ranking = score::rank(&sites, &m.spec.resources, &m.node_selector, m.context.profile);
+        let sites = self.sites(now, &m.wanted(replica, &m.refused));
+        let ranking = score::rank(&sites, &m.spec.resources, &m.node_selector, weighing(&m.context));
         let chosen = ranking.best().map(|best| (best.id, best.name.clone()));
         let Some((node, name)) = chosen else {
             self.cannot_place(now, replica, ranking, out);
@@ -51,11 +71,14 @@ impl Lead {
         let token =
             Token { epoch: m.epoch, mandate: m.mandate, term: self.term, attempt: Attempt(self.attempts) };
         out.push(LeadOutput::Decided(Box::new(self.decision(replica, ranking, Some(name), Some(token)))));
+        // A link whose capacity an operator has lowered is overbooked already.
+        let overbooked = if cfg!(debug_assertions) { self.overbooked_links().len() } else { 0 };
         let (term_ttl, now_ttl) = (self.config.reserve_ttl, now + self.config.reserve_ttl);
         let Some(m) = self.mandates.get_mut(replica) else { return };
         m.stage.reserve(Placement { token, node, incarnation });
         m.placed_generation = m.spec.generation;
         m.placed_resources = m.spec.resources.clone();
+        m.placed_channels = m.context.channels.clone();
         m.run = RunPhase::Waiting;
         m.replace = Replace::Keep;
         m.give_up = now_ttl;
@@ -67,6 +90,7 @@ impl Lead {
             ttl: term_ttl,
         };
         self.send(node, order, out);
+        debug_assert!(self.overbooked_links().len() <= overbooked, "I7: no link is promised twice");
     }
 
     fn cannot_place(
@@ -115,49 +139,47 @@ impl Lead {
             chosen,
             cause: mandate.map_or_else(String::new, |m| m.cause.to_owned()),
             token,
+            intents: mandate.map(|m| intents_told(&m.context, &m.rules)).unwrap_or_default(),
         }
     }
 
-    /// The nodes as candidates for `replica`, with fresh views less what was promised since.
-    pub(super) fn sites(
-        &self,
-        now: BootTime,
-        context: &AppContext,
-        replica: &ReplicaId,
-        refused: &BTreeSet<NodeId>,
-    ) -> Vec<Site> {
-        let placed: Vec<(&ReplicaId, Placement)> = self
-            .mandates
-            .iter()
-            .filter_map(|(other, m)| Some((other, m.stage.placement()?)))
-            .filter(|(other, _)| *other != replica)
-            .collect();
+    /// The nodes as candidates for a replica, with fresh views less what was promised since.
+    pub(super) fn sites(&self, now: BootTime, wanted: &Wanted<'_>) -> Vec<Site> {
+        let placed = self.occupants(wanted);
+        let replica = wanted.replica;
         self.members
             .iter()
             .map(|(node, member)| {
-                let free = self.free_of(*node, member, &placed);
                 let facts = member.facts.as_ref();
                 let copies = placed
                     .iter()
-                    .filter(|(other, p)| {
-                        p.node == *node && other.app == replica.app && other.service == replica.service
+                    .filter(|other| {
+                        other.node == *node
+                            && !other.outgoing
+                            && other.replica.app == replica.app
+                            && other.replica.service == replica.service
                     })
                     .count();
                 Site {
                     name: member.name.to_string(),
                     id: *node,
                     capacity: facts.map(|f| f.capacity.clone()).unwrap_or_default(),
-                    free,
+                    free: self.free_of(*node, member, &placed),
                     labels: facts.map(|f| f.labels.iter().cloned().collect()).unwrap_or_default(),
                     power: facts.and_then(|f| f.power),
                     copies: u32::try_from(copies).unwrap_or(u32::MAX),
-                    partners: self.partners(*node, member, context, replica, &placed),
+                    partners: self.partners(*node, member, wanted, &placed),
                     bid: None,
                     age: member.heard.map_or(Micros(u64::MAX), |heard| now.since(heard)),
-                    barred: self.barred(now, *node, member, refused).or_else(|| {
-                        let replaced = self.serves_until_replaced(replica, *node);
-                        replaced.then_some(Obstacle::Replaced)
-                    }),
+                    barred: self
+                        .barred(now, *node, member, wanted.refused)
+                        .or_else(|| {
+                            let replaced = self.serves_until_replaced(replica, *node);
+                            replaced.then_some(Obstacle::Replaced)
+                        })
+                        .or_else(|| self.demand_obstacle(wanted, *node, member, &placed)),
+                    draws: facts.and_then(|f| power_of(f, wanted.resources.cpu)),
+                    cost: facts.and_then(|f| cost_of(f, wanted.resources.cpu)),
                 }
             })
             .collect()
@@ -183,47 +205,43 @@ impl Lead {
     }
 
     /// What is free on a node: its own word, less promises it did not yet know of when it spoke.
-    fn free_of(&self, node: NodeId, member: &Member, placed: &[(&ReplicaId, Placement)]) -> Resources {
+    fn free_of(&self, node: NodeId, member: &Member, placed: &[Occupant<'_>]) -> Resources {
         let Some(facts) = &member.facts else { return Resources::default() };
         let mut free = member.refused_with.clone().unwrap_or_else(|| facts.free.clone());
-        for (replica, p) in placed {
-            let known = member.held.get(*replica).is_some_and(|h| h.token == p.token);
-            if p.node == node
-                && !known
-                && let Some(m) = self.mandates.get(*replica)
-            {
-                free = free.minus(&m.spec.resources);
+        // What an outgoing copy takes is its node's word already.
+        for other in placed.iter().filter(|other| other.node == node && !other.outgoing) {
+            let held = member.held.get(other.replica).map(|h| h.token);
+            if other.token.is_none() || held != other.token {
+                free = free.minus(other.resources);
             }
         }
         free
     }
 
-    /// Delay from `node` to each placed partner of the replica's channels: half a round trip, unknown where it was
-    /// never measured.
+    /// Delay from `node` to each placed partner of the replica's channels.
     fn partners(
         &self,
         node: NodeId,
         member: &Member,
-        context: &AppContext,
-        replica: &ReplicaId,
-        placed: &[(&ReplicaId, Placement)],
-    ) -> Vec<(Option<Micros>, Option<Micros>)> {
-        let round_trips: BTreeMap<NodeId, Micros> =
-            member.facts.iter().flat_map(|facts| facts.round_trips.iter().copied()).collect();
+        wanted: &Wanted<'_>,
+        placed: &[Occupant<'_>],
+    ) -> Vec<Partner> {
+        let replica = wanted.replica;
         let mut partners = Vec::new();
-        for channel in &context.channels {
-            let other = match (replica.service == channel.from, replica.service == channel.to) {
-                (true, false) if channel.to_app.is_none() => &channel.to,
-                (false, true) => &channel.from,
-                _ => continue,
-            };
-            for (_, p) in placed.iter().filter(|(id, _)| id.app == replica.app && id.service == *other) {
-                let delay = if p.node == node {
-                    Some(Micros(0))
-                } else {
-                    round_trips.get(&p.node).map(|round_trip| Micros(round_trip.0 / 2))
-                };
-                partners.push((delay, channel.delay_max));
+        for channel in &wanted.context.channels {
+            let Some(other) = other_end(channel, &replica.service) else { continue };
+            let ends = placed
+                .iter()
+                .filter(|o| o.replica.app == replica.app && o.replica.service == *other && !o.outgoing);
+            for end in ends {
+                let there = self.members.get(&end.node).and_then(|member| member.facts.as_ref());
+                partners.push(Partner {
+                    delay: Delay::between_nodes((node, member.facts.as_ref()), (end.node, there)),
+                    limit: channel.delay_max,
+                    assured: channel.assured,
+                    channel: channel.name.clone(),
+                    other: format!("{} on {}", end.replica.service, self.name_of(end.node)),
+                });
             }
         }
         partners
@@ -348,13 +366,25 @@ impl Lead {
         self.close_if_unwanted(now, replica, out);
     }
 
-    pub(super) fn handle_status(&mut self, from: NodeId, replica: &ReplicaId, token: Token, run: RunPhase) {
+    pub(super) fn handle_status(
+        &mut self,
+        from: NodeId,
+        replica: &ReplicaId,
+        token: Token,
+        run: RunPhase,
+        told: Told,
+    ) {
         if let Some(m) = self.mandates.get_mut(replica)
             && m.stage.placement().is_some_and(|p| p.node == from && p.token == token)
+            && !told.is_before(m.run_told)
         {
             m.run = run;
+            m.run_told = told;
         }
-        if let Some(brief) = self.members.get_mut(&from).and_then(|member| member.held.get_mut(replica))
+        let Some(member) = self.members.get_mut(&from).filter(|member| !told.is_before(member.told)) else {
+            return;
+        };
+        if let Some(brief) = member.held.get_mut(replica)
             && brief.token == token
         {
             brief.run = run;

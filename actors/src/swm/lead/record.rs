@@ -1,6 +1,7 @@
 //! What a lead writes down before it acts.
 
 use bincode::{Decode, Encode};
+use codeco_protocol::demands::PlaceRules;
 use codeco_protocol::ids::{NodeId, NodeName, ReplicaId};
 use codeco_protocol::messages::{AppContext, RunPhase};
 use codeco_protocol::token::{Epoch, MandateId, Term, Token};
@@ -37,6 +38,8 @@ pub enum LeadRecord {
         node_selector: Vec<(String, String)>,
         /// The application.
         context: AppContext,
+        /// Further rules for its place.
+        rules: PlaceRules,
     },
     /// The home wants a mandate back.
     Recalled {
@@ -77,6 +80,20 @@ pub enum LeadRecord {
         /// The term in which it was waited out.
         term: Term,
     },
+    /// An operator has removed a node for good: nothing of it runs any more.
+    Forgotten {
+        /// The node.
+        node: NodeId,
+    },
+    /// What the home says of a mandate beside its specification has changed.
+    Amended {
+        /// The replica.
+        replica: ReplicaId,
+        /// The application.
+        context: AppContext,
+        /// Further rules for its place, with what was granted of the uplink.
+        rules: PlaceRules,
+    },
 }
 
 impl Lead {
@@ -86,13 +103,14 @@ impl Lead {
             LeadRecord::Enrolled { node, name } => {
                 self.members.insert(*node, Member::new(name.clone(), BootTime(0)));
             }
-            LeadRecord::Mandated { replica, epoch, mandate, spec, node_selector, context } => {
+            LeadRecord::Mandated { replica, epoch, mandate, spec, node_selector, context, rules } => {
                 let mut fresh = Mandate::new(
                     *epoch,
                     *mandate,
                     spec.clone(),
                     node_selector.clone(),
                     context.clone(),
+                    rules.clone(),
                     BootTime(0),
                 );
                 // A newer specification of a mandate that is wanted back, heard late, does not undo the recall.
@@ -129,6 +147,19 @@ impl Lead {
             LeadRecord::WaitedOut { node, term } => {
                 let known = self.waited_out.entry(*node).or_default();
                 *known = (*known).max(*term);
+            }
+            LeadRecord::Forgotten { node } => {
+                self.members.remove(node);
+                self.owed.remove(node);
+                for mandate in self.mandates.values_mut() {
+                    mandate.outgoing = mandate.outgoing.take().filter(|out| out.placement.node != *node);
+                }
+            }
+            LeadRecord::Amended { replica, context, rules } => {
+                if let Some(mandate) = self.mandates.get_mut(replica) {
+                    mandate.context = context.clone();
+                    mandate.rules = rules.clone();
+                }
             }
             LeadRecord::HistoryForgotten => {
                 let term = self.term;
@@ -175,6 +206,7 @@ impl Lead {
                 spec: m.spec.clone(),
                 node_selector: m.node_selector.clone(),
                 context: m.context.clone(),
+                rules: m.rules.clone(),
             });
             if m.recalled {
                 records.push(LeadRecord::Recalled { replica: replica.clone() });
@@ -203,6 +235,7 @@ impl Member {
             held: std::collections::BTreeMap::new(),
             refused_with: None,
             lost: false,
+            told: Default::default(),
             next_fence: now,
         }
     }
@@ -215,6 +248,7 @@ impl Mandate {
         spec: WorkloadSpec,
         node_selector: Vec<(String, String)>,
         context: AppContext,
+        rules: PlaceRules,
         now: BootTime,
     ) -> Self {
         Self {
@@ -223,11 +257,14 @@ impl Mandate {
             spec,
             node_selector,
             context,
+            rules,
             stage: Stage::Idle,
             recalled: false,
             run: RunPhase::Waiting,
+            run_told: Default::default(),
             placed_generation: 0,
             placed_resources: Default::default(),
+            placed_channels: Vec::new(),
             accepted: false,
             refused: std::collections::BTreeSet::new(),
             cause: super::NEW,

@@ -148,14 +148,14 @@ impl Lead {
         let Some(m) = self.mandates.get(replica) else { return false };
         let mut refused = m.refused.clone();
         refused.insert(node);
-        let sites = self.sites(now, &m.context, replica, &refused);
+        let sites = self.sites(now, &m.wanted(replica, &refused));
         score::rank(&sites, &m.spec.resources, &m.node_selector, m.context.profile).best().is_some()
     }
 
     /// Whether the node of a copy has room for the next one once this one is gone.
     fn fits_in_its_place(&self, now: BootTime, replica: &ReplicaId, p: Placement) -> bool {
         let Some(m) = self.mandates.get(replica) else { return false };
-        let mut sites = self.sites(now, &m.context, replica, &Default::default());
+        let mut sites = self.sites(now, &m.wanted(replica, &Default::default()));
         sites.retain(|site| site.id == p.node);
         for site in &mut sites {
             site.free = site.free.plus(&m.placed_resources);
@@ -287,6 +287,12 @@ impl Lead {
     pub(super) fn serves_until_replaced(&self, replica: &ReplicaId, node: NodeId) -> bool {
         let outgoing = self.mandates.get(replica).and_then(|m| m.outgoing.as_ref());
         outgoing.is_some_and(|outgoing| outgoing.placement.node == node)
+    }
+}
+
+impl Outgoing {
+    pub(super) fn resources(&self) -> &Resources {
+        &self.resources
     }
 }
 

@@ -1,5 +1,5 @@
 use codeco_protocol::ids::{AppName, AppUid, Namespace, ServiceName};
-use codeco_protocol::messages::{ClosedReason, ControlMessage as M, Held, HeldPhase, Profile};
+use codeco_protocol::messages::{ClosedReason, ControlMessage as M, Held, HeldPhase, Profile, Told};
 use codeco_protocol::units::{Bytes, MilliCpu};
 use codeco_protocol::workload::{PartitionPolicy, RestartPolicy};
 
@@ -49,6 +49,8 @@ fn facts(node: NodeId, free: u64) -> NodeFacts {
         cordoned: false,
         round_trips: vec![],
         draining: false,
+        coordinate: None,
+        traits: Default::default(),
     }
 }
 
@@ -106,12 +108,22 @@ impl Play {
         let facts = facts(node, free);
         self.hear(
             node,
-            M::LeaseRequest { nonce, term_seen, incarnation: facts.incarnation, facts: Some(facts), held },
+            M::LeaseRequest {
+                nonce,
+                term_seen,
+                incarnation: facts.incarnation,
+                facts: Some(facts),
+                held,
+                told: Told::default(),
+            },
         )
     }
 
     fn reports(&mut self, node: NodeId, free: u64, held: Vec<Held>) -> Vec<(MemberId, M)> {
-        self.hear(node, M::Report { term: self.lead.term(), facts: facts(node, free), held })
+        self.hear(
+            node,
+            M::Report { term: self.lead.term(), facts: facts(node, free), held, told: Told::default() },
+        )
     }
 
     fn joins(&mut self, node: NodeId, free: u64) {
@@ -132,6 +144,7 @@ impl Play {
             name: AppName::new("a").unwrap(),
             profile: Profile::Balanced,
             channels: vec![],
+            demands: Default::default(),
         };
         M::Offer {
             term: self.lead.term(),
@@ -143,6 +156,7 @@ impl Play {
             context,
             replace: Replace::StopFirst,
             replaces: self.stage().placement().map(|p| p.token),
+            rules: Default::default(),
         }
     }
 
@@ -265,7 +279,7 @@ fn lead_leaves_an_old_autonomous_copy_until_the_new_one_is_ready() {
         any(sent, |m| matches!(m, M::LeaseGrant { revoke, .. } if !revoke.is_empty()))
     };
     assert!(!revokes(&play.asks(N1, 900, vec![brief(old)])), "there must always be one");
-    play.hear(N2, M::Status { replica: replica(), token: new, run: RunPhase::Ready });
+    play.hear(N2, M::Status { replica: replica(), token: new, run: RunPhase::Ready, told: Told::default() });
     assert!(revokes(&play.asks(N1, 900, vec![brief(old)])));
 }
 
@@ -303,7 +317,10 @@ fn lead_given_a_newer_generation_stops_the_old_copy_before_it_starts_the_new() {
 fn lead_given_a_newer_generation_of_what_needs_no_lease_closes_the_old_copy_once_the_new_one_is_ready() {
     let mut play = Play::with_nodes();
     let (node, old) = play.placed(PartitionPolicy::Autonomous);
-    play.hear(node, M::Status { replica: replica(), token: old, run: RunPhase::Ready });
+    play.hear(
+        node,
+        M::Status { replica: replica(), token: old, run: RunPhase::Ready, told: Told::default() },
+    );
     let sent = play.offered(1, 2, PartitionPolicy::Autonomous);
     let (other, new) = reserve(&sent).expect("another copy is placed at once");
     assert_ne!(other, node, "beside the old one");
@@ -312,7 +329,10 @@ fn lead_given_a_newer_generation_of_what_needs_no_lease_closes_the_old_copy_once
     sent.extend(play.hear(other, M::Committed { replica: replica(), token: new }));
     sent.extend(play.asks(node, 900, vec![brief(old)]));
     assert!(!closes(&sent), "the new one is not ready: {sent:?}");
-    let sent = play.hear(other, M::Status { replica: replica(), token: new, run: RunPhase::Ready });
+    let sent = play.hear(
+        other,
+        M::Status { replica: replica(), token: new, run: RunPhase::Ready, told: Told::default() },
+    );
     assert!(closes(&sent), "{sent:?}");
     play.closed(node, old, ClosedReason::Stopped);
     let calm = play.asks(node, 1_000, vec![]);
@@ -323,7 +343,10 @@ fn lead_given_a_newer_generation_of_what_needs_no_lease_closes_the_old_copy_once
 fn lead_asked_to_keep_what_it_has_answers_with_the_old_generation_and_stops_nothing() {
     let mut play = Play::with_nodes();
     let (node, old) = play.placed(PartitionPolicy::Fence);
-    play.hear(node, M::Status { replica: replica(), token: old, run: RunPhase::Ready });
+    play.hear(
+        node,
+        M::Status { replica: replica(), token: old, run: RunPhase::Ready, told: Told::default() },
+    );
     let M::Offer { term, epoch, mandate, replica, node_selector, context, .. } =
         play.offer(1, 2, PartitionPolicy::Fence)
     else {
@@ -332,7 +355,9 @@ fn lead_asked_to_keep_what_it_has_answers_with_the_old_generation_and_stops_noth
     let spec = spec(2, PartitionPolicy::Fence);
     // Allowed for a copy that is long gone.
     let (replace, replaces) = (Replace::StopFirst, Some(Token::default()));
-    let late = M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces };
+    let rules = Default::default();
+    let late =
+        M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces, rules };
     let sent = play.hear(HOME, late);
     assert!(
         matches!(&sent[..], [(HOME, M::Accepted { generation: 1, run: RunPhase::Ready, token, .. })] if *token == old),
@@ -390,6 +415,7 @@ fn lead_offered_for_another_term_says_which_is_its_own() {
         name: AppName::new("a").unwrap(),
         profile: Profile::Balanced,
         channels: vec![],
+        demands: Default::default(),
     };
     let (spec, mandate) = (spec(1, PartitionPolicy::Fence), MandateId(1));
     let offer = M::Offer {
@@ -402,6 +428,7 @@ fn lead_offered_for_another_term_says_which_is_its_own() {
         context,
         replace: Replace::Keep,
         replaces: None,
+        rules: Default::default(),
     };
     let sent = play.hear(HOME, offer);
     assert!(matches!(sent[..], [(HOME, M::LeadIs { term: t, .. })] if t == play.lead.term()), "{sent:?}");
@@ -412,10 +439,89 @@ fn lead_heard_late_of_another_life_of_a_node_keeps_what_this_life_runs() {
     let mut play = Play::with_nodes();
     let (node, token) = play.placed(PartitionPolicy::Fence);
     let before = NodeFacts { incarnation: Incarnation(99), ..facts(node, 1_000) };
-    let sent = play.hear(node, M::Report { term: play.lead.term(), facts: before, held: vec![] });
+    let sent = play
+        .hear(node, M::Report { term: play.lead.term(), facts: before, held: vec![], told: Told::default() });
     assert_eq!(reserve(&sent), None, "the report was overtaken; the copy still runs");
     assert!(play.stage().may_run(), "{:?}", play.stage());
     assert_eq!(play.stage().placement().map(|p| p.token), Some(token));
+}
+
+#[test]
+fn lead_hears_of_a_copy_in_the_order_in_which_its_node_spoke() {
+    let mut play = Play::with_nodes();
+    let (node, token) = play.placed(PartitionPolicy::Fence);
+    let told = |number| Told { life: 7, number };
+    let status = |run, told| M::Status { replica: replica(), token, run, told };
+    play.hear(node, status(RunPhase::Ready, told(3)));
+    play.hear(node, status(RunPhase::Starting, told(2)));
+    let run = |play: &Play| play.lead.mandates().map(|(_, m)| m.run).next();
+    assert_eq!(run(&play), Some(RunPhase::Ready), "the other was overtaken");
+    let brief = HeldBrief { replica: replica(), token, phase: HeldPhase::Committed, run: RunPhase::Starting };
+    let request = |told| M::LeaseRequest {
+        nonce: 99,
+        term_seen: play.lead.term(),
+        incarnation: facts(node, 900).incarnation,
+        facts: Some(facts(node, 900)),
+        held: vec![brief.clone()],
+        told,
+    };
+    let (before, after) = (request(told(1)), request(told(4)));
+    play.hear(node, before);
+    assert_eq!(run(&play), Some(RunPhase::Ready), "so was this");
+    play.hear(node, after);
+    assert_eq!(run(&play), Some(RunPhase::Starting), "but not this");
+    play.hear(node, status(RunPhase::Ready, Told { life: 8, number: 1 }));
+    assert_eq!(run(&play), Some(RunPhase::Ready), "a new life counts afresh");
+}
+
+/// Asks a lead to forget a node, and writes down what it writes down.
+fn forgets(play: &mut Play, node: NodeId, forced: bool) -> Result<(), ForgetError> {
+    let mut out = vec![];
+    let told = play.lead.forget(play.now, node, forced, &mut out);
+    play.journal.extend(out.into_iter().filter_map(|output| match output {
+        LeadOutput::Journal(record) => Some(record),
+        _ => None,
+    }));
+    told
+}
+
+#[test]
+fn lead_forgets_a_node_only_once_it_is_waited_out_or_an_operator_says_that_nothing_of_it_runs() {
+    let mut play = Play::with_nodes();
+    play.placed(PartitionPolicy::Fence);
+    assert!(matches!(forgets(&mut play, N1, false), Err(ForgetError::Answers(_))));
+    assert!(matches!(forgets(&mut play, N1, true), Err(ForgetError::Answers(_))), "force does not kill");
+    assert_eq!(forgets(&mut play, LEAD, true), Err(ForgetError::Itself));
+    play.passes(Micros::from_millis(2_500), N2, &[]);
+    let before = play.journal.len();
+    assert_eq!(forgets(&mut play, N1, false), Err(ForgetError::NotWaitedOut));
+    assert_eq!(play.journal.len(), before);
+
+    let mut forced = Play::on(play.journal.clone());
+    forced.joins(N2, 800);
+    forced.now = forced.now + Micros::from_millis(2_500);
+    assert_eq!(forgets(&mut forced, N1, true), Ok(()));
+
+    let (node, _) = reserve(&play.passes(Micros::from_secs(2), N2, &[])).expect("waited out");
+    assert_eq!(node, N2);
+    assert_eq!(forgets(&mut play, N1, false), Ok(()));
+    assert_eq!(forgets(&mut play, N1, false), Ok(()), "twice is as good");
+    assert!(play.lead.owed.is_empty() && play.lead.members().all(|(node, _)| node != N1));
+    // So it is for whoever goes on from the journal, and from what is left of it.
+    let again = Play::on(play.journal.clone());
+    assert!(again.lead.members().all(|(node, _)| node != N1));
+    let compacted = Lead::recover(config(), &play.lead.snapshot());
+    assert!(compacted.members().all(|(node, _)| node != N1));
+}
+
+#[test]
+fn lead_that_took_office_does_not_wait_for_a_node_that_was_forgotten() {
+    let mut play = Play::with_nodes();
+    play.passes(Micros::from_secs(5), N2, &[]);
+    assert_eq!(forgets(&mut play, N1, false), Ok(()));
+    let mut next = Play::on(play.journal.clone());
+    next.joins(N2, 800);
+    assert!(next.lead.is_ready(), "everybody enrolled has reported");
 }
 
 mod contact;

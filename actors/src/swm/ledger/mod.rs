@@ -14,8 +14,9 @@ mod runs;
 
 use std::collections::BTreeMap;
 
+use codeco_protocol::coordinate::Coordinate;
 use codeco_protocol::ids::{Incarnation, MemberId, NodeId, NodeName, ReplicaId};
-use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts, RunPhase};
+use codeco_protocol::messages::{ControlMessage, Held, HeldBrief, HeldPhase, NodeFacts, RunPhase, Told};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Term, Token};
 use codeco_protocol::units::{BootTime, Micros, MilliWatts};
@@ -42,6 +43,8 @@ pub struct LedgerConfig {
     pub labels: Vec<(String, String)>,
     /// Power when idle and at full load.
     pub power: Option<(MilliWatts, MilliWatts)>,
+    /// What it declares about itself.
+    pub traits: codeco_protocol::demands::NodeTraits,
     /// How leases are counted.
     pub lease: LeaseConfig,
     /// Where the nonces of this life of the process start.
@@ -88,6 +91,8 @@ pub enum LedgerInput {
     },
     /// Measured round trips.
     RoundTrips(Vec<(MemberId, Micros)>),
+    /// Where the node is in the network.
+    Coordinate(Coordinate),
     /// An operator keeps work away, has it moved away, or lets it come again.
     Upkeep(Upkeep),
     /// What the runtime runs: once, after a start.
@@ -185,7 +190,10 @@ pub struct Ledger {
     capacity: Resources,
     foreign: Resources,
     round_trips: Vec<(MemberId, Micros)>,
+    coordinate: Option<Coordinate>,
     lease: NodeLease,
+    /// How many things were said in this life.
+    said: u64,
     /// Facts on their way to the lead, with the nonce of their request.
     telling: Option<(u64, NodeFacts)>,
     /// Facts the lead of this term has answered to, and since when.
@@ -214,6 +222,7 @@ impl Ledger {
                 self.foreign = foreign;
             }
             LedgerInput::RoundTrips(list) => self.round_trips = list,
+            LedgerInput::Coordinate(coordinate) => self.coordinate = Some(coordinate),
             LedgerInput::Upkeep(upkeep) => self.set_upkeep(now, upkeep, out),
             LedgerInput::Listed(running) => self.handle_listed(now, &running, out),
             LedgerInput::Runtime { replica, token, fact } => {
@@ -267,8 +276,15 @@ impl Ledger {
         let nonce = self.lease.ask(now);
         let (term_seen, incarnation, held) = (self.term, self.incarnation, self.held_briefs());
         let facts = self.facts_to_tell(now, nonce);
-        let message = ControlMessage::LeaseRequest { nonce, term_seen, incarnation, facts, held };
+        let told = self.tell();
+        let message = ControlMessage::LeaseRequest { nonce, term_seen, incarnation, facts, held, told };
         out.push(LedgerOutput::Send { to: lead, message });
+    }
+
+    /// The mark of the next thing said.
+    fn tell(&mut self) -> Told {
+        self.said += 1;
+        Told { life: self.config.first_nonce, number: self.said }
     }
 
     /// What the lead does not know of this node already; everything, now and then.
@@ -329,6 +345,8 @@ impl Ledger {
             cordoned: self.upkeep != Upkeep::Open,
             round_trips: self.round_trips.clone(),
             draining: self.upkeep == Upkeep::Draining,
+            coordinate: self.coordinate,
+            traits: self.config.traits,
         }
     }
 

@@ -62,7 +62,8 @@ impl Ledger {
             }
         }
         self.prune();
-        let report = ControlMessage::Report { term: self.term, facts: self.facts(), held: self.held() };
+        let told = self.tell();
+        let report = ControlMessage::Report { term: self.term, facts: self.facts(), held: self.held(), told };
         out.push(LedgerOutput::Send { to: from, message: report });
         if self.lead == Some(from) {
             self.ask_for_lease(now, out);

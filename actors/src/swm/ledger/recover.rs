@@ -23,6 +23,7 @@ impl Ledger {
     ) -> (Self, Vec<LedgerOutput>) {
         let mut ledger = Self {
             lease: NodeLease::new(config.first_nonce),
+            said: 0,
             telling: None,
             told: None,
             config,
@@ -33,6 +34,7 @@ impl Ledger {
             capacity: Resources::default(),
             foreign: Resources::default(),
             round_trips: Vec::new(),
+            coordinate: None,
             lease_ended_noted: true,
             lead: None,
             next_ask: BootTime(0),

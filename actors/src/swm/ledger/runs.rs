@@ -120,7 +120,8 @@ impl Ledger {
         }
         let run = entry.run;
         if let Some(lead) = self.lead {
-            let message = ControlMessage::Status { replica: replica.clone(), token, run };
+            let told = self.tell();
+            let message = ControlMessage::Status { replica: replica.clone(), token, run, told };
             out.push(LedgerOutput::Send { to: lead, message });
         }
         // Stopped by an end of the lease that has been renewed meanwhile.

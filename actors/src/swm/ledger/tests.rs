@@ -14,6 +14,7 @@ fn config() -> LedgerConfig {
         name: NodeName::new("n1").unwrap(),
         labels: vec![],
         power: None,
+        traits: Default::default(),
         lease: LeaseConfig::default(),
         first_nonce: 1,
     }

@@ -7,15 +7,16 @@ use crate::api::classes::Partition;
 use crate::api::manifest::AppSpec;
 use crate::api::placement::{
     DisruptionBudget, Placement, PlacementRules, REPLICAS_DEFAULT, REPLICAS_PER_APP_MAX,
-    REPLICAS_PER_SERVICE_MAX, SELECTOR_LABELS_MAX, Spread,
+    REPLICAS_PER_SERVICE_MAX, RESIDENCY_MAX, SELECTOR_LABELS_MAX, Spread,
 };
 use crate::api::quantity::Quantity;
 use crate::units::Micros;
 
-const RULES: [&str; 8] = [
+const RULES: [&str; 9] = [
     "replicas",
     "clusterSelector",
     "nodeSelector",
+    "residency",
     "spread",
     "partitionPolicy",
     "lostAfter",
@@ -44,6 +45,7 @@ fn read_rules(fields: &Fields<'_>) -> PlacementRules {
         replicas: replicas.and_then(|n| u32::try_from(n).ok()),
         cluster_selector: read_selector(fields, "clusterSelector"),
         node_selector: read_selector(fields, "nodeSelector"),
+        residency: fields.get("residency").map(|node| read_residency(&node)),
         spread: fields.get("spread").and_then(|node| read_spread(&node)),
         partition_policy: fields.choice("partitionPolicy"),
         lost_after: fields.filled("lostAfter").and_then(|node| read_lost_after(&node)),
@@ -60,6 +62,23 @@ pub(super) fn read_selector(fields: &Fields<'_>, key: &str) -> Option<BTreeMap<S
         report.add(&fields.node.path.key(key), found, format!("at most {SELECTOR_LABELS_MAX}"), None);
     }
     Some(labels)
+}
+
+fn read_residency(node: &Node<'_>) -> Vec<String> {
+    let list = node.list(RESIDENCY_MAX);
+    if list.is_empty() && node.value.is_array() {
+        node.report.add(&node.path, "an empty list", "at least one region", None);
+    }
+    list.iter()
+        .filter_map(|item| {
+            let region = item.text()?;
+            let right = (1..=63).contains(&region.len());
+            if !right {
+                item.expected("the name of a region, 1 to 63 characters");
+            }
+            right.then_some(region)
+        })
+        .collect()
 }
 
 fn read_spread(node: &Node<'_>) -> Option<Spread> {

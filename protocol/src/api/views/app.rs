@@ -95,6 +95,21 @@ pub struct AppView {
     /// Channels.
     #[serde(default)]
     pub channels: Vec<ChannelView>,
+    /// Intents as they hold, defaults filled in.
+    #[serde(default)]
+    pub intents: Vec<IntentView>,
+}
+
+/// One intent of an application as it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IntentView {
+    /// The field of the manifest, from `spec`; rules of one service carry its name.
+    pub field: String,
+    /// Its value; the default where none is set.
+    pub value: String,
+    /// What it does.
+    pub effect: String,
 }
 
 /// A service of an application.

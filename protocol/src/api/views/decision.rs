@@ -161,6 +161,9 @@ pub struct DecisionView {
     /// Views used.
     #[serde(default)]
     pub inputs: Vec<InputAge>,
+    /// What the application's intents did to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub intents: Vec<String>,
     /// Filters that took somebody out.
     #[serde(default)]
     pub filters: Vec<FilterCount>,
@@ -255,6 +258,7 @@ mod tests {
             reason: String::new(),
             token: None,
             inputs: Vec::new(),
+            intents: Vec::new(),
             filters: Vec::new(),
             candidates: vec![candidate],
         }

@@ -72,6 +72,32 @@ pub struct NodeView {
     /// Labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// What is known of its host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub facts: Vec<FactView>,
+}
+
+/// Where a fact comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum FactSource {
+    /// The node found it.
+    Discovered,
+    /// Somebody has declared it.
+    Declared,
+}
+
+/// A fact about a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FactView {
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: String,
+    /// Where it comes from.
+    pub source: FactSource,
+    /// How long ago it held for sure, at most.
+    pub age_ms: u64,
 }
 
 /// How a cluster stands.
@@ -178,7 +204,7 @@ pub enum ActorState {
 }
 
 /// An actor of a process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ActorView {
     /// Member whose process it lives in.
@@ -196,6 +222,12 @@ pub struct ActorView {
     pub mailbox_depth: u64,
     /// Messages handled.
     pub handled: u64,
+    /// Messages handled a second of late.
+    #[serde(default)]
+    pub handled_per_second: f64,
+    /// What half of the messages waited at most, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_p50_us: Option<u64>,
     /// What 99 of 100 messages waited at most, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_p99_us: Option<u64>,

@@ -54,6 +54,9 @@ pub struct PlannedReplica {
     /// The clusters considered, with the parts of their scores; best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
+    /// What the application's intents did to the choice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub intents: Vec<String>,
 }
 
 /// What applying one document would do. Nothing was changed or reserved to find out, so it holds for now only.

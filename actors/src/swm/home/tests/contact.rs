@@ -30,8 +30,13 @@ impl Play {
         let (term, mandate) = (term(self.terms[&lead], lead), MandateId(mandate));
         let token = Token { term, mandate, attempt: Attempt(attempt), ..Token::default() };
         let node = NodeName::new("n").unwrap();
-        let (run, leaving) = (RunPhase::Ready, Leaving::No);
-        self.hear(lead, M::Accepted { term, mandate, replica: replica(0), generation: 1, node, token, run, leaving })
+        let (run, leaving, number) = (RunPhase::Ready, Leaving::No, self.now.0);
+        let (replica, uplink) = (replica(0), Default::default());
+        let generation = 1;
+        self.hear(
+            lead,
+            M::Accepted { term, mandate, replica, generation, node, token, run, leaving, number, uplink },
+        )
     }
 
     fn gives_back(&mut self, lead: MemberId, mandate: u64) -> Vec<(MemberId, M)> {

@@ -8,13 +8,10 @@ impl Play {
     /// A fenced replica on the first node, whose home may be silent for [`LIMIT`].
     fn bounded() -> Self {
         let mut play = Self::with_nodes();
-        let M::Offer { term, epoch, mandate, replica, mut spec, node_selector, context, replace, replaces } =
-            play.offer(1, 1, PartitionPolicy::Fence)
-        else {
-            unreachable!()
-        };
-        spec.lost_after = Some(LIMIT);
-        let offer = M::Offer { term, epoch, mandate, replica, spec, node_selector, context, replace, replaces };
+        let mut offer = play.offer(1, 1, PartitionPolicy::Fence);
+        if let M::Offer { spec, .. } = &mut offer {
+            spec.lost_after = Some(LIMIT);
+        }
         let sent = play.hear(HOME, offer);
         assert!(!sent.iter().any(|(_, m)| matches!(m, M::Reserve { .. })), "the home has not answered: {sent:?}");
         let nonce = watch(&sent).expect("the home is asked");

@@ -1,0 +1,117 @@
+//! The shell of [`Netma`]: shows it the connections and the views of this process, and spreads what it says.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use codeco_protocol::api::LinkView;
+use codeco_protocol::coordinate::Coordinate;
+use codeco_protocol::gossip::{Fact, NetworkFact};
+use codeco_protocol::ids::MemberId;
+use codeco_protocol::units::Micros;
+use futures::FutureExt as _;
+
+use super::{LinkState, Netma, Seen};
+use crate::clock::boot_now;
+use crate::fabric::Commons;
+use crate::process::{PeriodicMessage, periodic_child};
+use crate::supervision::{ChildRef, ChildSpec, Policy};
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What the rest of this process should hear; gossip is seen to here.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NetworkWord {
+    /// All round trips, since some have changed.
+    RoundTrips(Vec<(MemberId, Micros)>),
+    /// The own point, since it has moved.
+    Coordinate(Coordinate),
+}
+
+/// What this process sees of the network. Outlives restarts of its actor.
+pub struct NetworkEye {
+    commons: Arc<Commons>,
+    core: Mutex<Netma>,
+}
+
+impl std::fmt::Debug for NetworkEye {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NetworkEye({})", self.commons.own)
+    }
+}
+
+impl NetworkEye {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(commons: Arc<Commons>) -> Arc<Self> {
+        let seed = u64::try_from(commons.own.id.0 & u128::from(u64::MAX)).unwrap_or(0);
+        Arc::new(Self { commons, core: Mutex::new(Netma::new(seed, boot_now())) })
+    }
+
+    fn core(&self) -> MutexGuard<'_, Netma> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks once, and spreads what is news. Returns what this process itself should hear.
+    pub fn look(&self) -> Vec<NetworkWord> {
+        let mut seen: BTreeMap<MemberId, Seen> = BTreeMap::new();
+        let nothing = Seen { path: None, believed: None, point: None };
+        for (identity, liveness) in self.commons.members() {
+            seen.insert(identity.id, Seen { believed: Some(liveness), ..nothing });
+        }
+        for (member, linked) in self.commons.links() {
+            seen.entry(member).or_insert(nothing).path = Some(linked.connection.path());
+        }
+        self.commons.with_views(|views| {
+            for (member, seen) in &mut seen {
+                seen.point = views.get(*member).and_then(codeco_protocol::gossip::View::coordinate);
+            }
+        });
+        let told = self.core().look(boot_now(), &seen);
+        let mut words = Vec::new();
+        words.extend(told.round_trips.map(NetworkWord::RoundTrips));
+        if let Some(coordinate) = told.coordinate {
+            self.commons.publish_fact("network", Fact::Network(Box::new(NetworkFact { coordinate })));
+            words.push(NetworkWord::Coordinate(coordinate));
+        }
+        words
+    }
+
+    /// Where this member is.
+    #[must_use]
+    pub fn coordinate(&self) -> Coordinate {
+        self.core().coordinate()
+    }
+
+    /// Whether an answer of this member is missing, or it is believed dead.
+    #[must_use]
+    pub fn is_silent(&self, member: MemberId) -> bool {
+        let core = self.core();
+        core.link(member).is_some_and(|link| matches!(link.state(), LinkState::Silent | LinkState::Down))
+    }
+
+    /// The links of this member, called `from`, for people.
+    #[must_use]
+    pub fn links(&self, from: &str) -> Vec<LinkView> {
+        super::views::link_views(&self.commons, &self.core(), from, boot_now())
+    }
+}
+
+/// The actor as a supervised child. `hear` is given what this process itself should hear; what it cannot take is told
+/// again with the next change.
+pub fn netma_child(
+    eye: &Arc<NetworkEye>,
+    policy: Policy,
+    hear: impl Fn(NetworkWord) + Send + Sync + 'static,
+) -> (ChildSpec, ChildRef<PeriodicMessage>) {
+    let (eye, hear) = (Arc::clone(eye), Arc::new(hear));
+    periodic_child("netma", policy, LOOK, move || {
+        let (eye, hear) = (Arc::clone(&eye), Arc::clone(&hear));
+        async move {
+            eye.look().into_iter().for_each(|word| hear(word));
+            Ok(())
+        }
+        .boxed()
+    })
+}

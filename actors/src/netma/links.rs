@@ -1,0 +1,290 @@
+//! One link: round trip, jitter and loss from what QUIC counts on its path, and whether it is up from what the
+//! membership's probes say.
+//!
+//! QUIC tells a smoothed round trip only (RFC 9002 §5.3: `smoothed = 7/8 · smoothed + 1/8 · sample`). Where exactly one
+//! acknowledgement has come between two looks, the sample behind it follows from the two smoothed values; jitter is taken
+//! from such samples alone (RFC 3550 §6.4.1), so that smoothing does not hide it.
+
+use codeco_protocol::gossip::Liveness;
+use codeco_protocol::transport::PathSample;
+use codeco_protocol::units::{BootTime, Micros};
+
+/// Half of the time over which the least round trip is taken.
+const WINDOW: Micros = Micros::from_secs(30);
+/// A difference between two samples counts for one part in so many of the jitter.
+const JITTER_PART: f64 = 8.0;
+/// What is kept, from look to look, of the packets that loss is a share of.
+const LOSS_MEMORY: f64 = 0.98;
+/// Packets without which loss is not told.
+const LOSS_PACKETS_MIN: f64 = 10.0;
+
+/// How a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkState {
+    /// Its member answers.
+    Up,
+    /// An answer is missing.
+    Silent,
+    /// Its member is believed dead.
+    Down,
+    /// No connection is kept: what was measured is the past.
+    Idle,
+}
+
+/// What is known of one link.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Link {
+    state: LinkState,
+    measured: Option<BootTime>,
+    last: Option<PathSample>,
+    smoothed_ns: u64,
+    sample: Option<u64>,
+    jitter_ns: Option<f64>,
+    least: Least,
+    sent: f64,
+    lost: f64,
+}
+
+/// The least of the last half minute and of the one before.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Least {
+    now: Option<u64>,
+    before: Option<u64>,
+    since: BootTime,
+}
+
+impl Least {
+    fn take(&mut self, now: BootTime, value: u64) {
+        if now.since(self.since) >= WINDOW {
+            let both = now.since(self.since).0 >= 2 * WINDOW.0;
+            self.before = if both { None } else { self.now };
+            (self.now, self.since) = (None, now);
+        }
+        self.now = Some(self.now.map_or(value, |least| least.min(value)));
+    }
+
+    fn get(&self) -> Option<u64> {
+        [self.now, self.before].into_iter().flatten().min()
+    }
+}
+
+impl Link {
+    pub(super) fn new(now: BootTime) -> Self {
+        Self {
+            state: LinkState::Idle,
+            measured: None,
+            last: None,
+            smoothed_ns: 0,
+            sample: None,
+            jitter_ns: None,
+            least: Least { now: None, before: None, since: now },
+            sent: 0.0,
+            lost: 0.0,
+        }
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn state(&self) -> LinkState {
+        self.state
+    }
+
+    /// When it was last measured.
+    #[must_use]
+    pub fn measured(&self) -> Option<BootTime> {
+        self.measured
+    }
+
+    /// Smoothed round trip; `None` while nothing comes back: a failed probe is a failure, not a round trip.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Micros> {
+        self.tells().then_some(Micros(self.smoothed_ns / 1_000))
+    }
+
+    /// Least round trip of the last half minute to minute.
+    #[must_use]
+    pub fn least(&self) -> Option<Micros> {
+        self.least.get().filter(|_| self.tells()).map(|ns| Micros(ns / 1_000))
+    }
+
+    /// Mean difference of consecutive round trips.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn jitter(&self) -> Option<Micros> {
+        self.jitter_ns.filter(|_| self.tells()).map(|ns| Micros((ns / 1_000.0) as u64))
+    }
+
+    /// Share of packets lost, of the last minute or so; `None` before enough were sent to tell.
+    #[must_use]
+    pub fn loss(&self) -> Option<f64> {
+        (self.sent >= LOSS_PACKETS_MIN).then(|| (self.lost / self.sent).clamp(0.0, 1.0))
+    }
+
+    /// Largest UDP payload its path carries.
+    #[must_use]
+    pub fn mtu(&self) -> Option<u16> {
+        self.last.filter(|_| self.tells()).map(|sample| sample.mtu)
+    }
+
+    fn tells(&self) -> bool {
+        self.measured.is_some() && self.state != LinkState::Down
+    }
+
+    /// Looks once. Returns whether there was an answer since the last look: then the round trip is fresh.
+    pub(super) fn look(
+        &mut self,
+        now: BootTime,
+        path: Option<PathSample>,
+        believed: Option<Liveness>,
+    ) -> bool {
+        self.state = match (believed, path) {
+            (Some(Liveness::Dead | Liveness::Left), _) => LinkState::Down,
+            (Some(Liveness::Suspect), _) => LinkState::Silent,
+            (_, Some(_)) => LinkState::Up,
+            (_, None) => LinkState::Idle,
+        };
+        match path {
+            Some(path) => self.take(now, path),
+            None => {
+                self.last = None;
+                false
+            }
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn take(&mut self, now: BootTime, path: PathSample) -> bool {
+        let smoothed = u64::try_from(path.smoothed.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.last.replace(path).filter(|last| last.connection == path.connection);
+        let Some(before) = before else {
+            // Of a new connection the first value is all there is; it was measured during its handshake.
+            (self.smoothed_ns, self.sample) = (smoothed, None);
+            self.least.take(now, smoothed);
+            self.measured = Some(now);
+            return true;
+        };
+        self.sent = self.sent * LOSS_MEMORY + path.sent.saturating_sub(before.sent) as f64;
+        self.lost = self.lost * LOSS_MEMORY + path.lost.saturating_sub(before.lost) as f64;
+        let answers = path.acks.saturating_sub(before.acks);
+        if answers == 0 {
+            return false;
+        }
+        self.measured = Some(now);
+        let single = (answers == 1).then(|| single(self.smoothed_ns, smoothed));
+        self.least.take(now, single.unwrap_or(smoothed));
+        if let (Some(last), Some(sample)) = (self.sample, single) {
+            let difference = last.abs_diff(sample) as f64;
+            let jitter = self.jitter_ns.unwrap_or(difference);
+            self.jitter_ns = Some(jitter + (difference - jitter) / JITTER_PART);
+        }
+        self.sample = single;
+        self.smoothed_ns = smoothed;
+        true
+    }
+}
+
+/// The one sample that has moved the smoothed round trip from `before` to `after`.
+fn single(before: u64, after: u64) -> u64 {
+    after.saturating_mul(8).saturating_sub(before.saturating_mul(7))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A path that QUIC smooths as it does, with one acknowledgement a look.
+    struct Path {
+        sample: PathSample,
+        link: Link,
+        now: BootTime,
+    }
+
+    impl Path {
+        fn new(first: Duration) -> Self {
+            let sample = PathSample { connection: 1, smoothed: first, acks: 0, sent: 0, lost: 0, mtu: 1_452 };
+            Self { sample, link: Link::new(BootTime(0)), now: BootTime(0) }
+        }
+
+        fn look(&mut self, measured: Option<Duration>) -> bool {
+            self.now = self.now + Micros::from_secs(1);
+            self.sample.sent += 2;
+            if let Some(measured) = measured {
+                self.sample.smoothed = (self.sample.smoothed * 7 + measured) / 8;
+                self.sample.acks += 1;
+            }
+            self.link.look(self.now, Some(self.sample), Some(Liveness::Alive))
+        }
+    }
+
+    #[test]
+    fn link_tells_jitter_that_smoothing_would_hide() {
+        let mut path = Path::new(Duration::from_millis(20));
+        for look in 0..200 {
+            let swing = if look % 2 == 0 { 15 } else { 25 };
+            assert!(path.look(Some(Duration::from_millis(swing))));
+        }
+        let jitter = path.link.jitter().unwrap();
+        assert!((9_900..10_100).contains(&jitter.0), "10 ms from sample to sample: {jitter}");
+        let round_trip = path.link.round_trip().unwrap();
+        assert!((19_000..21_000).contains(&round_trip.0), "{round_trip}");
+        let least = path.link.least().unwrap();
+        assert!((14_900..15_100).contains(&least.0), "{least}");
+    }
+
+    #[test]
+    fn link_that_became_longer_forgets_how_short_it_was() {
+        let mut path = Path::new(Duration::from_millis(1));
+        for _ in 0..10 {
+            path.look(Some(Duration::from_millis(1)));
+        }
+        for _ in 0..70 {
+            path.look(Some(Duration::from_millis(100)));
+        }
+        assert!(path.link.least().unwrap() >= Micros::from_millis(99), "{:?}", path.link);
+    }
+
+    #[test]
+    fn link_without_answers_is_not_measured_again_and_one_that_is_down_tells_no_round_trip() {
+        let mut path = Path::new(Duration::from_millis(1));
+        path.look(Some(Duration::from_millis(1)));
+        let measured = path.link.measured();
+        assert!(!path.look(None));
+        assert_eq!(path.link.measured(), measured);
+        path.link.look(path.now, Some(path.sample), Some(Liveness::Suspect));
+        assert_eq!(path.link.state(), LinkState::Silent);
+        path.link.look(path.now, None, Some(Liveness::Dead));
+        assert_eq!(
+            (path.link.state(), path.link.round_trip(), path.link.least()),
+            (LinkState::Down, None, None)
+        );
+        path.link.look(path.now, None, Some(Liveness::Alive));
+        assert_eq!((path.link.state(), path.link.measured()), (LinkState::Idle, measured));
+    }
+
+    #[test]
+    fn link_loses_what_its_path_has_lost_lately() {
+        let mut path = Path::new(Duration::from_millis(1));
+        assert_eq!(path.link.loss(), None);
+        for look in 0..50 {
+            path.sample.lost += look % 2;
+            path.look(Some(Duration::from_millis(1)));
+        }
+        let loss = path.link.loss().unwrap();
+        assert!((0.2..0.3).contains(&loss), "one of four: {loss}");
+        for _ in 0..200 {
+            path.look(Some(Duration::from_millis(1)));
+        }
+        assert!(path.link.loss().unwrap() < 0.01);
+    }
+
+    #[test]
+    fn link_of_a_new_connection_counts_from_its_beginning() {
+        let mut path = Path::new(Duration::from_millis(1));
+        path.look(Some(Duration::from_millis(1)));
+        path.sample = PathSample { connection: 2, acks: 0, sent: 1, lost: 0, ..path.sample };
+        assert!(path.look(None), "its handshake has measured it");
+        assert!(!path.look(None));
+    }
+}

@@ -1,0 +1,222 @@
+//! Network Management and Adaptation: what this member measures of the network, and what it says of it.
+//!
+//! A pure core, [`Netma`], is shown once a second what the transport counts and what the membership believes. It keeps
+//! a [`Link`] for each member it has been connected to, moves its own point ([`vivaldi`]), and says when either has
+//! changed by so much that others should hear of it. Its shell is [`actor`].
+//!
+//! | file | concept |
+//! |---|---|
+//! | `links` | round trip, jitter, loss and state of one link |
+//! | `vivaldi` | network coordinates |
+//! | `delay` | from one place to another, as placement needs it |
+//! | `actor` | the shell |
+//! | `views` | what people read of it |
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+#[allow(clippy::disallowed_methods)]
+mod actor;
+mod delay;
+mod links;
+mod views;
+pub mod vivaldi;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use codeco_protocol::coordinate::{Coordinate, ERROR_USABLE_PERMILLE};
+use codeco_protocol::gossip::Liveness;
+use codeco_protocol::ids::MemberId;
+use codeco_protocol::transport::PathSample;
+use codeco_protocol::units::{BootTime, Micros};
+
+pub use actor::{NetworkEye, NetworkWord, netma_child};
+pub use delay::Delay;
+pub use links::{Link, LinkState};
+pub use views::{ESTIMATES_MAX, Place, estimates};
+use vivaldi::Vivaldi;
+
+/// Links remembered at most.
+pub const LINKS_MAX: usize = 8_192;
+/// Round trips told to a lead at most.
+pub const ROUND_TRIPS_TOLD_MAX: usize = 64;
+/// How long a link is remembered that is not kept any more.
+const REMEMBERED: Micros = Micros::from_secs(600);
+/// A round trip that has changed by less than this share, or by less than [`CHANGE_MIN`], is no news.
+const CHANGE_SHARE: f64 = 0.25;
+/// See [`CHANGE_SHARE`].
+const CHANGE_MIN: Micros = Micros(1_000);
+/// Between two words about round trips.
+const ROUND_TRIPS_EVERY: Micros = Micros::from_secs(5);
+/// Between the first two words about the own point; doubles with each, up to [`POINT_EVERY_MAX`].
+const POINT_EVERY_MIN: Micros = Micros::from_secs(2);
+/// See [`POINT_EVERY_MIN`].
+const POINT_EVERY_MAX: Micros = Micros::from_secs(120);
+
+/// What is seen of one member at one look.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seen {
+    /// The connection to it, if there is one.
+    pub path: Option<PathSample>,
+    /// What the membership believes of it.
+    pub believed: Option<Liveness>,
+    /// Where it says it is.
+    pub point: Option<Coordinate>,
+}
+
+/// What others should hear.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Told {
+    /// For the lead: all round trips, since some have changed.
+    pub round_trips: Option<Vec<(MemberId, Micros)>>,
+    /// For everybody: the own point, since it has moved.
+    pub coordinate: Option<Coordinate>,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub struct Netma {
+    links: BTreeMap<MemberId, Link>,
+    point: Vivaldi,
+    told_round_trips: Vec<(MemberId, Micros)>,
+    next_round_trips: BootTime,
+    told_point: Option<Coordinate>,
+    next_point: BootTime,
+    point_every: Micros,
+}
+
+impl Netma {
+    /// Nothing measured yet.
+    #[must_use]
+    pub fn new(seed: u64, now: BootTime) -> Self {
+        Self {
+            links: BTreeMap::new(),
+            point: Vivaldi::new(seed),
+            told_round_trips: Vec::new(),
+            next_round_trips: now,
+            told_point: None,
+            next_point: now,
+            point_every: POINT_EVERY_MIN,
+        }
+    }
+
+    /// Looks at everybody once. A member that is not in `seen` is neither connected nor known any more.
+    pub fn look(&mut self, now: BootTime, seen: &BTreeMap<MemberId, Seen>) -> Told {
+        self.forget_the_past(now, seen);
+        let (mut placed, mut fresh) = (Vec::new(), Vec::new());
+        for (member, seen) in seen {
+            if !self.links.contains_key(member) && (seen.path.is_none() || self.links.len() >= LINKS_MAX) {
+                continue;
+            }
+            let link = self.links.entry(*member).or_insert_with(|| Link::new(now));
+            let is_fresh = link.look(now, seen.path, seen.believed);
+            if let (LinkState::Up, Some(point), Some(least)) = (link.state(), seen.point, link.least()) {
+                placed.push((point, least));
+                fresh.push(is_fresh);
+            }
+        }
+        let fitting = self.point.fitting(&placed);
+        for ((point, least), _) in placed
+            .into_iter()
+            .zip(fitting.into_iter().zip(fresh))
+            .filter(|(_, (fits, fresh))| *fits && *fresh)
+        {
+            self.point.observe(point, least);
+        }
+        self.point.settle();
+        Told { round_trips: self.tell_round_trips(now), coordinate: self.tell_point(now) }
+    }
+
+    fn forget_the_past(&mut self, now: BootTime, seen: &BTreeMap<MemberId, Seen>) {
+        self.links.retain(|member, link| match seen.get(member) {
+            None => false,
+            // It said good-bye: there is nothing to be measured, and nothing wrong.
+            Some(Seen { path: None, believed: Some(Liveness::Left), .. }) => false,
+            Some(_) => {
+                let past = link.measured().is_none_or(|measured| now.since(measured) > REMEMBERED);
+                link.state() != LinkState::Idle || !past
+            }
+        });
+    }
+
+    fn tell_round_trips(&mut self, now: BootTime) -> Option<Vec<(MemberId, Micros)>> {
+        if now < self.next_round_trips {
+            return None;
+        }
+        let present: Vec<(MemberId, Micros)> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.state() == LinkState::Up)
+            .filter_map(|(member, link)| Some((*member, link.round_trip()?)))
+            .take(ROUND_TRIPS_TOLD_MAX)
+            .collect();
+        let members = |list: &[(MemberId, Micros)]| list.iter().map(|(m, _)| *m).collect::<BTreeSet<_>>();
+        let same = members(&present) == members(&self.told_round_trips)
+            && present.iter().zip(&self.told_round_trips).all(|((_, a), (_, b))| !differs(*a, *b));
+        if same {
+            return None;
+        }
+        self.next_round_trips = now + ROUND_TRIPS_EVERY;
+        self.told_round_trips.clone_from(&present);
+        Some(present)
+    }
+
+    fn tell_point(&mut self, now: BootTime) -> Option<Coordinate> {
+        let point = self.point.coordinate();
+        let news = match self.told_point {
+            // Before it is of use to anybody, only those who measure us need to know that we are somewhere.
+            None => !self.links.is_empty(),
+            Some(told) => {
+                let usable = |c: Coordinate| c.error_permille <= ERROR_USABLE_PERMILLE;
+                let surer = told.error_permille > 250 && point.error_permille * 2 < told.error_permille;
+                usable(told) != usable(point) || surer || moved(told, point) > self.worth_telling()
+            }
+        };
+        if !news || now < self.next_point {
+            return None;
+        }
+        self.next_point = now + self.point_every;
+        self.point_every = Micros(self.point_every.0 * 2).min(POINT_EVERY_MAX);
+        self.told_point = Some(point);
+        Some(point)
+    }
+
+    /// How far the point must move to be news: a share of what is near.
+    fn worth_telling(&self) -> f64 {
+        let mut round_trips: Vec<u64> =
+            self.links.values().filter_map(|link| link.least()).map(|least| least.0).collect();
+        round_trips.sort_unstable();
+        let median = round_trips.get(round_trips.len() / 2).copied().unwrap_or(0);
+        (Micros(median).as_f64() * CHANGE_SHARE).max(CHANGE_MIN.as_f64())
+    }
+
+    /// All links, by member.
+    pub fn links(&self) -> impl Iterator<Item = (MemberId, &Link)> {
+        self.links.iter().map(|(member, link)| (*member, link))
+    }
+
+    /// The link to a member.
+    #[must_use]
+    pub fn link(&self, member: MemberId) -> Option<&Link> {
+        self.links.get(&member)
+    }
+
+    /// Where this member is.
+    #[must_use]
+    pub fn coordinate(&self) -> Coordinate {
+        self.point.coordinate()
+    }
+}
+
+fn differs(a: Micros, b: Micros) -> bool {
+    let change = a.0.abs_diff(b.0);
+    change > CHANGE_MIN.0 && Micros(change).as_f64() > b.as_f64() * CHANGE_SHARE
+}
+
+/// How far apart two points of one member are.
+fn moved(a: Coordinate, b: Coordinate) -> f64 {
+    let plane = a.position.iter().zip(b.position).map(|(a, b)| (f64::from(*a) - f64::from(b)).powi(2));
+    plane.sum::<f64>().sqrt() + (f64::from(a.height) - f64::from(b.height)).abs()
+}
+
+#[cfg(test)]
+mod tests;

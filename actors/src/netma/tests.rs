@@ -1,0 +1,85 @@
+//! What NetMA says, and how seldom.
+
+use std::time::Duration;
+
+use super::*;
+
+const SECOND: Micros = Micros::from_secs(1);
+
+fn path(millis: u64, look: u64) -> PathSample {
+    let smoothed = Duration::from_millis(millis);
+    PathSample { connection: 1, smoothed, acks: look, sent: 2 * look, lost: 0, mtu: 1_452 }
+}
+
+fn seen(path: Option<PathSample>, believed: Liveness) -> Seen {
+    let point = Coordinate { position: [0; 3], height: 500, error_permille: 100 };
+    Seen { path, believed: Some(believed), point: Some(point) }
+}
+
+/// Looks for `seconds` at members 1 to 4, whose round trips `round_trip` gives; returns all that was said.
+fn watch(netma: &mut Netma, from: u64, seconds: u64, round_trip: impl Fn(u128, u64) -> u64) -> Vec<Told> {
+    let mut said = Vec::new();
+    for second in from..from + seconds {
+        let all = (1..=4_u128)
+            .map(|id| (MemberId(id), seen(Some(path(round_trip(id, second), second)), Liveness::Alive)))
+            .collect();
+        let told = netma.look(BootTime(second * SECOND.0), &all);
+        if told != Told::default() {
+            said.push(told);
+        }
+    }
+    said
+}
+
+#[test]
+fn quiet_network_is_talked_about_a_few_times_and_then_no_more() {
+    let mut netma = Netma::new(1, BootTime(0));
+    let said = watch(&mut netma, 0, 900, |id, _| u64::try_from(id).unwrap() * 10);
+    assert!(said.len() < 15, "{said:#?}");
+    let later = watch(&mut netma, 900, 3_600, |id, second| u64::try_from(id).unwrap() * 10 + second % 2);
+    assert!(later.len() <= 1, "an hour in which nothing but noise happens: {later:#?}");
+}
+
+#[test]
+fn round_trip_that_changes_is_told_once_and_at_most_every_few_seconds() {
+    let mut netma = Netma::new(1, BootTime(0));
+    watch(&mut netma, 0, 300, |_, _| 10);
+    let said = watch(&mut netma, 300, 60, |id, _| if id == 1 { 80 } else { 10 });
+    let round_trips: Vec<_> = said.iter().filter_map(|told| told.round_trips.clone()).collect();
+    assert_eq!(round_trips.len(), 1, "{said:#?}");
+    assert_eq!(round_trips[0][0], (MemberId(1), Micros::from_millis(80)));
+    let restless = watch(&mut netma, 360, 60, |_, second| if second % 2 == 0 { 10 } else { 200 });
+    assert!(restless.iter().filter(|told| told.round_trips.is_some()).count() <= 13, "{restless:#?}");
+    assert!(restless.iter().filter(|told| told.coordinate.is_some()).count() <= 2, "{restless:#?}");
+}
+
+#[test]
+fn member_that_dies_is_down_and_no_round_trip_of_it_is_told() {
+    let mut netma = Netma::new(1, BootTime(0));
+    watch(&mut netma, 0, 20, |_, _| 10);
+    let mut all: BTreeMap<_, _> =
+        (1..=4_u128).map(|id| (MemberId(id), seen(Some(path(10, 21)), Liveness::Alive))).collect();
+    all.insert(MemberId(2), seen(None, Liveness::Dead));
+    let told = netma.look(BootTime(21 * SECOND.0), &all);
+    let link = netma.link(MemberId(2)).unwrap();
+    assert_eq!((link.state(), link.round_trip()), (LinkState::Down, None));
+    let round_trips = told.round_trips.expect("that it is gone is news");
+    assert!(round_trips.iter().all(|(member, _)| *member != MemberId(2)), "unknown, not near");
+    all.insert(MemberId(2), seen(None, Liveness::Left));
+    netma.look(BootTime(22 * SECOND.0), &all);
+    assert!(netma.link(MemberId(2)).is_none(), "who said good-bye is not down");
+}
+
+#[test]
+fn member_that_was_never_connected_has_no_link_and_one_that_is_not_kept_is_remembered_for_a_while() {
+    let mut netma = Netma::new(1, BootTime(0));
+    let only = |believed| BTreeMap::from([(MemberId(1), seen(None, believed))]);
+    netma.look(BootTime(0), &only(Liveness::Alive));
+    assert_eq!(netma.links().count(), 0);
+    let connected = BTreeMap::from([(MemberId(1), seen(Some(path(5, 1)), Liveness::Alive))]);
+    netma.look(BootTime(SECOND.0), &connected);
+    netma.look(BootTime(2 * SECOND.0), &only(Liveness::Alive));
+    assert_eq!(netma.link(MemberId(1)).unwrap().state(), LinkState::Idle);
+    netma.look(BootTime(2_000 * SECOND.0), &only(Liveness::Alive));
+    assert_eq!(netma.links().count(), 0);
+}
