@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use codeco_hub::api::{
-    ApiTokenRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, NewApiToken, PanicRequest,
+    ApiTokenRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, LostView, NewApiToken, PanicRequest,
     TailQuery, TokenRequest, UpkeepRequest, VersionView,
 };
 use codeco_hub::fleet::{Applied, Filter, LogQuery, NewToken};
@@ -102,6 +102,11 @@ impl Client {
     /// What applying the text of a file would do.
     pub(crate) fn plan(&self, file_name: &str, text: &str) -> Result<Vec<PlanView>, Failure> {
         self.json(&Method::POST, "plan", text.as_bytes(), Some(file_name))
+    }
+
+    /// Says that nothing runs in a cluster any more.
+    pub(crate) fn cluster_lost(&self, cluster: &ClusterName) -> Result<LostView, Failure> {
+        self.json(&Method::POST, &format!("clusters/{cluster}/lost"), &[], None)
     }
 
     /// Cordons, drains or opens what `path` names.

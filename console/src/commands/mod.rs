@@ -1,6 +1,7 @@
 //! The commands, each in a file.
 
 mod apply;
+mod cluster;
 mod context;
 mod delete;
 mod describe;
@@ -64,6 +65,9 @@ pub(crate) enum Command {
     /// List and choose hubs to talk to.
     #[command(subcommand)]
     Context(context::ContextCommand),
+    /// Say what has become of a cluster.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Cause faults, to see that they are survived.
     #[command(subcommand)]
     Fault(fault::FaultCommand),
@@ -88,6 +92,7 @@ impl Command {
             Self::Token(command) => command.run(session),
             Self::Version(args) => args.run(session),
             Self::Context(command) => command.run(session),
+            Self::Cluster(command) => command.run(session),
             Self::Fault(command) => command.run(session),
         }
     }

@@ -299,6 +299,11 @@ impl Fleet for FakeFleet {
         Ok(())
     }
 
+    async fn cluster_lost(&self, cluster: ClusterName) -> Result<u64, ApiError> {
+        self.note(format!("lost {cluster}"));
+        Ok(3)
+    }
+
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError> {
         self.note(format!("delete {namespace}/{name}"));
         if name.as_str() != "gone" {

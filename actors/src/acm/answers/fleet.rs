@@ -490,6 +490,10 @@ impl Fleet for MemberFleet {
         self.set_cluster_drained(cluster, drained).await
     }
 
+    async fn cluster_lost(&self, cluster: ClusterName) -> Result<u64, ApiError> {
+        self.declare_cluster_lost(cluster).await
+    }
+
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError> {
         let object = format!("app/{name}");
         self.is_ours(&namespace, &name).await?;

@@ -70,6 +70,16 @@ pub struct TailQuery {
     pub tail_bytes: Option<u32>,
 }
 
+/// What saying that a cluster is lost did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostView {
+    /// The cluster.
+    pub cluster: codeco_protocol::ids::ClusterName,
+    /// Replicas that may start elsewhere now.
+    pub replicas: u64,
+}
+
 /// Versions of the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
 use super::requests::{
-    ApiTokenRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, NewApiToken, PanicRequest,
+    ApiTokenRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, LostView, NewApiToken, PanicRequest,
     TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish,
     VersionView,
 };
@@ -64,6 +64,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/nodes/{cluster}/{node}/upkeep", post(node_upkeep))
         .route("/api/v1/nodes/{cluster}/{node}/forget", post(forget))
         .route("/api/v1/clusters/{cluster}/upkeep", post(cluster_upkeep))
+        .route("/api/v1/clusters/{cluster}/lost", post(cluster_lost))
         .route("/api/v1/apps/{namespace}/{name}", delete(remove))
         .route("/api/v1/logs/{namespace}/{app}/{service}/{index}", get(logs))
         .route("/api/v1/tokens", post(token))
@@ -143,6 +144,15 @@ async fn cluster_upkeep(
     };
     shared.fleet.cluster_drain(cluster, drained).await?;
     Ok(Json(serde_json::json!({})))
+}
+
+async fn cluster_lost(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<ClusterName>, axum::extract::rejection::PathRejection>,
+) -> Reply<LostView> {
+    let Path(cluster) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
+    let replicas = shared.fleet.cluster_lost(cluster.clone()).await?;
+    Ok(Json(LostView { cluster, replicas }))
 }
 
 /// The applications of the body. Its errors name the file that the sender says it is.
