@@ -134,7 +134,7 @@ impl World {
                 resources: some_resources(&mut self.rng),
                 partition,
                 pod_spec_json: String::new(),
-        lost_after: None,
+                lost_after: None,
             },
             node_selector: if self.rng.u8(0..4) == 0 {
                 vec![("disk".into(), "ssd".into())]

@@ -28,7 +28,11 @@ fn until_ready(fleet: &Fleet, of: &[(&str, usize)]) -> BTreeMap<String, (String,
     let all = fleet.until("every replica is ready", |fleet| {
         let running = running(fleet)?;
         let count = |app: &str| running.keys().filter(|key| key.starts_with(&format!("{app}/"))).count();
-        if of.iter().all(|(app, wanted)| count(app) == *wanted) { Ok(running) } else { Err(format!("{running:#?}")) }
+        if of.iter().all(|(app, wanted)| count(app) == *wanted) {
+            Ok(running)
+        } else {
+            Err(format!("{running:#?}"))
+        }
     });
     all.unwrap()
 }
@@ -62,14 +66,19 @@ fn fleet_whose_hub_is_killed_goes_on_and_a_hub_with_an_empty_disk_sees_it_all() 
     let said = fleet.codeco(&["apply", "-f", &after_file]).unwrap();
     assert!(said.contains("created"), "{said}");
     let after = until_ready(&fleet, &[("after", 4)]);
-    let clusters: std::collections::BTreeSet<&str> = after.values().map(|(cluster, _)| cluster.as_str()).collect();
+    let clusters: std::collections::BTreeSet<&str> =
+        after.values().map(|(cluster, _)| cluster.as_str()).collect();
     assert_eq!(clusters.len(), 2, "placed over all clusters that are reached: {after:#?}");
 
     // The hub comes back with its authority's key and nothing else.
     let state = fleet.local.hub_state();
     for entry in std::fs::read_dir(&state).unwrap().flatten().filter(|entry| entry.file_name() != "ca") {
         let path = entry.path();
-        if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+        if path.is_dir() {
+            std::fs::remove_dir_all(path).unwrap()
+        } else {
+            std::fs::remove_file(path).unwrap()
+        }
     }
     fleet.local.start_hub().unwrap();
     fleet.local.wait_hub().unwrap();

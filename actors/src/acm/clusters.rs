@@ -60,7 +60,9 @@ pub fn keepers(commons: &Commons) -> Vec<MemberId> {
     let reached = links.values().map(|linked| linked.connection.identity());
     let mut found: Vec<(bool, MemberId)> = reached
         .filter(|identity| commons.sessions.is_up(identity))
-        .map(|identity| (identity.cluster().is_some() && identity.cluster() == commons.own.cluster(), identity.id))
+        .map(|identity| {
+            (identity.cluster().is_some() && identity.cluster() == commons.own.cluster(), identity.id)
+        })
         .collect();
     found.sort_unstable();
     found.into_iter().map(|(_, id)| id).collect()

@@ -74,7 +74,8 @@ impl HomeEffects {
             for (uid, app) in home.apps().filter(|(uid, _)| news(uid)) {
                 self.tell(state, uid, app);
             }
-            let copies = home.copies().filter(|(uid, _)| news(uid) && home.apps().all(|(own, _)| own != *uid));
+            let copies =
+                home.copies().filter(|(uid, _)| news(uid) && home.apps().all(|(own, _)| own != *uid));
             for (uid, copy) in copies {
                 if let Some(app) = copy.app(uid) {
                     self.tell(state, uid, &app);

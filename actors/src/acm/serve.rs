@@ -30,7 +30,8 @@ pub fn serve_api(
     let refusals = Arc::new(refusals);
     tokio::spawn(note_api_refusals(refused, Arc::clone(&refusals), Arc::clone(member)));
     let name = member.commons.own.cluster().map_or(member.name.clone(), |c| format!("{c}/{}", member.name));
-    let server = ApiServer::new(tls_config(slot)?, fleet, tokens, Arc::clone(&refusals), Limits::default(), name);
+    let server =
+        ApiServer::new(tls_config(slot)?, fleet, tokens, Arc::clone(&refusals), Limits::default(), name);
     let stopped = async move {
         // A dropped sender means the same.
         let _ = stop.wait_for(|stop| *stop).await;

@@ -61,7 +61,8 @@ impl Commons {
     /// Leads of clusters other than `peer`'s, and where they can be dialled.
     pub(super) fn foreign_hints(&self, peer: &Identity) -> Vec<Hint> {
         let links = self.links();
-        let other = |identity: &Identity| identity.cluster().is_some() && identity.cluster() != peer.cluster();
+        let other =
+            |identity: &Identity| identity.cluster().is_some() && identity.cluster() != peer.cluster();
         let mut hints: BTreeMap<MemberId, Hint> = self.with_views(|views| {
             let leads = views.iter().filter(|view| view.cluster().is_some() && other(&view.identity));
             leads

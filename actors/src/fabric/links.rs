@@ -299,8 +299,13 @@ impl LinksActor {
         let lead = self.config.watcher.lead();
         let to_my_lead = lead == Some(peer.id) && peer.cluster() == self.commons.own.cluster();
         let i_lead = lead == Some(self.commons.own.id);
-        let abroad = !peer.is_hub() && !self.commons.own.is_hub() && peer.cluster() != self.commons.own.cluster();
-        if to_my_lead || (i_lead && peer.is_hub()) || (abroad && dialled) { SessionRole::Open } else { SessionRole::Wait }
+        let abroad =
+            !peer.is_hub() && !self.commons.own.is_hub() && peer.cluster() != self.commons.own.cluster();
+        if to_my_lead || (i_lead && peer.is_hub()) || (abroad && dialled) {
+            SessionRole::Open
+        } else {
+            SessionRole::Wait
+        }
     }
 
     /// The lead has become known, or has changed, after connections were made.
@@ -313,7 +318,9 @@ impl LinksActor {
         for linked in self.commons.links().into_values() {
             let identity = linked.connection.identity().clone();
             let dialled = linked.connection.is_dialled();
-            if self.session_role(&identity, dialled) == SessionRole::Open && !self.commons.sessions.is_up(&identity) {
+            if self.session_role(&identity, dialled) == SessionRole::Open
+                && !self.commons.sessions.is_up(&identity)
+            {
                 let task = link::run_session(Arc::clone(&self.commons), linked.connection);
                 tokio::spawn(task);
             }
@@ -403,7 +410,8 @@ impl LinksActor {
         let cluster = self.commons.own.cluster();
         let of_other = |expected: &Expected| matches!(expected, Expected::NodeOf(of) if Some(of) != cluster);
         let leads = self.config.watcher.lead() == Some(self.commons.own.id);
-        let wanted: BTreeMap<SocketAddr, Expected> = if cluster.is_some() && (leads || self.commons.is_home()) {
+        let wanted: BTreeMap<SocketAddr, Expected> = if cluster.is_some() && (leads || self.commons.is_home())
+        {
             let list = self.commons.foreign_to_dial();
             list.into_iter().map(|(cluster, address)| (address, Expected::NodeOf(cluster))).collect()
         } else {

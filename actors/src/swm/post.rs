@@ -256,7 +256,9 @@ impl Post {
                 _ => same_cluster,
             },
             Addressee::Home => match message {
-                ControlMessage::Keep { .. } | ControlMessage::Kept { .. } | ControlMessage::Drop { .. } => true,
+                ControlMessage::Keep { .. } | ControlMessage::Kept { .. } | ControlMessage::Drop { .. } => {
+                    true
+                }
                 _ => from.cluster().is_some(),
             },
         }

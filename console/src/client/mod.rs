@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use codeco_hub::api::{
-    ApiTokenRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, LostView, NewApiToken, PanicRequest,
-    TailQuery, TokenRequest, UpkeepRequest, VersionView,
+    ApiTokenRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, LostView, NewApiToken,
+    PanicRequest, TailQuery, TokenRequest, UpkeepRequest, VersionView,
 };
 use codeco_hub::fleet::{Applied, Filter, LogQuery, NewToken};
 use codeco_protocol::api::{DoctorView, ErrorBody, List, PlanView, codes};
@@ -62,7 +62,8 @@ impl Client {
                 .next("write the context again: `codeco dev` does for its own")
         };
         let tls = |expected| {
-            tls::client_config(&context.ca, expected).map_err(|e| broken(format!("its ca is not usable: {e}")))
+            tls::client_config(&context.ca, expected)
+                .map_err(|e| broken(format!("its ca is not usable: {e}")))
         };
         let (hub, member) = (tls(Expected::Hub)?, tls(Expected::Any)?);
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", context.token))
@@ -245,7 +246,9 @@ impl Client {
         }
         match serde_json::from_slice::<ErrorBody>(&bytes) {
             Ok(body) => Err(Failure::answered(status, body)),
-            Err(_) => Err(self.strange(place, &format!("it answered with status {status} and no explanation"))),
+            Err(_) => {
+                Err(self.strange(place, &format!("it answered with status {status} and no explanation")))
+            }
         }
     }
 

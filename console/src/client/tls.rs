@@ -19,8 +19,7 @@ pub(crate) fn client_config(ca_pem: &str, expected: Expected) -> Result<Arc<Clie
     let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|e| e.to_string())?;
     let pin = KeyHash::of_certificate(&ca).map_err(|e| e.to_string())?;
     // The same judgement as a joining agent's: the authority of that key, and a hub of it.
-    let mut config =
-        join_client_config(pin, TrustClock::system(), expected).map_err(|e| e.to_string())?;
+    let mut config = join_client_config(pin, TrustClock::system(), expected).map_err(|e| e.to_string())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -29,7 +29,8 @@ impl ClusterCommand {
         if let Some(yaml) = output.yaml() {
             return session.write_value(&lost, yaml);
         }
-        let said = format!("cluster/{cluster} counts as lost: {} replicas may start elsewhere", lost.replicas);
+        let said =
+            format!("cluster/{cluster} counts as lost: {} replicas may start elsewhere", lost.replicas);
         Ok(writeln!(session.stdout, "{said}")?)
     }
 }

@@ -329,8 +329,13 @@ impl LocalFleet {
 
     fn join_token(&self, cluster: &str) -> Result<String, LocalError> {
         let access = self.access()?;
-        let context =
-            Context { name: "dev".into(), server: access.server, ca: access.ca, token: access.token, members: Vec::new() };
+        let context = Context {
+            name: "dev".into(),
+            server: access.server,
+            ca: access.ca,
+            token: access.token,
+            members: Vec::new(),
+        };
         let client = Client::new(&context).map_err(|e| LocalError::Api(e.to_text()))?;
         let cluster = cluster.parse().map_err(|e| LocalError::Api(format!("{e}")))?;
         let request = TokenRequest { scope: codeco_protocol::ids::Role::Node(cluster), ttl_seconds: 300 };

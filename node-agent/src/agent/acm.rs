@@ -30,7 +30,9 @@ const TOKENS_FILE: &str = "hub-tokens.json";
 pub(super) fn tokens(state: &Path) -> Result<Arc<ApiTokens>, AgentError> {
     let path = state.join(TOKENS_FILE);
     let opened = ApiTokens::open_heard(&path);
-    opened.map(Arc::new).map_err(|e| AgentError::State { path: path.display().to_string(), detail: e.to_string() })
+    opened
+        .map(Arc::new)
+        .map_err(|e| AgentError::State { path: path.display().to_string(), detail: e.to_string() })
 }
 
 /// The home of applications, its view of clusters, and the tokens, as supervised children.
@@ -69,8 +71,9 @@ pub(super) async fn serve(
     stop: watch::Receiver<bool>,
 ) -> Result<Option<(JoinHandle<()>, Arc<Refusals>)>, AgentError> {
     let Some(address) = config.api else { return Ok(None) };
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| AgentError::Api { address, detail: source.to_string() })?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| AgentError::Api { address, detail: source.to_string() })?;
     spread_api(member, listener.local_addr().unwrap_or(address));
     let slot = member.commons.transport.credentials();
     let fleet = Arc::new(MemberFleet { member: Arc::clone(member), home, registrar: None, faults });

@@ -48,7 +48,8 @@ impl Inspector for AgentInspector {
             }
             InspectRequest::Apps(after) => {
                 let home = self.member.commons.post.home().ok_or("this member has no home yet")?;
-                let pages = ask(&home, move |home, _, _| page(home, after)).await.map_err(|e| e.to_string())?;
+                let pages =
+                    ask(&home, move |home, _, _| page(home, after)).await.map_err(|e| e.to_string())?;
                 codeco_protocol::wire::encode(&pages).map_err(|e| e.to_string())
             }
             // An operator's word comes by a hub, or by this member's own API; a lead passes it on.

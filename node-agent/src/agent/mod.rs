@@ -304,8 +304,7 @@ fn plant(
 
     let swm = supervisor("swm", Strategy::OneForOne, swm_children);
     let acm = supervisor("acm", Strategy::OneForOne, acm_children);
-    let children =
-        vec![links, identity, mdm, netma, swm.into_child(policy), acm.into_child(policy), follow];
+    let children = vec![links, identity, mdm, netma, swm.into_child(policy), acm.into_child(policy), follow];
     let root = supervisor("agent", Strategy::OneForOne, children);
     Tree { root, supervision, home: home_ref, faults }
 }
@@ -367,10 +366,7 @@ fn identity(config: &AgentConfig, member: &Arc<Member>, clock: &TrustClock, poli
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn samples(
-    member: Arc<Member>,
-    refusals: Option<Arc<codeco_actors::acm::api::Refusals>>,
-) -> Samples {
+fn samples(member: Arc<Member>, refusals: Option<Arc<codeco_actors::acm::api::Refusals>>) -> Samples {
     Arc::new(move || {
         let mut metrics = member.metrics();
         metrics.extend(refusals.as_deref().map(codeco_actors::acm::serve::refusals_metric));

@@ -17,7 +17,7 @@ const TICKS_PER_LAG: u64 = 4;
 /// The lease of a node, with drift, and a tick until the lead acts.
 const ALLOWANCE: Micros = Micros(LEASE + 1 + 1);
 const ASKS_MAX: u64 = 2;
-const HORIZON: u64 = 15;
+const HORIZON: u64 = 13;
 
 /// One rule broken, around the real counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,8 @@ impl State {
             return;
         }
         let allowed = self.contact.until(LIMIT).is_some_and(|until| BootTime(self.clock()) < until);
-        self.leased = if allowed && !self.void { self.clock() + LEASE } else { self.leased.min(self.clock()) };
+        self.leased =
+            if allowed && !self.void { self.clock() + LEASE } else { self.leased.min(self.clock()) };
     }
 }
 
@@ -198,7 +199,8 @@ impl Model for Contacts {
 
 #[test]
 fn cluster_truly_counted_has_stopped_a_replica_before_its_home_gives_it_away() {
-    let checker = Contacts { weakness: None }.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let checker =
+        Contacts { weakness: None }.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     println!("true count of silence: {} states", checker.unique_state_count());
     if let Some(path) = checker.discovery("at most one copy runs") {
         panic!("two copies run: {:#?}", path.into_actions());
@@ -220,7 +222,8 @@ fn each_weakened_count_of_silence_gives_two_copies() {
         let model = Contacts { weakness: Some(weakness) };
         let checker = model.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
         let path = checker.discovery("at most one copy runs");
-        let path = path.unwrap_or_else(|| panic!("{weakness:?}: no double in {}", checker.unique_state_count()));
+        let path =
+            path.unwrap_or_else(|| panic!("{weakness:?}: no double in {}", checker.unique_state_count()));
         println!("{weakness:?}: two copies\n{:#?}", path.into_actions());
     }
 }

@@ -30,8 +30,8 @@ use serde::de::DeserializeOwned;
 use super::intents::without_effect;
 use super::naming::Told;
 use super::views::{AppSnapshot, Copies, app_view, cluster_views, node_view, replica_views, snapshot};
-use crate::acm::apps::ask_apps;
 use crate::acm::api::FaultWish;
+use crate::acm::apps::ask_apps;
 use crate::acm::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use crate::acm::home::HomeRef;
 
@@ -107,7 +107,12 @@ impl MemberFleet {
         let kept_here = ask(&self.home, |home, _, _| {
             home.copies().filter_map(|(uid, copy)| Some((uid, copy.app(uid)?))).collect::<Vec<_>>()
         });
-        let here = (commons.own.clone(), self.member.name.clone(), Vec::new(), Ok(kept_here.await.unwrap_or_default()));
+        let here = (
+            commons.own.clone(),
+            self.member.name.clone(),
+            Vec::new(),
+            Ok(kept_here.await.unwrap_or_default()),
+        );
         for (identity, name, facts, answer) in join_all(asked).await.into_iter().chain([here]) {
             match answer {
                 Ok(list) => {
@@ -201,8 +206,10 @@ impl MemberFleet {
     ) -> Result<Vec<u8>, InspectError> {
         let commons = &self.member.commons;
         if id == commons.own.id {
-            let inspector =
-                commons.inspector.get().ok_or_else(|| InspectError::Unreachable("is still starting".into()))?;
+            let inspector = commons
+                .inspector
+                .get()
+                .ok_or_else(|| InspectError::Unreachable("is still starting".into()))?;
             return inspector.answer(&commons.own, request).await.map_err(InspectError::Refused);
         }
         let link = commons.link(id).ok_or_else(|| InspectError::Unreachable("is not connected".into()))?;
@@ -356,7 +363,8 @@ impl MemberFleet {
         let began = std::time::Instant::now();
         loop {
             let found = ask(&self.home, move |home, _, _| {
-                let keepers = home.apps().find(|(known, _)| *known == uid).map(|(_, app)| app.keepers().count());
+                let keepers =
+                    home.apps().find(|(known, _)| *known == uid).map(|(_, app)| app.keepers().count());
                 (keepers.unwrap_or(0), home.has_keepers())
             });
             let (keepers, reachable) = found.await.unwrap_or_default();

@@ -92,10 +92,11 @@ impl MemberFleet {
 
     pub(super) async fn declare_cluster_lost(&self, cluster: ClusterName) -> Result<u64, ApiError> {
         let (object, name) = (Some(format!("cluster/{cluster}")), cluster.clone());
-        let lost = ask(&self.home, move |home, now, out| home.cluster_lost(now, &name, out)).await.map_err(|e| {
-            let message = format!("it is not known whether cluster {cluster} counts as lost: {e}");
-            error(503, codes::HOME_UNAVAILABLE, object, message, "ask again: twice changes nothing")
-        })?;
+        let lost =
+            ask(&self.home, move |home, now, out| home.cluster_lost(now, &name, out)).await.map_err(|e| {
+                let message = format!("it is not known whether cluster {cluster} counts as lost: {e}");
+                error(503, codes::HOME_UNAVAILABLE, object, message, "ask again: twice changes nothing")
+            })?;
         self.member.events.tell(Note {
             kind: EventType::Warning,
             reason: "ClusterDeclaredLost",

@@ -13,8 +13,8 @@ use codeco_protocol::api::codes;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::requests::MEMBER_HEADER;
 use super::refusals::{RefusalReason, Refused};
+use super::requests::MEMBER_HEADER;
 use super::server::Shared;
 use super::tokens::Bearer;
 use crate::acm::fleet::ApiError;

@@ -172,7 +172,8 @@ impl ApiTokens {
             let (name, hash) = (fact.name.clone(), fact.sha256);
             is_name(&name).then_some(Entry { name, role, sha256, hub: Some(hub), hash })
         }));
-        let same = |a: &Entry, b: &Entry| (&a.name, a.role, a.hash, a.hub) == (&b.name, b.role, b.hash, b.hub);
+        let same =
+            |a: &Entry, b: &Entry| (&a.name, a.role, a.hash, a.hub) == (&b.name, b.role, b.hash, b.hub);
         let known = |entry: &Entry| before.iter().any(|old| same(old, entry));
         if entries.len() == before.len() && entries.iter().all(known) {
             return Ok(());
@@ -256,7 +257,13 @@ impl ApiTokens {
         getrandom::fill(&mut secret).map_err(|e| ApiTokensError::Random { detail: e.to_string() })?;
         let text = format!("codeco-api.{role}.{}", URL_SAFE_NO_PAD.encode(secret));
         let hash = hash(&text);
-        entries.push(Entry { name: name.to_owned(), role, sha256: URL_SAFE_NO_PAD.encode(hash), hub: None, hash });
+        entries.push(Entry {
+            name: name.to_owned(),
+            role,
+            sha256: URL_SAFE_NO_PAD.encode(hash),
+            hub: None,
+            hash,
+        });
         self.save(entries)?;
         Ok(text)
     }

@@ -162,7 +162,9 @@ impl Home {
         let gone: Vec<AppUid> = self
             .apps
             .iter()
-            .filter(|(_, app)| app.deleting && app.replicas.values().all(|r| r.mandate.is_none() && r.lost.is_empty()))
+            .filter(|(_, app)| {
+                app.deleting && app.replicas.values().all(|r| r.mandate.is_none() && r.lost.is_empty())
+            })
             .map(|(uid, _)| *uid)
             .collect();
         for app in gone {

@@ -250,7 +250,11 @@ impl Home {
                 let other = |text: &str| Some(Obstacle::Other(text.to_owned()));
                 let barred = match (facts.reachable, missing, pause, line) {
                     _ if self.drained.contains(&facts.name) => other("cluster is being drained"),
-                    _ if app.replicas.get(key).is_some_and(|r| r.lost.iter().any(|l| l.cluster == facts.name)) => {
+                    _ if app
+                        .replicas
+                        .get(key)
+                        .is_some_and(|r| r.lost.iter().any(|l| l.cluster == facts.name)) =>
+                    {
                         other("it has an older mandate, which must come back first")
                     }
                     _ if holds.is_some_and(|held| held.cluster == facts.name) => {

@@ -27,15 +27,18 @@ impl Home {
         (nonce, term, allowance): (u64, Term, Micros),
         out: &mut Vec<HomeOutput>,
     ) {
-        let contact = self.contacts.entry(cluster.clone()).or_insert_with(|| HomeContact::assumed(now, ALLOWANCE));
+        let contact =
+            self.contacts.entry(cluster.clone()).or_insert_with(|| HomeContact::assumed(now, ALLOWANCE));
         contact.answered(now, allowance);
         let mut lost = Vec::new();
         for (uid, app) in &self.apps {
             for ((service, index), replica) in &app.replicas {
                 let recalled = replica.lost.iter().filter(|held| held.recalling && held.cluster == *cluster);
-                lost.extend(recalled.map(|held| {
-                    (ReplicaId { app: *uid, service: service.clone(), index: *index }, held.id)
-                }));
+                lost.extend(
+                    recalled.map(|held| {
+                        (ReplicaId { app: *uid, service: service.clone(), index: *index }, held.id)
+                    }),
+                );
             }
         }
         out.push(HomeOutput::Send { to: from, message: ControlMessage::Watched { nonce, term, lost } });
@@ -43,7 +46,8 @@ impl Home {
 
     /// A cluster with a mandate that has said nothing to this life of the home may have been answered just now.
     pub(super) fn assume_contact(&mut self, now: BootTime) {
-        let held = self.apps.values().flat_map(|app| app.replicas.values()).filter_map(|r| r.mandate.as_ref());
+        let held =
+            self.apps.values().flat_map(|app| app.replicas.values()).filter_map(|r| r.mandate.as_ref());
         for held in held.filter(|held| held.limit.is_some()) {
             if !self.contacts.contains_key(&held.cluster) {
                 self.contacts.insert(held.cluster.clone(), HomeContact::assumed(now, ALLOWANCE));
@@ -58,7 +62,8 @@ impl Home {
             for ((service, index), replica) in &app.replicas {
                 let Some(held) = &replica.mandate else { continue };
                 let Some(limit) = held.limit else { continue };
-                let Some(spec) = app.spec.services.iter().find(|s| s.name == *service).map(|s| &s.spec) else {
+                let Some(spec) = app.spec.services.iter().find(|s| s.name == *service).map(|s| &s.spec)
+                else {
                     continue;
                 };
                 let contact = self.contacts.get(&held.cluster).copied();
@@ -164,7 +169,9 @@ impl Home {
             // A copy placed anew while it was cut off has run for less long than the one it was.
             OnReconnect::LongestRunning => original.before.is_none_or(|before| before == *token),
             OnReconnect::BestScore => {
-                let share = |held: &HomeMandate| self.clusters.get(&held.cluster).map(super::ClusterFacts::free_share);
+                let share = |held: &HomeMandate| {
+                    self.clusters.get(&held.cluster).map(super::ClusterFacts::free_share)
+                };
                 share(original) >= share(present)
             }
         };

@@ -157,8 +157,8 @@ impl Home {
     fn takes(&self, app: AppUid, records: &[u8]) -> bool {
         let old = self.copies.get(&app).map_or(0, |copy| copy.records.len());
         let bytes: usize = self.copies.values().map(|copy| copy.records.len()).sum();
-        let room = (old > 0 || self.copies.len() < COPIES_MAX)
-            && bytes - old + records.len() <= COPIES_BYTES_MAX;
+        let room =
+            (old > 0 || self.copies.len() < COPIES_MAX) && bytes - old + records.len() <= COPIES_BYTES_MAX;
         room && wire::decode::<AppRecords>(records)
             .is_ok_and(|AppRecords(records)| Home::app_of(app, &records, &[]).is_some())
     }

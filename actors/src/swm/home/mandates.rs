@@ -73,7 +73,9 @@ impl Home {
             return;
         }
         let Some(service) = app.spec.services.iter().find(|s| s.name == replica.service) else { return };
-        let lost = app.replica(&replica.service, replica.index).is_some_and(|r| r.lost.iter().any(|l| l.id == mandate));
+        let lost = app
+            .replica(&replica.service, replica.index)
+            .is_some_and(|r| r.lost.iter().any(|l| l.id == mandate));
         // What may be done with a copy is decided of the present one; another one only says what it is.
         let (replace, replaces) = if lost { Default::default() } else { self.allowance(replica) };
         let message = ControlMessage::Offer {

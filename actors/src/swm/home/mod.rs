@@ -6,9 +6,9 @@
 
 mod apply;
 mod bidding;
+mod constraints;
 mod contact;
 mod copies;
-mod constraints;
 mod mandates;
 mod plan;
 mod record;
@@ -28,15 +28,15 @@ use codeco_protocol::token::{Epoch, MandateId, Term, Token};
 use codeco_protocol::units::{BootTime, Micros, WallTime};
 use codeco_protocol::workload::WorkloadSpec;
 
-use super::decision::Decision;
 use super::contact::{HomeContact, Patience};
+use super::decision::Decision;
 use super::mandate::MandateRule;
 use codeco_protocol::api::OnReconnect;
 use mandates::Answer;
 
 pub use apply::{Applied, ApplyError, DeleteError};
-pub use copies::{AppRecords, Copy, KEEPERS};
 pub use constraints::UplinkShare;
+pub use copies::{AppRecords, Copy, KEEPERS};
 pub use plan::{PLANS_MAX, Plan, PlanAction, Planned};
 pub use record::HomeRecord;
 pub use rollout::{Pick, Progress};

@@ -101,7 +101,7 @@ impl Home {
                 deleting: false,
                 replicas: BTreeMap::new(),
                 bidding: None,
-                        kept: Default::default(),
+                kept: Default::default(),
             },
         };
         let generation = app.generation + 1;

@@ -123,7 +123,8 @@ impl Lead {
 
     /// When the next right ends.
     pub(super) fn next_end(&self) -> Option<BootTime> {
-        let ends = self.mandates.values().filter(|m| !m.suspended && m.spec.partition == PartitionPolicy::Fence);
+        let ends =
+            self.mandates.values().filter(|m| !m.suspended && m.spec.partition == PartitionPolicy::Fence);
         ends.filter_map(|m| self.contacts.get(&m.epoch.owner)?.until(m.spec.lost_after?)).min()
     }
 }

@@ -6,8 +6,8 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod contact;
 mod constraints;
+mod contact;
 mod forget;
 mod members;
 mod offers;

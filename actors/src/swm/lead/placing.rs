@@ -13,8 +13,8 @@ use codeco_protocol::token::{Attempt, Token};
 use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::workload::PartitionPolicy;
 
-use super::contact::Standing;
 use super::constraints::{Occupant, Wanted, cost_of, other_end, power_of};
+use super::contact::Standing;
 use super::{Lead, LeadNote, LeadOutput, LeadRecord, Mandate, Member, NEW};
 use crate::netma::Delay;
 use crate::swm::attempt::{Placement, Stage};

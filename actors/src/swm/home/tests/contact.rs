@@ -47,7 +47,8 @@ impl Play {
 
     /// A lead asks; the mandates that it is told are void.
     fn watched(&mut self, lead: MemberId) -> Vec<MandateId> {
-        let watch = M::Watch { nonce: 7, term: term(self.terms[&lead], lead), allowance: Micros::from_secs(3) };
+        let watch =
+            M::Watch { nonce: 7, term: term(self.terms[&lead], lead), allowance: Micros::from_secs(3) };
         let sent = self.hear(lead, watch);
         let lost = sent.iter().find_map(|(to, message)| match message {
             M::Watched { nonce: 7, lost, .. } if *to == lead => Some(lost.clone()),
@@ -94,9 +95,16 @@ impl Play {
 fn home_gives_a_fenced_replica_of_a_silent_cluster_away_only_after_its_count_has_surely_ended() {
     let mut play = in_the_east(PartitionPolicy::Fence, OnReconnect::KeepOriginal);
     let grace = play.home.apps().next().unwrap().1.spec.services[0].spec.stop_grace;
-    assert!(play.until_asked(Micros(LIMIT.0 + grace.0 + 3_000_000)).is_empty(), "the cluster may still stop it");
+    assert!(
+        play.until_asked(Micros(LIMIT.0 + grace.0 + 3_000_000)).is_empty(),
+        "the cluster may still stop it"
+    );
     let asked = play.until_asked(Micros::from_secs(5));
-    assert_eq!(offers(&play.bids(&asked, EAST)), [(WEST, term(1, WEST), MandateId(2))], "not to the silent one");
+    assert_eq!(
+        offers(&play.bids(&asked, EAST)),
+        [(WEST, term(1, WEST), MandateId(2))],
+        "not to the silent one"
+    );
     // After a crash it is known who has what.
     let mut play = Play::on(play.home.snapshot());
     assert_eq!(play.watched(EAST), [MandateId(1)], "the old right is void");
@@ -113,7 +121,10 @@ fn home_that_answers_in_time_or_has_no_limit_gives_nothing_away() {
         play.watched(EAST);
     }
     let mut play = Play::placed(1);
-    assert!(play.until_asked(Micros::from_secs(1_000)).is_empty(), "without lostAfter only its return counts");
+    assert!(
+        play.until_asked(Micros::from_secs(1_000)).is_empty(),
+        "without lostAfter only its return counts"
+    );
     let mut out = vec![];
     assert_eq!(play.home.cluster_lost(play.now, &cluster(EAST), &mut out), 1, "or an operator's word");
     let asked = play.write(out);

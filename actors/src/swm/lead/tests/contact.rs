@@ -13,7 +13,10 @@ impl Play {
             spec.lost_after = Some(LIMIT);
         }
         let sent = play.hear(HOME, offer);
-        assert!(!sent.iter().any(|(_, m)| matches!(m, M::Reserve { .. })), "the home has not answered: {sent:?}");
+        assert!(
+            !sent.iter().any(|(_, m)| matches!(m, M::Reserve { .. })),
+            "the home has not answered: {sent:?}"
+        );
         let nonce = watch(&sent).expect("the home is asked");
         let sent = play.answered(nonce, vec![]);
         let token = sent.iter().find_map(|(_, m)| match m {
