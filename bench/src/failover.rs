@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use codeco_actors::swm::lease::LeaseConfig;
 use codeco_console::local::{LocalFleet, LocalOptions, RuntimeKind};
-use codeco_protocol::api::{AppView, EventView, List, ReplicaView};
+use codeco_protocol::api::{AppView, ClusterView, EventView, List, ReplicaView};
 use codeco_protocol::identity::write_private;
 use codeco_protocol::units::Micros;
 use serde::de::DeserializeOwned;
@@ -157,8 +157,10 @@ impl Stage {
             Ok(all.then_some(replicas))
         })?;
         let on = |name: &str| placed.iter().filter(|replica| runs_on(replica, name)).count();
-        // The first node leads the cluster; its end is another matter.
-        let agents = self.fleet.agents().iter().enumerate().skip(1);
+        // The end of the lead is another matter.
+        let clusters: Vec<ClusterView> = self.get("clusters")?;
+        let lead = clusters.into_iter().find_map(|cluster| cluster.lead).ok_or("nobody leads the cluster")?;
+        let agents = self.fleet.agents().iter().enumerate().filter(|(_, agent)| agent.name != lead.as_str());
         let (moved, victim) = agents.map(|(at, agent)| (on(&agent.name), at)).max().unwrap_or_default();
         if moved == 0 {
             return Err("all replicas were placed on the lead's node: more replicas are needed".into());

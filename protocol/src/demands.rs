@@ -140,6 +140,8 @@ pub struct PlaceRules {
     pub cluster_region: Option<String>,
     /// Bandwidth of its ASSURED channels that may have to leave the cluster: reserved on the cluster's uplink.
     pub uplink: BitsPerSecond,
+    /// Services whose copies are to be placed anew after it, where it is: they do not hold it where they are.
+    pub followers: Vec<ServiceName>,
 }
 
 /// What a node declares beside its resources and labels. `None` is unknown, which is never read as free or enough.

@@ -10,7 +10,8 @@ mod ring;
 mod state;
 
 pub use facts::{
-    ClusterFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, NetworkFact, ReplicaFact, ReplicaState,
+    ClusterFact, ElectorateFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, ReplicaFact, ReplicaState,
+    VoterFact,
 };
 pub use homes::{ApiTokenFact, AppFact};
 pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};

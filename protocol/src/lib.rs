@@ -9,6 +9,7 @@
 pub mod api;
 pub mod coordinate;
 pub mod demands;
+pub mod election;
 pub mod gossip;
 pub mod identity;
 pub mod ids;

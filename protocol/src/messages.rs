@@ -6,6 +6,7 @@ use bincode::{Decode, Encode};
 
 use crate::coordinate::Coordinate;
 use crate::demands::{Demands, Level, NodeTraits, PlaceRules};
+use crate::election::ElectionMessage;
 use crate::ids::{AppName, AppUid, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
 use crate::resources::Resources;
 use crate::token::{Epoch, MandateId, Term, Token};
@@ -599,6 +600,8 @@ pub enum ControlMessage {
         /// Its cluster.
         cluster: ClusterName,
     },
+    /// Between the members of a cluster that elect its lead.
+    Election(ElectionMessage),
     /// Home → any member: keep a copy of an application.
     Keep {
         /// Which.
@@ -685,6 +688,7 @@ impl ControlMessage {
             | M::BidRequest { .. }
             | M::Offer { .. }
             | M::Recall { .. }
+            | M::Election(_)
             | M::Watched { .. } => Addressee::Lead,
             M::Bid { .. }
             | M::Accepted { .. }

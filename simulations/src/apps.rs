@@ -2,11 +2,12 @@
 
 use codeco_actors::swm::home::{AppSpec, ServiceSpec};
 use codeco_actors::swm::ledger::{LedgerInput, Upkeep};
+use codeco_protocol::demands::Demands;
 use codeco_protocol::ids::{AppName, AppUid, Namespace, ServiceName};
 use codeco_protocol::messages::{AppContext, Profile};
 use codeco_protocol::resources::Resources;
-use codeco_protocol::units::{Bytes, Micros, MilliCpu, WallTime};
-use codeco_protocol::workload::{PartitionPolicy, RestartPolicy, WorkloadSpec};
+use codeco_protocol::units::{BitsPerSecond, Bytes, Micros, MilliCpu, WallTime};
+use codeco_protocol::workload::{ChannelSpec, PartitionPolicy, RestartPolicy, WorkloadSpec};
 
 use crate::invariant::Violation;
 use crate::queue::Event;
@@ -98,14 +99,14 @@ impl World {
 
     /// An operator drains a cluster, or ends that.
     fn operate_on_a_cluster(&mut self) -> Result<(), Violation> {
-        let cluster = self.rng.usize(0..self.leads.len());
+        let cluster = self.rng.usize(0..self.clusters.len());
         let drained = self.rng.bool();
         self.set_cluster_drained(cluster, drained)
     }
 
     pub(crate) fn set_cluster_drained(&mut self, cluster: usize, drained: bool) -> Result<(), Violation> {
         let now = self.read_clock(self.home_machine());
-        let name = self.leads[cluster].config.cluster.clone();
+        let name = self.clusters[cluster].name.clone();
         let Some(home) = &mut self.home.home else { return Ok(()) };
         let mut out = Vec::new();
         if home.drain_cluster(now, &name, drained, &mut out) {
@@ -147,18 +148,39 @@ impl World {
             spread: Default::default(),
             regions: Vec::new(),
         });
+        let services: Vec<ServiceSpec> = services.collect();
+        let profile = profiles[self.rng.usize(0..profiles.len())];
+        // Half of the applications of two services have a channel between them, which not every link has room for.
+        let talks = services.len() == 2 && matches!(profile, Profile::Resilience | Profile::Cost);
+        let channels = talks.then(|| channel(&services)).into_iter().collect();
         AppSpec {
-            services: services.collect(),
             context: AppContext {
                 uid,
                 namespace: namespace.clone(),
                 name: name.clone(),
-                profile: profiles[self.rng.usize(0..profiles.len())],
-                channels: Vec::new(),
-                demands: Default::default(),
+                profile,
+                channels,
+                demands: Demands {
+                    copies: services.iter().map(|s| (s.name.clone(), s.replicas)).collect(),
+                    ..Demands::default()
+                },
             },
+            services,
             manifest_json: String::new(),
         }
+    }
+}
+
+fn channel(services: &[ServiceSpec]) -> ChannelSpec {
+    ChannelSpec {
+        name: "link".into(),
+        from: services[0].name.clone(),
+        to_app: None,
+        to: services[1].name.clone(),
+        port: None,
+        assured: true,
+        bandwidth: Some(BitsPerSecond(40)),
+        delay_max: None,
     }
 }
 

@@ -1,11 +1,15 @@
 //! Feeding the cores and carrying out their outputs, in order, with a crash at any point.
 
+use codeco_actors::swm::election::elector::{
+    ElectionRecord, ElectorInput, ElectorNote, ElectorOutput, Entry,
+};
 use codeco_actors::swm::home::{HomeInput, HomeNote, HomeOutput, HomeRecord};
-use codeco_actors::swm::lead::{LeadInput, LeadNote, LeadOutput, LeadRecord};
+use codeco_actors::swm::lead::{LeadNote, LeadOutput, LeadRecord};
 use codeco_actors::swm::ledger::{LedgerInput, LedgerOutput, LedgerRecord};
+use codeco_protocol::ids::ReplicaId;
 use codeco_protocol::messages::ControlMessage;
 
-use crate::invariant::Violation;
+use crate::invariant::{Invariant, Violation, check};
 use crate::oracle;
 use crate::queue::Event;
 use crate::world::World;
@@ -128,80 +132,117 @@ impl World {
         }
     }
 
-    pub(crate) fn feed_lead(&mut self, cluster: usize, input: LeadInput) -> Result<(), Violation> {
-        let now = self.read_clock(self.leads[cluster].node);
+    pub(crate) fn feed_elector(&mut self, node: usize, input: ElectorInput) -> Result<(), Violation> {
+        let now = self.read_clock(node);
         let replayed = self.picks_replay().then(|| input.clone());
-        let Some(lead) = &mut self.leads[cluster].lead else { return Ok(()) };
+        let Some(elector) = &mut self.electors[node].elector else { return Ok(()) };
         let mut out = Vec::new();
-        let was_ready = lead.is_ready();
-        lead.handle(now, input, &mut out);
+        let was_ready = elector.lead().is_ready();
+        elector.handle(now, input, &mut out);
+        let lead = elector.lead();
+        crate::oracle::check_links(lead)?;
+        let (links, uplinks) = (lead.link_reservations(), lead.traits().uplink_reserved.0);
+        self.counts.links_reserved += u64::from(!links.is_empty());
+        self.counts.uplinks_reserved += u64::from(uplinks > 0);
+        self.counts.links_full += u64::from(links.values().any(|used| used.0 > 60) || uplinks > 20);
         // What comes just before a takeover is complete is left unanswered; its repeat is the first that counts.
-        if let Some(input) = replayed.filter(|_| lead.is_ready() == was_ready) {
+        if let Some(lead) = elector.in_office() {
+            self.oracle.decided(lead);
+        }
+        if let Some(input) = replayed.filter(|_| elector.lead().is_ready() == was_ready) {
             self.counts.replays += 1;
-            crate::replay::lead(lead, now, &input)?;
+            crate::replay::elector(elector, now, &input)?;
         }
         if let Some(point) = self.crash_point(out.len()) {
             self.counts.crashes_amid_outputs += 1;
             out.truncate(point);
-            self.carry_lead(cluster, out)?;
-            return self.crash_lead(cluster);
+            self.carry_elector(node, out)?;
+            return self.crash_elector(node);
         }
-        self.carry_lead(cluster, out)?;
-        let host = &self.leads[cluster];
-        let Some(lead) = &host.lead else { return Ok(()) };
-        let at = self.clocks[host.node].when(lead.next_tick(now)).max(self.now + 1_000);
+        self.carry_elector(node, out)?;
+        self.check_one_lead(node)?;
+        let host = &self.electors[node];
+        let Some(elector) = &host.elector else { return Ok(()) };
+        let at = self.clocks[node].when(elector.next_tick(now)).max(self.now + 1_000);
         if host.tick_at.is_none_or(|known| at < known) {
             let life = host.life;
-            self.leads[cluster].tick_at = Some(at);
-            self.queue.push(at, Event::LeadTick { cluster, life });
+            self.electors[node].tick_at = Some(at);
+            self.queue.push(at, Event::ElectorTick { node, life });
         }
         Ok(())
     }
 
-    fn carry_lead(&mut self, cluster: usize, out: Vec<LeadOutput>) -> Result<(), Violation> {
-        let machine = self.leads[cluster].node;
+    fn check_one_lead(&self, node: usize) -> Result<(), Violation> {
+        let cluster = self.nodes[node].cluster;
+        let acting: Vec<_> = (0..self.nodes.len())
+            .filter(|at| self.nodes[*at].cluster == cluster)
+            .filter(|at| {
+                let elector = self.electors[*at].elector.as_ref();
+                elector.is_some_and(|elector| elector.leads(self.read_clock(*at)))
+            })
+            .map(|at| (self.nodes[at].config.id, self.electors[at].elector.as_ref().map(|e| e.lead().term())))
+            .collect();
+        check(acting.len() <= 1, Invariant::OneLead, || format!("{acting:?}"))
+    }
+
+    pub(crate) fn carry_elector(&mut self, node: usize, out: Vec<ElectorOutput>) -> Result<(), Violation> {
+        let (own, cluster) = (self.nodes[node].config.id, self.nodes[node].cluster);
         for output in out {
             match output {
-                LeadOutput::Journal(record) => {
-                    if let LeadRecord::HandedBack { replica, mandate, .. } = &record {
-                        self.counts.handed_back += 1;
-                        self.oracle.lead_gave_up(replica, *mandate);
-                        self.leads[cluster].told.remove(&(replica.clone(), *mandate));
+                ElectorOutput::Journal(record) => {
+                    let leads = self.electors[node].elector.as_ref().is_some_and(|e| e.in_office().is_some());
+                    if let ElectionRecord::Appended { entry: Entry::Lead(record), .. } = &record
+                        && leads
+                    {
+                        if let LeadRecord::HandedBack { replica, mandate, .. } = record {
+                            self.counts.handed_back += 1;
+                            self.oracle.lead_gave_up(replica, *mandate);
+                            self.clusters[cluster].told.remove(&(replica.clone(), *mandate));
+                        }
+                        if !matches!(record, LeadRecord::Mandated { .. }) {
+                            self.log.line(self.now, format_args!("lead {own:?} journals {record:?}"));
+                        }
                     }
-                    if !matches!(record, LeadRecord::Mandated { .. }) {
-                        self.log.line(
-                            self.now,
-                            format_args!("lead {:?} journals {record:?}", self.leads[cluster].config.cluster),
-                        );
-                    }
-                    self.leads[cluster].disk.push(record);
+                    self.electors[node].disk.push(record);
                 }
-                LeadOutput::Send { to, message } => {
-                    self.check_lead_orders(cluster, &message)?;
-                    if let ControlMessage::Accepted { replica, mandate, .. } = &message {
-                        self.leads[cluster].told.insert((replica.clone(), *mandate));
+                ElectorOutput::Send { to, message } => {
+                    self.check_lead_orders(node, &message)?;
+                    let lead = self.electors[node].elector.as_ref().map(|elector| elector.lead());
+                    let keeps = |replica: &ReplicaId| {
+                        lead.is_some_and(|lead| lead.mandates().any(|(known, _)| known == replica))
+                    };
+                    // What is handed back already left its answer behind; it was true when it was given.
+                    if let ControlMessage::Accepted { replica, mandate, .. } = &message
+                        && keeps(replica)
+                    {
+                        self.clusters[cluster].told.insert((replica.clone(), *mandate));
                     }
-                    self.send(machine, to, &message);
+                    self.send(node, to, &message);
                 }
-                LeadOutput::Decided(_) => {}
-                LeadOutput::Note(note) => {
-                    self.count_lead_note(cluster, &note);
-                    self.log.line(
-                        self.now,
-                        format_args!("lead {:?} notes {note:?}", self.leads[cluster].config.cluster),
-                    );
+                ElectorOutput::Lead(LeadOutput::Note(note)) => {
+                    self.count_lead_note(node, cluster, &note)?;
+                    self.log.line(self.now, format_args!("lead {own:?} notes {note:?}"));
+                }
+                ElectorOutput::Lead(_) => {}
+                ElectorOutput::Note(note) => {
+                    if let ElectorNote::ElectorateChanged { added, removed, .. } = &note {
+                        self.counts.voters_added += u64::from(added.is_some());
+                        self.counts.voters_removed += u64::from(removed.is_some());
+                    }
+                    self.log.line(self.now, format_args!("elector {own:?} notes {note:?}"));
                 }
             }
         }
         Ok(())
     }
 
-    fn count_lead_note(&mut self, cluster: usize, note: &LeadNote) {
+    fn count_lead_note(&mut self, node: usize, cluster: usize, note: &LeadNote) -> Result<(), Violation> {
         match note {
             LeadNote::TookOffice(_) => {
-                let knew =
-                    self.leads[cluster].lead.as_ref().is_some_and(|lead| lead.members().next().is_some());
+                let elector = self.electors[node].elector.as_ref();
+                let knew = elector.is_some_and(|elector| elector.lead().members().next().is_some());
                 self.counts.takeovers += u64::from(knew);
+                self.check_succession(node)?;
             }
             LeadNote::NodeLost(_) => self.counts.nodes_lost += 1,
             LeadNote::NodeBack(_) => self.counts.nodes_back += 1,
@@ -216,6 +257,7 @@ impl World {
             }
             _ => {}
         }
+        Ok(())
     }
 
     pub(crate) fn feed_home(&mut self, input: HomeInput) -> Result<(), Violation> {

@@ -55,8 +55,18 @@ counts! {
     reboots: "reboots",
     /// Journals lost.
     disk_losses: "disk losses",
-    /// Leads killed.
+    /// Leads that lost their journals.
+    lead_disk_losses: "disk losses of leads",
+    /// Electors killed.
+    elector_crashes: "elector crashes",
+    /// Electors killed while they led.
     lead_crashes: "lead crashes",
+    /// Leads that another member followed.
+    successions: "leads succeeded by another member",
+    /// Voters admitted.
+    voters_added: "voters admitted",
+    /// Voters removed.
+    voters_removed: "voters removed",
     /// Homes killed.
     home_crashes: "home crashes",
     /// Links cut in one direction.
@@ -101,6 +111,12 @@ counts! {
     drains: "nodes cordoned or drained",
     /// Clusters that operators drained.
     cluster_drains: "clusters drained",
+    /// Steps of a lead with bandwidth reserved on links.
+    links_reserved: "steps with bandwidth reserved on links",
+    /// The same on its uplink.
+    uplinks_reserved: "steps with bandwidth reserved on uplinks",
+    /// The same with a link on which another channel has no room.
+    links_full: "steps with a link that had no room for a channel",
     /// Mandates asked back.
     recalls: "recalls",
     /// Mandates that went back.

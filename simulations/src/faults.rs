@@ -1,5 +1,7 @@
 //! What goes wrong, and when.
 
+use codeco_actors::swm::election::elector::Written;
+use codeco_actors::swm::election::electorate::Voter;
 use codeco_actors::swm::ledger::LedgerInput;
 use codeco_protocol::resources::Resources;
 use codeco_protocol::units::{Bytes, MilliCpu};
@@ -23,8 +25,10 @@ impl World {
             3..=4 => self.reboot(node),
             5 => self.lose_disk(node),
             6..=8 => {
-                let cluster = self.rng.usize(0..self.leads.len());
-                self.crash_lead(cluster)
+                let cluster = self.rng.usize(0..self.clusters.len());
+                let at = self.lead_of(cluster).map_or(node, |(at, _)| at);
+                let whose = if self.rng.bool() { at } else { node };
+                self.crash_elector(whose)
             }
             9 => self.crash_home(),
             10..=12 => {
@@ -47,26 +51,53 @@ impl World {
         self.nodes[node].runtime.reboot();
         self.nodes[node].boot += 1;
         self.crash_agent(node)?;
-        if let Some(cluster) = self.leads.iter().position(|host| host.node == node) {
-            self.crash_lead(cluster)?;
-        }
+        self.crash_elector(node)?;
         self.clocks[node] = Clock::boot(self.now, &mut self.rng);
         Ok(())
     }
 
     /// The agent dies and finds no journal when it comes back. What it ran may run on.
     fn lose_disk(&mut self, node: usize) -> Result<(), Violation> {
-        let leads = self.leads.iter().any(|host| host.node == node);
-        if self.disk_losses_left == 0 || leads || self.nodes[node].ledger.is_none() {
+        if self.disk_losses_left == 0 || !self.can_spare(node) || self.nodes[node].ledger.is_none() {
             return Ok(());
         }
+        let leads = self.lead_of(self.nodes[node].cluster).is_some_and(|(at, _)| at == node);
+        self.counts.lead_disk_losses += u64::from(leads);
         self.disk_losses_left -= 1;
         self.counts.disk_losses += 1;
         self.log.line(self.now, format_args!("{:?} loses its disk", self.nodes[node].config.id));
         self.crash_agent(node)?;
         self.nodes[node].disk.clear();
         self.nodes[node].told.clear();
+        self.crash_elector(node)?;
+        self.electors[node].disk.clear();
         Ok(())
+    }
+
+    /// Whether records and votes of a cluster outlive the loss of this disk: its node does not vote, or the voters agree
+    /// on who they are, a majority is left without it, and no other is lost already.
+    fn can_spare(&self, node: usize) -> bool {
+        let cluster = self.nodes[node].cluster;
+        let of_cluster = (0..self.nodes.len()).filter(|at| self.nodes[*at].cluster == cluster);
+        let known: Vec<_> = of_cluster
+            .filter_map(|at| Written::read(&self.electors[at].disk).ok().map(|written| (at, written)))
+            .collect();
+        let voting = known.iter().filter_map(|(at, written)| {
+            let voter = Voter { member: self.electors[*at].config.lead.id, incarnation: written.life? };
+            let electorate = written.electorate.as_ref()?;
+            electorate.contains(voter).then_some((*at, electorate))
+        });
+        let voting: Vec<_> = voting.collect();
+        let Some((_, newest)) = voting.iter().max_by_key(|(_, electorate)| electorate.version()) else {
+            return false;
+        };
+        // Of two voters neither can be spared, so neither can whoever is about to become the second.
+        let small = known.len() < 3;
+        if !voting.iter().any(|(at, _)| *at == node) {
+            return small || newest.size() >= 3;
+        }
+        let agreed = voting.iter().filter(|(_, electorate)| electorate == newest).count();
+        newest.size() >= 3 && agreed == newest.size()
     }
 
     fn cut_a_link(&mut self) {
@@ -116,7 +147,7 @@ impl World {
         self.log.line(self.now, format_args!("faults end"));
         self.stormy = false;
         self.network.clear_up();
-        for cluster in 0..self.leads.len() {
+        for cluster in 0..self.clusters.len() {
             self.set_cluster_drained(cluster, false)?;
         }
         self.open_all_nodes()?;

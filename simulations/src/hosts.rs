@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use codeco_actors::swm::election::elector::{ElectionRecord, Elector, ElectorConfig};
 use codeco_actors::swm::home::{ClusterFacts, Home, HomeConfig, HomeRecord};
-use codeco_actors::swm::lead::{Lead, LeadConfig, LeadRecord};
 use codeco_actors::swm::ledger::{Ledger, LedgerConfig, LedgerRecord};
 use codeco_protocol::ids::{ClusterName, MemberId, ReplicaId};
 use codeco_protocol::resources::Resources;
@@ -30,20 +30,29 @@ pub(crate) struct NodeHost {
     pub(crate) tick_at: Option<u64>,
     /// Promises that left this node and were not closed on its disk since.
     pub(crate) told: BTreeSet<(ReplicaId, Token)>,
+    /// The latest term this agent has heard of.
+    pub(crate) heard: Term,
 }
 
-/// A lead and its disk.
+/// The elector of a node, perhaps its cluster's lead, and its disk.
 #[derive(Debug)]
-pub(crate) struct LeadHost {
-    pub(crate) config: LeadConfig,
-    pub(crate) node: usize,
-    pub(crate) lead: Option<Lead>,
-    pub(crate) disk: Vec<LeadRecord>,
+pub(crate) struct ElectorHost {
+    pub(crate) config: ElectorConfig,
+    pub(crate) elector: Option<Elector>,
+    pub(crate) disk: Vec<ElectionRecord>,
     pub(crate) life: u64,
     pub(crate) tick_at: Option<u64>,
+}
+
+/// What is true of a cluster, whoever leads it.
+#[derive(Debug)]
+pub(crate) struct ClusterHost {
+    pub(crate) name: ClusterName,
     pub(crate) summaries: u64,
-    /// Mandates this lead said it has placed, not handed back on its disk since.
+    /// Mandates that leads said they have placed, not handed back since.
     pub(crate) told: BTreeSet<(ReplicaId, MandateId)>,
+    /// Leads that took office here.
+    pub(crate) last_lead: Option<MemberId>,
 }
 
 /// The home and its disk.

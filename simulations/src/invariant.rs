@@ -11,6 +11,8 @@ pub enum Invariant {
     Single,
     /// I2, at the level of mandates.
     Returned,
+    /// I2, at the level of leads.
+    OneLead,
     /// I3.
     Replay,
     /// I4.
@@ -23,6 +25,8 @@ pub enum Invariant {
     Journal,
     /// Journals.
     Durable,
+    /// I7.
+    Links,
     /// I8.
     Converges,
     /// I8, while a service changes.
@@ -37,12 +41,14 @@ impl fmt::Display for Invariant {
             Self::Promises => "I1: a node never promises more than its capacity less known foreign use",
             Self::Single => "I2: a fence replica runs on at most one node of all clusters",
             Self::Returned => "I2: what was given back does not run, and never will under that mandate",
+            Self::OneLead => "I2: at most one lead of a cluster acts at a time",
             Self::Replay => "I3: a message that comes twice changes nothing",
             Self::Reservations => "I4: every reservation ends in commit, release or expiry",
             Self::Stops => "I6: what runs is stopped only by a newer decision",
             Self::Deleted => "I6: the deleted never return",
             Self::Journal => "journal: a snapshot stands for the records it replaces",
             Self::Durable => "journal: what was promised to others is there after a crash",
+            Self::Links => "I7: ASSURED channels never reserve more of a link or an uplink than it has",
             Self::Converges => {
                 "I8: once faults stop, every feasible replica runs exactly once at its newest generation, the rest is \
                  gone, and home, lead and ledger agree"

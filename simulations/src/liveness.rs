@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use codeco_actors::swm::attempt::Stage;
+use codeco_actors::swm::election::elector::Elector;
 use codeco_actors::swm::home::{App, ServiceSpec};
 use codeco_protocol::ids::ReplicaId;
 use codeco_protocol::messages::HeldPhase;
@@ -18,12 +19,17 @@ impl World {
         if self.nodes.iter().any(|host| host.ledger.is_none()) {
             return Some("an agent is down".into());
         }
-        if let Some(host) = self
-            .leads
-            .iter()
-            .find(|host| !host.lead.as_ref().is_some_and(codeco_actors::swm::lead::Lead::is_ready))
-        {
-            return Some(format!("lead {:?} is not ready", host.config.cluster));
+        for (at, cluster) in self.clusters.iter().enumerate() {
+            match self.lead_of(at) {
+                None => return Some(format!("nobody leads {}", cluster.name)),
+                Some((_, lead)) if !lead.is_ready() => {
+                    return Some(format!("the lead of {} is not ready", cluster.name));
+                }
+                Some(_) => {}
+            }
+            if let Some(what) = self.electorate_unsettled(at) {
+                return Some(what);
+            }
         }
         let mut running = self.running();
         for (uid, app) in home.apps() {
@@ -35,6 +41,7 @@ impl World {
                     let replica = ReplicaId { app: uid, service: service.name.clone(), index };
                     let copies = running.remove(&replica).unwrap_or_default();
                     if let Some(what) = self.unsettled_replica(app, service, &replica, &copies)
+                        && !waits_for_links(app, service, &copies)
                         && !self.waits_for_budget(service, &replica, &copies)
                         && !self.waits_for_room(service, &copies)
                     {
@@ -122,7 +129,7 @@ impl World {
         if held != Some((token, HeldPhase::Committed)) {
             return Some(format!("runs under {token}, its ledger holds {held:?}"));
         }
-        let lead = self.leads[host.cluster].lead.as_ref()?;
+        let (_, lead) = self.lead_of(host.cluster)?;
         let stage = lead.mandates().find(|(id, _)| *id == replica).map(|(_, m)| m.stage);
         if !matches!(stage, Some(Stage::Held(p)) if p.token == token && p.node == host.config.id) {
             return Some(format!("runs under {token}, its lead has {stage:?}"));
@@ -131,9 +138,33 @@ impl World {
             app.replicas.get(&(replica.service.clone(), replica.index)).and_then(|r| r.mandate.as_ref());
         let told = mandate.and_then(|m| m.accepted.as_ref());
         let agrees = mandate
-            .is_some_and(|m| m.cluster == self.leads[host.cluster].config.cluster && m.id == token.mandate)
+            .is_some_and(|m| m.cluster == self.clusters[host.cluster].name && m.id == token.mandate)
             && told.is_some_and(|(generation, _, t)| *generation == service.spec.generation && *t == token);
         (!agrees).then(|| format!("runs under {token}, its home has {mandate:?}"))
+    }
+
+    /// As many voters as the cluster is worth, each in its present life and with every record.
+    fn electorate_unsettled(&self, cluster: usize) -> Option<String> {
+        let (node, _) = self.lead_of(cluster)?;
+        let elector = self.electors[node].elector.as_ref()?;
+        let nodes = self.nodes.iter().filter(|host| host.cluster == cluster).count();
+        let voters: Vec<_> = elector.stored().collect();
+        if voters.len() < if nodes >= 3 { 3 } else { 1 } {
+            return Some(format!("{nodes} nodes, and {voters:?} vote"));
+        }
+        for (voter, _, stored) in &voters {
+            let at = self.electors.iter().find(|host| host.config.lead.id == voter.member)?;
+            let Some(life) = at.elector.as_ref().map(Elector::life) else {
+                return Some(format!("the elector of {:?} is down", voter.member));
+            };
+            if life != voter.incarnation || *stored != Some(elector.last().sequence) {
+                return Some(format!(
+                    "{voter:?} has life {life:?} and stored {stored:?} of {:?}",
+                    elector.last()
+                ));
+            }
+        }
+        None
     }
 
     /// Why a replica that does not run should.
@@ -168,21 +199,28 @@ impl World {
             }
         }
         let home = self.home.home.as_ref()?;
-        for host in &self.leads {
-            for (replica, mandate) in host.lead.as_ref()?.mandates() {
+        for (at, host) in self.clusters.iter().enumerate() {
+            for (replica, mandate) in self.lead_of(at)?.1.mandates() {
                 let known = home.apps().find(|(uid, _)| *uid == replica.app).and_then(|(_, app)| {
                     app.replicas.get(&(replica.service.clone(), replica.index))?.mandate.as_ref()
                 });
-                let right =
-                    known.is_some_and(|m| m.id == mandate.mandate && m.cluster == host.config.cluster);
+                let right = known.is_some_and(|m| m.id == mandate.mandate && m.cluster == host.name);
                 if !right {
                     return Some(format!(
                         "lead {:?} has mandate {} of {replica}, its home {known:?}",
-                        host.config.cluster, mandate.mandate.0
+                        host.name, mandate.mandate.0
                     ));
                 }
             }
         }
         None
     }
+}
+
+/// Whether an application has ASSURED channels, so that a copy that is missing, or serves under an older generation, may
+/// wait for bandwidth rather than for room. That it waits for that is not looked at: invariant I7 is judged instead.
+fn waits_for_links(app: &App, service: &ServiceSpec, copies: &[(usize, Token, u64, State)]) -> bool {
+    let serves =
+        matches!(copies, [(_, _, generation, State::Ready)] if *generation < service.spec.generation);
+    !app.spec.context.channels.is_empty() && (copies.is_empty() || serves)
 }

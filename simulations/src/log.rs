@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::{self, Write};
 use std::io::Write as _;
 
+use codeco_protocol::election::ElectionMessage;
 use codeco_protocol::messages::ControlMessage;
 
 /// Lines kept for the report of a failure.
@@ -109,6 +110,23 @@ impl fmt::Display for Brief<'_> {
             M::Keep { app, epoch, revision, .. } => write!(f, "Keep {app} {epoch} revision {revision}"),
             M::Kept { app, epoch, revision } => write!(f, "Kept {app} {epoch} revision {revision}"),
             M::Drop { app, epoch } => write!(f, "Drop {app} {epoch}"),
+            M::Election(message) => write!(f, "{}", Letter(message)),
+        }
+    }
+}
+
+/// A message of an election, in one line.
+struct Letter<'a>(&'a ElectionMessage);
+
+impl fmt::Display for Letter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use ElectionMessage as M;
+        match self.0 {
+            M::Page { at, number, pages, .. } => {
+                write!(f, "Page {number}/{pages} of {}.{}", at.term, at.sequence)
+            }
+            M::Append { at, .. } => write!(f, "Append {}.{}", at.term, at.sequence),
+            other => write!(f, "{other:?}"),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use codeco_actors::swm::attempt::Stage;
 use codeco_actors::swm::home::HomeRecord;
+use codeco_actors::swm::lead::Lead;
 use codeco_actors::swm::ledger::{Ledger, LedgerRecord};
 use codeco_protocol::ids::{AppUid, MemberId, NodeName, ReplicaId, ServiceName};
 use codeco_protocol::messages::{ControlMessage, HeldPhase, RunPhase};
@@ -37,6 +38,8 @@ pub(crate) struct Oracle {
     last_place: BTreeMap<ReplicaId, (usize, NodeName)>,
     /// Copies wanted of each service, and how many a change may take away.
     wanted: BTreeMap<(AppUid, ServiceName), (u32, u32)>,
+    /// Copies that a lead has decided to stop, and whether it knew then that they serve. The order leaves later.
+    closing: BTreeMap<(ReplicaId, Token), bool>,
     /// Replicas that leads have stopped on purpose while they served, and that do not serve again yet.
     taken_away: BTreeSet<ReplicaId>,
 }
@@ -73,6 +76,21 @@ impl Oracle {
     fn wants(&self, replica: &ReplicaId) -> bool {
         let wanted = self.wanted.get(&(replica.app, replica.service.clone()));
         !self.deleting.contains(&replica.app) && wanted.is_some_and(|(replicas, _)| replica.index < *replicas)
+    }
+
+    /// What a lead has decided in the step it has just taken.
+    pub(crate) fn decided(&mut self, lead: &Lead) {
+        for (replica, m) in lead.mandates() {
+            match m.stage {
+                Stage::Closing(p) => {
+                    self.closing.entry((replica.clone(), p.token)).or_insert(m.run == RunPhase::Ready);
+                }
+                Stage::Held(p) => {
+                    self.closing.remove(&(replica.clone(), p.token));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// A copy of a replica is ready.
@@ -123,6 +141,12 @@ pub(crate) fn check_promises(
     check(after.fits_in(before) || after.fits_in(&left), Invariant::Promises, || {
         format!("promised {before}, then {after}, of {capacity} less {foreign}; {ledger:?}")
     })
+}
+
+/// I7: what is reserved on links and uplink fits.
+pub(crate) fn check_links(lead: &codeco_actors::swm::lead::Lead) -> Result<(), Violation> {
+    let over = lead.overbooked_links();
+    check(over.is_empty(), Invariant::Links, || over.join("; "))
 }
 
 /// I4: no reservation outlives its time.
@@ -203,7 +227,7 @@ impl World {
     /// I6: a lead stops what runs only for a newer decision: the home's, or its own newer placement.
     pub(crate) fn check_lead_orders(
         &mut self,
-        cluster: usize,
+        node: usize,
         message: &ControlMessage,
     ) -> Result<(), Violation> {
         let orders: Vec<(ReplicaId, Token)> = match message {
@@ -212,9 +236,10 @@ impl World {
             _ => return Ok(()),
         };
         for (replica, token) in orders {
-            let placed = self.leads[cluster]
-                .lead
+            let placed = self.electors[node]
+                .elector
                 .as_ref()
+                .map(codeco_actors::swm::election::elector::Elector::lead)
                 .and_then(|lead| lead.mandates().find(|(id, _)| **id == replica))
                 .and_then(|(_, m)| m.stage.placement());
             let replaced = placed.is_some_and(|p| p.token != token);
@@ -232,9 +257,9 @@ impl World {
             check(
                 !runs || again || replaced || drained || self.oracle.has_newer_decision(&replica, token),
                 Invariant::Stops,
-                || format!("lead {cluster} stops {replica} {token}; its own placement is {placed:?}"),
+                || format!("lead on {node} stops {replica} {token}; its own placement is {placed:?}"),
             )?;
-            self.check_budget(cluster, &replica, token)?;
+            self.check_budget(node, &replica, token)?;
             self.oracle.ordered.insert((replica, token));
         }
         Ok(())
@@ -242,12 +267,11 @@ impl World {
 
     /// A lead that stops a copy of which it knows that it serves, and the only one, takes no more away than the budget
     /// of its service allows.
-    fn check_budget(&mut self, cluster: usize, replica: &ReplicaId, token: Token) -> Result<(), Violation> {
-        let lead = self.leads[cluster].lead.as_ref();
+    fn check_budget(&mut self, node: usize, replica: &ReplicaId, token: Token) -> Result<(), Violation> {
+        let lead = self.electors[node].elector.as_ref().map(|elector| elector.lead());
         let mandate = lead.and_then(|lead| lead.mandates().find(|(id, _)| *id == replica)).map(|(_, m)| m);
-        let by_choice = mandate.is_some_and(|m| {
-            matches!(m.stage, Stage::Closing(p) if p.token == token) && m.run == RunPhase::Ready
-        });
+        let closes = mandate.is_some_and(|m| matches!(m.stage, Stage::Closing(p) if p.token == token));
+        let by_choice = closes && self.oracle.closing.get(&(replica.clone(), token)) == Some(&true);
         let serving: Vec<Token> = self
             .nodes
             .iter()
@@ -271,7 +295,7 @@ impl World {
         let (_, most) = self.oracle.wanted.get(&service).copied().unwrap_or_default();
         check(u32::try_from(gone.len()).is_ok_and(|gone| gone <= most), Invariant::Budget, || {
             format!(
-                "lead {cluster} stops {replica} {token}; stopped by choice: {gone:?}, at most {most} may be"
+                "lead on {node} stops {replica} {token}; stopped by choice: {gone:?}, at most {most} may be"
             )
         })
     }

@@ -2,28 +2,31 @@
 
 use std::collections::BTreeMap;
 
+use codeco_actors::swm::election::electorate::Electorate;
 use codeco_actors::swm::home::ClusterFacts;
 use codeco_protocol::ids::{MemberId, ReplicaId};
 use codeco_protocol::messages::ControlMessage;
-use codeco_protocol::token::Token;
+use codeco_protocol::token::{Term, Token};
 
 /// Something that happens at one point of true time. Numbers of lives and boots make events of dead processes void.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     Deliver { from: MemberId, to: MemberId, message: ControlMessage },
     LedgerTick { node: usize, life: u64 },
-    LeadTick { cluster: usize, life: u64 },
+    ElectorTick { node: usize, life: u64 },
     HomeTick { life: u64 },
     AgentStart { node: usize, life: u64 },
-    LeadStart { cluster: usize, life: u64 },
+    ElectorStart { node: usize, life: u64 },
     HomeStart { life: u64 },
     ProcessStarts { node: usize, process: u64 },
     ProcessReady { node: usize, process: u64 },
     ProcessStops { node: usize, replica: ReplicaId, token: Token },
     GuardFires { node: usize, boot: u64 },
     GuardKills { node: usize, boot: u64 },
-    Summarize { cluster: usize },
-    Summary { cluster: usize, number: u64, sent: u64, facts: ClusterFacts },
+    Announce { node: usize },
+    Hears { node: usize, term: Term, electorate: Electorate },
+    Summarize { node: usize },
+    Summary { number: u64, sent: u64, facts: ClusterFacts },
     LookAround,
     User,
     Fault,

@@ -1,13 +1,15 @@
 //! Crashes and restarts: what the disk gives back is compared with what was told to others.
 
+use codeco_actors::swm::election::elector::{ElectionRecord, Elector, ElectorInput, Written};
 use codeco_actors::swm::home::{Home, HomeInput};
-use codeco_actors::swm::lead::{Lead, LeadInput};
+use codeco_actors::swm::lead::Lead;
 use codeco_actors::swm::ledger::{Ledger, LedgerInput, RuntimeFact, Upkeep};
 use codeco_protocol::ids::Incarnation;
 use codeco_protocol::messages::HeldPhase;
 use codeco_protocol::units::BootTime;
 use codeco_protocol::workload::Workload;
 
+use crate::hosts::ElectorHost;
 use crate::invariant::{Invariant, Violation, check};
 use crate::queue::Event;
 use crate::runtime::State;
@@ -24,6 +26,7 @@ impl World {
         let host = &mut self.nodes[node];
         host.life += 1;
         host.tick_at = None;
+        host.heard = codeco_protocol::token::Term::default();
         let (config, fresh) = (host.config.clone(), Incarnation(1));
         let from_records = Ledger::recover(config.clone(), &host.disk, fresh).0;
         let snapshot = from_records.snapshot();
@@ -68,7 +71,6 @@ impl World {
         }
         host.ledger = Some(ledger);
         let (capacity, foreign) = (host.capacity.clone(), host.foreign.clone());
-        let lead = self.leads[host.cluster].config.id;
         let running: Vec<Workload> =
             host.runtime.processes().map(|process| process.workload.clone()).collect();
         let ready: Vec<_> = host
@@ -81,7 +83,6 @@ impl World {
         self.carry_ledger(node, out)?;
         self.feed_ledger(node, LedgerInput::Capacity { capacity, foreign })?;
         self.feed_ledger(node, LedgerInput::Listed(running))?;
-        self.feed_ledger(node, LedgerInput::LeadIs(lead))?;
         for (replica, token) in ready {
             self.feed_ledger(node, LedgerInput::Runtime { replica, token, fact: RuntimeFact::Ready })?;
         }
@@ -91,47 +92,84 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn crash_lead(&mut self, cluster: usize) -> Result<(), Violation> {
-        if self.leads[cluster].lead.take().is_none() {
-            return Ok(());
-        }
-        self.counts.lead_crashes += 1;
-        self.log.line(self.now, format_args!("lead {:?} crashes", self.leads[cluster].config.cluster));
-        let host = &mut self.leads[cluster];
+    /// The elector of a node dies, and with it the lead it may have been. It comes back by itself.
+    pub(crate) fn crash_elector(&mut self, node: usize) -> Result<(), Violation> {
+        let now = self.read_clock(node);
+        let Some(elector) = self.electors[node].elector.take() else { return Ok(()) };
+        self.counts.elector_crashes += 1;
+        self.counts.lead_crashes += u64::from(elector.leads(now));
+        self.log.line(self.now, format_args!("{:?} elector crashes", self.nodes[node].config.id));
+        let host = &mut self.electors[node];
         host.life += 1;
         host.tick_at = None;
-        let from_records = Lead::recover(host.config.clone(), &host.disk);
-        let snapshot = from_records.snapshot();
-        let from_snapshot = Lead::recover(host.config.clone(), &snapshot);
+        let host = &self.electors[node];
         self.counts.recoveries += 1;
-        check(from_records == from_snapshot, Invariant::Journal, || {
-            format!("lead from records {from_records:?}\n  from its snapshot {from_snapshot:?}")
-        })?;
-        if self.rng.u8(..) < 64 {
-            self.counts.compactions += 1;
-            self.leads[cluster].disk = snapshot;
+        let revived = Elector::recover(host.config.clone(), &host.disk, Incarnation(1), BootTime(0));
+        let snapshot = revived.map(|(revived, _)| revived.snapshot()).unwrap_or_default();
+        if !host.disk.is_empty() {
+            self.same_elector(host, &snapshot, "its snapshot")?;
         }
-        let (span, life) = (self.downtime(), self.leads[cluster].life);
-        self.after(span, Event::LeadStart { cluster, life });
+        if self.rng.u8(..) < 64 && !self.electors[node].disk.is_empty() {
+            self.counts.compactions += 1;
+            self.electors[node].disk = snapshot;
+        }
+        let (span, life) = (self.downtime(), self.electors[node].life);
+        self.after(span, Event::ElectorStart { node, life });
         Ok(())
     }
 
-    pub(crate) fn start_lead(&mut self, cluster: usize) -> Result<(), Violation> {
-        let host = &mut self.leads[cluster];
-        if host.lead.is_some() {
+    fn same_elector(
+        &self,
+        host: &ElectorHost,
+        snapshot: &[ElectionRecord],
+        whose: &str,
+    ) -> Result<(), Violation> {
+        let read = |journal: &[ElectionRecord]| {
+            let written = Written::read(journal);
+            written.map(|w| {
+                let lead = Lead::recover(host.config.lead.clone(), &w.records);
+                (w.life, w.promised, w.last, w.electorate, lead)
+            })
+        };
+        let (from_records, from_snapshot) = (read(&host.disk), read(snapshot));
+        check(from_records == from_snapshot && from_records.is_ok(), Invariant::Journal, || {
+            format!("elector from records {from_records:?}\n  from {whose} {from_snapshot:?}")
+        })
+    }
+
+    pub(crate) fn start_elector(&mut self, node: usize) -> Result<(), Violation> {
+        if self.electors[node].elector.is_some() {
             return Ok(());
         }
-        let lead = Lead::recover(host.config.clone(), &host.disk);
-        for (replica, mandate) in &host.told {
+        let now = self.read_clock(node);
+        let fresh = Incarnation(u128::from(self.rng.u32(..)) << 96);
+        let first_nonce = self.rng.u64(..);
+        let host = &mut self.electors[node];
+        host.config.first_nonce = first_nonce;
+        let restored = Elector::recover(host.config.clone(), &host.disk, fresh, now);
+        let (elector, out) =
+            restored.map_err(|error| Violation::of(Invariant::Journal, format!("{error}")))?;
+        host.elector = Some(elector);
+        self.log.line(self.now, format_args!("{:?} elector starts", self.nodes[node].config.id));
+        self.carry_elector(node, out)?;
+        self.feed_elector(node, ElectorInput::Tick)
+    }
+
+    /// Whoever takes office knows what was promised in its cluster's name.
+    pub(crate) fn check_succession(&mut self, node: usize) -> Result<(), Violation> {
+        let cluster = self.nodes[node].cluster;
+        let Some(elector) = &self.electors[node].elector else { return Ok(()) };
+        let lead = elector.lead();
+        for (replica, mandate) in &self.clusters[cluster].told {
             let there = lead.mandates().any(|(id, m)| id == replica && m.mandate >= *mandate);
             check(there, Invariant::Durable, || {
-                format!("lead said Accepted of {replica} mandate {}; after a restart: {lead:?}", mandate.0)
+                format!("a lead said Accepted of {replica} mandate {}; the next one: {lead:?}", mandate.0)
             })?;
         }
-        host.lead = Some(lead);
-        self.log.line(self.now, format_args!("lead {:?} starts", self.leads[cluster].config.cluster));
-        self.feed_lead(cluster, LeadInput::OwnLease(BootTime(u64::MAX)))?;
-        self.feed_lead(cluster, LeadInput::TakeOffice)
+        let own = self.nodes[node].config.id;
+        let before = self.clusters[cluster].last_lead.replace(own);
+        self.counts.successions += u64::from(before.is_some_and(|before| before != own));
+        Ok(())
     }
 
     pub(crate) fn crash_home(&mut self) -> Result<(), Violation> {
@@ -178,7 +216,7 @@ impl World {
         self.home.home = Some(home);
         self.log.line(self.now, format_args!("home starts"));
         if !self.stormy {
-            for cluster in 0..self.leads.len() {
+            for cluster in 0..self.clusters.len() {
                 self.set_cluster_drained(cluster, false)?;
             }
         }
@@ -197,14 +235,10 @@ impl World {
                 format!("ledger from records {from_records:?}\n  from the live one {from_snapshot:?}")
             })?;
         }
-        for host in &self.leads {
-            let Some(lead) = &host.lead else { continue };
+        for host in &self.electors {
+            let Some(elector) = &host.elector else { continue };
             self.counts.recoveries += 1;
-            let from_records = Lead::recover(host.config.clone(), &host.disk);
-            let from_snapshot = Lead::recover(host.config.clone(), &lead.snapshot());
-            check(from_records == from_snapshot, Invariant::Journal, || {
-                format!("lead from records {from_records:?}\n  from the live one {from_snapshot:?}")
-            })?;
+            self.same_elector(host, &elector.snapshot(), "the live one")?;
         }
         if let Some(home) = &self.home.home {
             self.counts.recoveries += 1;

@@ -1,7 +1,8 @@
 //! I3: a message that comes twice changes nothing. It is given again to a copy of the core that has just handled it.
 
+use codeco_actors::swm::election::elector::{Elector, ElectorInput, ElectorOutput};
 use codeco_actors::swm::home::{Home, HomeInput, HomeOutput};
-use codeco_actors::swm::lead::{Lead, LeadInput, LeadOutput};
+use codeco_actors::swm::lead::Lead;
 use codeco_actors::swm::ledger::{Ledger, LedgerInput, LedgerOutput};
 use codeco_protocol::units::BootTime;
 
@@ -29,8 +30,8 @@ pub(crate) fn ledger(core: &Ledger, now: BootTime, input: &LedgerInput) -> Resul
     check(same, Invariant::Replay, || format!("ledger, by {input:?}, which led to {out:?}"))
 }
 
-pub(crate) fn lead(core: &Lead, now: BootTime, input: &LeadInput) -> Result<(), Violation> {
-    if !matches!(input, LeadInput::Message { .. }) {
+pub(crate) fn elector(core: &Elector, now: BootTime, input: &ElectorInput) -> Result<(), Violation> {
+    if !matches!(input, ElectorInput::Message { .. }) {
         return Ok(());
     }
     let mut copy = core.clone();
@@ -42,14 +43,15 @@ pub(crate) fn lead(core: &Lead, now: BootTime, input: &LeadInput) -> Result<(), 
             .collect::<Vec<_>>()
     };
     let same = copy.snapshot() == core.snapshot()
-        && stages(&copy) == stages(core)
-        && copy.is_ready() == core.is_ready()
-        && !out.iter().any(|o| matches!(o, LeadOutput::Journal(_)));
+        && stages(copy.lead()) == stages(core.lead())
+        && copy.lead().is_ready() == core.lead().is_ready()
+        && copy.in_office().is_some() == core.in_office().is_some()
+        && !out.iter().any(|o| matches!(o, ElectorOutput::Journal(_)));
     check(same, Invariant::Replay, || {
         format!(
-            "lead, by {input:?}, which led to {out:?}\n  stages {:?}\n  then {:?}",
-            stages(core),
-            stages(&copy)
+            "elector, by {input:?}, which led to {out:?}\n  stages {:?}\n  then {:?}",
+            stages(core.lead()),
+            stages(copy.lead())
         )
     })
 }

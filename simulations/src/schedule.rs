@@ -94,7 +94,7 @@ fn digest(world: &World) -> u64 {
     let disks = format!(
         "{:?} {:?} {:?}",
         world.nodes.iter().map(|host| &host.disk).collect::<Vec<_>>(),
-        world.leads.iter().map(|host| &host.disk).collect::<Vec<_>>(),
+        world.electors.iter().map(|host| &host.disk).collect::<Vec<_>>(),
         world.home.disk
     );
     fold(world.log.digest(), disks.as_bytes())

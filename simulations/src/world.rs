@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use codeco_actors::swm::election::elector::{ElectorConfig, ElectorInput, founding};
+use codeco_actors::swm::election::electorate::{Electorate, Voter};
 use codeco_actors::swm::home::{ClusterFacts, HomeConfig, HomeInput};
-use codeco_actors::swm::lead::{LeadConfig, LeadInput};
+use codeco_actors::swm::lead::{Lead, LeadConfig};
 use codeco_actors::swm::lease::LeaseConfig;
 use codeco_actors::swm::ledger::{LedgerConfig, LedgerInput, RuntimeFact};
-use codeco_protocol::ids::{ClusterName, MemberId, NodeName, ReplicaId};
+use codeco_protocol::demands::NodeTraits;
+use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeName, ReplicaId};
 use codeco_protocol::messages::{Addressee, ControlMessage};
 use codeco_protocol::resources::Resources;
-use codeco_protocol::token::Token;
-use codeco_protocol::units::{BootTime, Bytes, Micros, MilliCpu};
+use codeco_protocol::token::{Term, Token};
+use codeco_protocol::units::{BitsPerSecond, BootTime, Bytes, Micros, MilliCpu};
 
 use crate::apps::Users;
 use crate::clock::Clock;
 use crate::counts::Counts;
-use crate::hosts::{HomeHost, LeadHost, NodeHost, member};
+use crate::hosts::{ClusterHost, ElectorHost, HomeHost, NodeHost, member};
 use crate::invariant::Violation;
 use crate::log::EventLog;
 use crate::network::Network;
@@ -34,7 +37,9 @@ pub(crate) struct World {
     pub(crate) network: Network,
     pub(crate) clocks: Vec<Clock>,
     pub(crate) nodes: Vec<NodeHost>,
-    pub(crate) leads: Vec<LeadHost>,
+    /// One for each node, in the same order.
+    pub(crate) electors: Vec<ElectorHost>,
+    pub(crate) clusters: Vec<ClusterHost>,
     pub(crate) home: HomeHost,
     pub(crate) users: Users,
     pub(crate) oracle: Oracle,
@@ -49,15 +54,24 @@ impl World {
     pub(crate) fn new(seed: u64, trace: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let lease = LeaseConfig::default();
-        let (mut nodes, mut leads, mut machines) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (mut nodes, mut electors, mut machines) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut clusters = Vec::new();
         for cluster in 0..2 {
+            clusters.push(ClusterHost {
+                name: cluster_name(cluster),
+                summaries: 0,
+                told: std::collections::BTreeSet::new(),
+                last_lead: None,
+            });
+            // Some clusters are quick to replace a voter that is silent.
+            let lost_after = if rng.bool() { Micros::from_secs(6) } else { Micros::from_secs(90) };
             for at in 0..rng.u32(2..=4) {
                 let number = 0x10 * (cluster + 1) + at;
                 machines.insert(member(number), nodes.len());
-                if at == 0 {
-                    let config = LeadConfig::new(member(number), cluster_name(cluster), lease);
-                    leads.push(lead_host(config, nodes.len()));
-                }
+                let mut config = LeadConfig::new(member(number), cluster_name(cluster), lease);
+                config.uplink = Some(BitsPerSecond(60));
+                let config = ElectorConfig { lost_after, ..ElectorConfig::new(config, 0, rng.u64(..)) };
+                electors.push(elector_host(config, at == 0));
                 nodes.push(node_host(number, cluster, lease, &mut rng));
             }
         }
@@ -81,7 +95,8 @@ impl World {
             log: EventLog::new(trace),
             clocks,
             nodes,
-            leads,
+            electors,
+            clusters,
             home,
             users: Users::default(),
             oracle: Oracle::default(),
@@ -97,10 +112,9 @@ impl World {
         for node in 0..self.nodes.len() {
             let span = self.rng.u64(0..500_000);
             self.after(span, Event::AgentStart { node, life: 0 });
-        }
-        for cluster in 0..self.leads.len() {
-            self.after(0, Event::LeadStart { cluster, life: 0 });
-            self.after(100_000, Event::Summarize { cluster });
+            self.after(span / 2, Event::ElectorStart { node, life: 0 });
+            self.after(100_000, Event::Announce { node });
+            self.after(100_000, Event::Summarize { node });
         }
         self.after(0, Event::HomeStart { life: 0 });
         self.after(200_000, Event::LookAround);
@@ -152,12 +166,12 @@ impl World {
                 self.nodes[node].tick_at = None;
                 self.feed_ledger(node, LedgerInput::Tick)
             }
-            Event::LeadTick { cluster, life } => {
-                if self.leads[cluster].life != life || self.leads[cluster].tick_at != Some(self.now) {
+            Event::ElectorTick { node, life } => {
+                if self.electors[node].life != life || self.electors[node].tick_at != Some(self.now) {
                     return Ok(());
                 }
-                self.leads[cluster].tick_at = None;
-                self.feed_lead(cluster, LeadInput::Tick)
+                self.electors[node].tick_at = None;
+                self.feed_elector(node, ElectorInput::Tick)
             }
             Event::HomeTick { life } => {
                 if self.home.life != life || self.home.tick_at != Some(self.now) {
@@ -167,18 +181,20 @@ impl World {
                 self.feed_home(HomeInput::Tick)
             }
             Event::AgentStart { node, life } if self.nodes[node].life == life => self.start_agent(node),
-            Event::LeadStart { cluster, life } if self.leads[cluster].life == life => {
-                self.start_lead(cluster)
+            Event::ElectorStart { node, life } if self.electors[node].life == life => {
+                self.start_elector(node)
             }
             Event::HomeStart { life } if self.home.life == life => self.start_home(),
-            Event::AgentStart { .. } | Event::LeadStart { .. } | Event::HomeStart { .. } => Ok(()),
+            Event::AgentStart { .. } | Event::ElectorStart { .. } | Event::HomeStart { .. } => Ok(()),
             Event::ProcessStarts { node, process } => self.process_starts(node, process),
             Event::ProcessReady { node, process } => self.process_ready(node, process),
             Event::ProcessStops { node, replica, token } => self.process_stops(node, replica, token),
             Event::GuardFires { node, boot } => self.guard_fires(node, boot),
             Event::GuardKills { node, boot } => self.guard_kills(node, boot),
-            Event::Summarize { cluster } => self.summarize(cluster),
-            Event::Summary { cluster, number, sent, facts } => self.summary(cluster, number, sent, facts),
+            Event::Announce { node } => self.announce(node),
+            Event::Hears { node, term, electorate } => self.hears(node, term, electorate),
+            Event::Summarize { node } => self.summarize(node),
+            Event::Summary { number, sent, facts } => self.summary(number, sent, facts),
             Event::LookAround => {
                 self.after(1_000_000, Event::LookAround);
                 self.look_around()
@@ -202,17 +218,16 @@ impl World {
             Addressee::Ledger if machine < self.nodes.len() => {
                 self.feed_ledger(machine, LedgerInput::Message { from, message })
             }
-            Addressee::Lead => match self.leads.iter().position(|host| host.node == machine) {
-                Some(cluster) => self.feed_lead(cluster, LeadInput::Message { from, message }),
-                None => Ok(()),
-            },
+            Addressee::Lead if machine < self.nodes.len() => {
+                self.feed_elector(machine, ElectorInput::Message { from, message })
+            }
             Addressee::Home if machine == self.home_machine() => {
                 let sender = self.machines.get(&from).and_then(|machine| self.nodes.get(*machine));
                 let Some(cluster) = sender.map(|node| node.cluster) else { return Ok(()) };
-                let cluster = self.leads[cluster].config.cluster.clone();
+                let cluster = self.clusters[cluster].name.clone();
                 self.feed_home(HomeInput::Message { from, cluster, message })
             }
-            Addressee::Ledger | Addressee::Home => Ok(()),
+            Addressee::Ledger | Addressee::Lead | Addressee::Home => Ok(()),
         }
     }
 
@@ -277,19 +292,23 @@ impl World {
     }
 
     /// A lead condenses its cluster, as gossip would carry it to the home.
-    fn summarize(&mut self, cluster: usize) -> Result<(), Violation> {
-        self.after(500_000, Event::Summarize { cluster });
-        let host = &mut self.leads[cluster];
-        let Some(lead) = &host.lead else { return Ok(()) };
-        host.summaries += 1;
+    fn summarize(&mut self, node: usize) -> Result<(), Violation> {
+        self.after(500_000, Event::Summarize { node });
+        let now = self.read_clock(node);
+        let host = &mut self.electors[node];
+        let Some(lead) = host.elector.as_ref().filter(|e| e.leads(now)).and_then(|e| e.in_office()) else {
+            return Ok(());
+        };
+        let cluster = &mut self.clusters[self.nodes[node].cluster];
+        cluster.summaries += 1;
         let (mut capacity, mut free) = (Resources::default(), Resources::default());
         for facts in lead.members().filter(|(_, m)| !m.lost).filter_map(|(_, m)| m.facts.as_ref()) {
             capacity = capacity.plus(&facts.capacity);
             free = free.plus(&facts.free);
         }
         let facts = ClusterFacts {
-            name: host.config.cluster.clone(),
-            lead: host.config.id,
+            name: cluster.name.clone(),
+            lead: host.config.lead.id,
             term: lead.term(),
             capacity,
             free,
@@ -300,25 +319,62 @@ impl World {
             reachable: true,
             traits: lead.traits(),
         };
-        let (from, number, sent) = (host.node, host.summaries, self.now);
-        for span in self.network.fate(from, self.home_machine(), &mut self.rng).arrivals {
-            self.after(span, Event::Summary { cluster, number, sent, facts: facts.clone() });
+        let (number, sent) = (cluster.summaries, self.now);
+        for span in self.network.fate(node, self.home_machine(), &mut self.rng).arrivals {
+            self.after(span, Event::Summary { number, sent, facts: facts.clone() });
         }
         Ok(())
     }
 
-    fn summary(
-        &mut self,
-        cluster: usize,
-        number: u64,
-        sent: u64,
-        facts: ClusterFacts,
-    ) -> Result<(), Violation> {
-        let name = self.leads[cluster].config.cluster.clone();
-        if self.home.view.get(&name).is_none_or(|(known, ..)| *known < number) {
+    fn summary(&mut self, number: u64, sent: u64, facts: ClusterFacts) -> Result<(), Violation> {
+        let name = facts.name.clone();
+        let newer = |known: &(u64, u64, ClusterFacts)| (known.2.term, known.0) < (facts.term, number);
+        if self.home.view.get(&name).is_none_or(newer) {
             self.home.view.insert(name, (number, sent, facts));
         }
         self.look_around()
+    }
+
+    /// A lead says that it leads, as gossip would carry it to the nodes of its cluster.
+    fn announce(&mut self, node: usize) -> Result<(), Violation> {
+        self.after(200_000, Event::Announce { node });
+        let now = self.read_clock(node);
+        let Some(elector) = self.electors[node].elector.as_ref().filter(|e| e.leads(now)) else {
+            return Ok(());
+        };
+        let Some((lead, electorate)) = elector.in_office().zip(elector.electorate()) else { return Ok(()) };
+        let (term, electorate) = (lead.term(), electorate.clone());
+        let cluster = self.nodes[node].cluster;
+        for to in 0..self.nodes.len() {
+            if self.nodes[to].cluster != cluster {
+                continue;
+            }
+            for span in self.network.fate(node, to, &mut self.rng).arrivals {
+                self.after(span, Event::Hears { node: to, term, electorate: electorate.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn hears(&mut self, node: usize, term: Term, electorate: Electorate) -> Result<(), Violation> {
+        self.feed_elector(node, ElectorInput::Heard { term, electorate })?;
+        let host = &mut self.nodes[node];
+        if host.ledger.is_some() && host.heard < term {
+            host.heard = term;
+            self.feed_ledger(node, LedgerInput::LeadIs(term.owner))?;
+        }
+        Ok(())
+    }
+
+    /// The elector that leads a cluster now, and its lead.
+    pub(crate) fn lead_of(&self, cluster: usize) -> Option<(usize, &Lead)> {
+        let of_cluster = (0..self.nodes.len()).filter(|node| self.nodes[*node].cluster == cluster);
+        let leading = of_cluster.filter_map(|node| {
+            let elector = self.electors[node].elector.as_ref()?;
+            let lead = elector.in_office().filter(|_| elector.leads(self.read_clock(node)))?;
+            Some((node, lead))
+        });
+        leading.max_by_key(|(_, lead)| lead.term())
     }
 
     fn look_around(&mut self) -> Result<(), Violation> {
@@ -338,17 +394,10 @@ fn cluster_name(cluster: u32) -> ClusterName {
     ClusterName::new(name).unwrap_or_else(|_| unreachable!("a literal RFC 1123 label"))
 }
 
-fn lead_host(config: LeadConfig, node: usize) -> LeadHost {
-    LeadHost {
-        config,
-        node,
-        lead: None,
-        disk: Vec::new(),
-        life: 0,
-        tick_at: None,
-        summaries: 0,
-        told: std::collections::BTreeSet::new(),
-    }
+fn elector_host(config: ElectorConfig, founds: bool) -> ElectorHost {
+    let voter = Voter { member: config.lead.id, incarnation: Incarnation(1) };
+    let disk = if founds { founding(voter, Vec::new()) } else { Vec::new() };
+    ElectorHost { config, elector: None, disk, life: 0, tick_at: None }
 }
 
 fn node_host(number: u32, cluster: u32, lease: LeaseConfig, rng: &mut fastrand::Rng) -> NodeHost {
@@ -361,7 +410,7 @@ fn node_host(number: u32, cluster: u32, lease: LeaseConfig, rng: &mut fastrand::
             name,
             labels: vec![("disk".into(), disk.into())],
             power: None,
-            traits: Default::default(),
+            traits: NodeTraits { link: Some(BitsPerSecond(100)), ..NodeTraits::default() },
             lease,
             first_nonce: 0,
         },
@@ -376,5 +425,6 @@ fn node_host(number: u32, cluster: u32, lease: LeaseConfig, rng: &mut fastrand::
         boot: 0,
         tick_at: None,
         told: std::collections::BTreeSet::new(),
+        heard: Term::default(),
     }
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use codeco_actors::journal::Journal;
 use codeco_actors::swm::actor::WRITER;
+use codeco_actors::swm::election::elector::{ElectionRecord, Written};
+use codeco_actors::swm::election::voter::Position;
 use codeco_actors::swm::home::{Home, HomeConfig, HomeRecord};
 use codeco_actors::swm::lead::LeadRecord;
 use codeco_actors::swm::lease::LeaseConfig;
@@ -93,14 +95,23 @@ impl Books {
     /// [`Trouble`]: a journal is missing or does not check.
     pub fn read(state: &Path) -> Result<Self, Trouble> {
         let (mut ledgers, mut leads) = (BTreeMap::new(), BTreeMap::new());
+        let mut furthest: BTreeMap<String, Position> = BTreeMap::new();
         let agents = state.join("agents");
         for entry in fs::read_dir(&agents).map_err(Trouble::file(&agents))? {
             let folder = entry.map_err(Trouble::file(&agents))?.path();
             let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let cluster = name.rsplit_once("-node-").map_or(name.as_str(), |(cluster, _)| cluster).to_owned();
-            let lead = folder.join("lead.journal");
-            if lead.exists() {
-                leads.insert(cluster.clone(), lead_mandates(&copy(&lead)?));
+            let election = folder.join("election.journal");
+            if election.exists() {
+                let records: Vec<ElectionRecord> = copy(&election)?;
+                let written =
+                    Written::read(&records).map_err(|e| Trouble::Accounts(vec![format!("{name}: {e}")]))?;
+                // Whoever has the most records was or is the lead.
+                let known = furthest.entry(cluster.clone()).or_default();
+                if written.last >= *known {
+                    *known = written.last;
+                    leads.insert(cluster.clone(), lead_mandates(&written.records));
+                }
             }
             ledgers.insert(name, ledger(&folder, cluster)?);
         }

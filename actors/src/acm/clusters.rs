@@ -42,7 +42,7 @@ pub fn cluster_facts(commons: &Commons, now: BootTime) -> Vec<ClusterFacts> {
                     free: fact.free.clone(),
                     labels: fact.labels.iter().cloned().collect(),
                     round_trip,
-                    coordinate: view.coordinate(),
+                    coordinate: commons.point(lead),
                     age: view.age(now),
                     traits: fact.traits.clone(),
                     reachable: here || (alive && commons.sessions.is_up(&view.identity)),

@@ -107,6 +107,8 @@ pub trait Fleet: Send + Sync + 'static {
     /// Takes an operator's word that nothing runs in a cluster any more. Returns how many replicas of this home's
     /// applications may start elsewhere now.
     async fn cluster_lost(&self, cluster: ClusterName) -> Result<u64, ApiError>;
+    /// Has a node vote alone in its cluster: the majority of the voters is lost for good.
+    async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError>;
     /// Asks for an application's end.
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError>;
     /// Replicas.
@@ -123,8 +125,8 @@ pub trait Fleet: Send + Sync + 'static {
     async fn actors(&self, filter: Filter) -> Result<List<ActorView>, ApiError>;
     /// A log, as raw bytes.
     async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError>;
-    /// A join token for a node of a cluster, or for a hub.
-    async fn create_token(&self, scope: Role, ttl_seconds: u64) -> Result<NewToken, ApiError>;
+    /// A join token for a node of a cluster, perhaps the one that founds its electorate, or for a hub.
+    async fn create_token(&self, scope: Role, ttl_seconds: u64, founds: bool) -> Result<NewToken, ApiError>;
     /// Makes an actor panic: `times` messages in a row, for tests of supervision. Only where faults are enabled.
     async fn panic_actor(&self, member: String, actor: String, times: u32) -> Result<(), ApiError>;
     /// Links between members: measured, or estimated where nobody has measured them.

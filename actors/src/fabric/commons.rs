@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use codeco_protocol::coordinate::Coordinate;
 use codeco_protocol::gossip::{
     Delta, Fact, Hint, LIST_MAX, Liveness, Mark, OwnState, Rumor, StateError, View, Views,
 };
@@ -17,6 +18,8 @@ use super::inspect::Inspector;
 use crate::session::Sessions;
 use crate::swm::post::Post;
 
+/// Members whose points are kept at most.
+const POINTS_MAX: usize = 8_192;
 /// Members remembered as forgotten at most.
 const FORGOTTEN_MAX: usize = 4_096;
 
@@ -66,6 +69,10 @@ pub struct Commons {
     pub(super) foreign: Mutex<super::foreign::Foreign>,
     /// Whether this member speaks for applications, and so needs to reach all clusters.
     home: AtomicBool,
+    /// Where this member is in the network, once it knows.
+    own_point: watch::Sender<Option<Coordinate>>,
+    /// Where others say that they are, each heard from itself.
+    points: RwLock<BTreeMap<MemberId, Coordinate>>,
     /// Members removed for good.
     forgotten: Mutex<BTreeSet<MemberId>>,
 }
@@ -95,6 +102,8 @@ impl Commons {
             links: RwLock::new(BTreeMap::new()),
             foreign: Mutex::default(),
             home: AtomicBool::new(false),
+            own_point: watch::Sender::new(None),
+            points: RwLock::default(),
             forgotten: Mutex::default(),
         })
     }
@@ -168,6 +177,35 @@ impl Commons {
         drop(forgotten);
         self.views.write().unwrap_or_else(PoisonError::into_inner).forget(member);
         self.liveness.write().unwrap_or_else(PoisonError::into_inner).remove(&member);
+        self.points.write().unwrap_or_else(PoisonError::into_inner).remove(&member);
+    }
+
+    /// Tells all members that are connected where this one is.
+    pub fn set_own_point(&self, point: Coordinate) {
+        self.own_point.send_replace(Some(point));
+    }
+
+    pub(super) fn follow_own_point(&self) -> watch::Receiver<Option<Coordinate>> {
+        self.own_point.subscribe()
+    }
+
+    /// Where a member says that it is; `None` if it has not said so, or has named no point.
+    #[must_use]
+    pub fn point(&self, member: MemberId) -> Option<Coordinate> {
+        self.points.read().unwrap_or_else(PoisonError::into_inner).get(&member).copied()
+    }
+
+    /// A member says where it is.
+    pub(super) fn note_point(&self, member: MemberId, point: Coordinate) {
+        let mut points = self.points.write().unwrap_or_else(PoisonError::into_inner);
+        match point.checked() {
+            Some(point) if points.len() < POINTS_MAX || points.contains_key(&member) => {
+                points.insert(member, point);
+            }
+            _ => {
+                points.remove(&member);
+            }
+        }
     }
 
     /// Whether this member was forgotten, and has not spoken for itself since.

@@ -61,6 +61,13 @@ pub enum InspectRequest {
     Links,
     /// What it finds when it looks after itself, as JSON.
     Doctor,
+    /// An operator's word: the majority of the voters is lost for good, and the node asked votes alone from now on.
+    ReplaceElectorate {
+        /// Highest version of an electorate of its cluster that the asker has seen.
+        version: u64,
+        /// Highest term of its cluster that the asker has seen.
+        term: codeco_protocol::token::Term,
+    },
     /// The applications it speaks for, after the one named: [`AppPages`](crate::acm::apps::AppPages).
     Apps(Option<codeco_protocol::ids::AppUid>),
 }

@@ -89,6 +89,9 @@ async fn spread(
     let mut version = commons.follow();
     let mut relayed = commons.follow_relayed();
     let mut roster = commons.follow_roster();
+    let mut point = commons.follow_own_point();
+    // The first is told as the others are.
+    point.mark_changed();
     let mut hinted = Vec::new();
     let Ok((mut send, _recv)) = connection.open_bi(StreamKind::Gossip).await else { return };
     let mut sent = 0;
@@ -142,6 +145,14 @@ async fn spread(
                 _ = relayed.changed(), if known.is_some() => {
                     tokio::time::sleep(COALESCE).await;
                     break;
+                }
+                _ = point.changed() => {
+                    let told = *point.borrow_and_update();
+                    if let Some(told) = told
+                        && write(&mut send, &GossipMessage::Point(told)).await.is_err()
+                    {
+                        return;
+                    }
                 }
                 _ = roster.changed() => {
                     tokio::time::sleep(COALESCE).await;
@@ -317,6 +328,7 @@ async fn hear(
                     drop(links.try_send(LinksMessage::Rumor { from, rumor }));
                 }
             }
+            GossipMessage::Point(point) => commons.note_point(peer.id, point),
             GossipMessage::Hints(hints) => {
                 // Hints come again; those lost on a full mailbox are no loss.
                 drop(links.try_send(LinksMessage::Hints { from: peer.clone(), hints }));

@@ -30,6 +30,10 @@ const MAILBOX_MAX: u64 = 8_192;
 const CONTACTS: usize = 4;
 /// Between two looks at who lives.
 const REFRESH: Micros = Micros::from_millis(500);
+/// How long a session may be missing before the member with the lower id opens it.
+const SESSION_MISSING: Micros = Micros::from_millis(300);
+/// And before the other one does.
+const SESSION_MISSING_LONG: Micros = Micros::from_millis(1_500);
 /// Members dialled at most.
 const TARGETS_MAX: usize = 1_024;
 
@@ -37,6 +41,10 @@ const TARGETS_MAX: usize = 1_024;
 pub trait Watcher: Send + Sync + 'static {
     /// Who the lead of our cluster is, as far as known. A session is opened to it.
     fn lead(&self) -> Option<MemberId>;
+    /// Members of our cluster to which connection and session are kept, whoever our neighbours are.
+    fn kept(&self) -> Vec<MemberId> {
+        self.lead().into_iter().collect()
+    }
     /// A member is believed to be otherwise than before.
     fn changed(&self, member: &Identity, liveness: Liveness);
     /// This member hears nobody (`true`), or somebody again.
@@ -134,6 +142,8 @@ struct LinksState {
     targets: BTreeMap<SocketAddr, Target>,
     rng: fastrand::Rng,
     session_with: Option<MemberId>,
+    /// Members with which a session is wanted and missing, and since when.
+    missing: BTreeMap<MemberId, BootTime>,
     tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -201,6 +211,7 @@ impl Actor for LinksActor {
             targets,
             rng,
             session_with: None,
+            missing: BTreeMap::new(),
             tasks,
         })
     }
@@ -224,12 +235,10 @@ impl Actor for LinksActor {
             }
             LinksMessage::Unreached(member) => self.judge(now, MembershipInput::DialFailed(member), state),
             LinksMessage::Forget(member) => {
-                // One that is connected lives: nobody forgets whom he hears.
-                if self.commons.link(member).is_none_or(|connection| connection.end().is_some()) {
-                    self.judge(now, MembershipInput::Forget(member), state);
-                    self.commons.forget(member);
-                    state.addresses.remove(&member);
-                    state.targets.retain(|_, target| target.who != Some(member) || target.is_kept());
+                // Nobody forgets whom he hears.
+                let alive = Some(Liveness::Alive);
+                if self.commons.liveness(member) != alive && state.membership.liveness(member) != alive {
+                    self.forget(now, member, state);
                 }
             }
             LinksMessage::Hints { from, hints } => self.hints(now, &from, hints, state),
@@ -238,6 +247,7 @@ impl Actor for LinksActor {
                 self.refresh(now, state);
                 self.dial_due(now, state);
                 self.follow_lead(state);
+                self.find_missing_sessions(now, state);
             }
             LinksMessage::Panic => panic!("a fault was injected"),
         }
@@ -327,6 +337,33 @@ impl LinksActor {
         }
     }
 
+    /// Sessions between voters, and such as were lost while their connection stayed. The member with the lower id opens
+    /// one; the other only if that does not happen.
+    fn find_missing_sessions(&self, now: BootTime, state: &mut LinksState) {
+        let lead = self.config.watcher.lead();
+        let i_lead = lead == Some(self.commons.own.id);
+        let kept = self.config.watcher.kept();
+        let links = self.commons.links();
+        let wanted = links.iter().filter(|(member, linked)| {
+            let peer = linked.connection.identity();
+            let of_ours = peer.cluster() == self.commons.own.cluster();
+            ((of_ours && kept.contains(member)) || (i_lead && peer.is_hub()))
+                && !self.commons.sessions.is_up(peer)
+        });
+        let wanted: BTreeMap<MemberId, Arc<PeerConnection>> =
+            wanted.map(|(member, linked)| (*member, Arc::clone(&linked.connection))).collect();
+        state.missing.retain(|member, _| wanted.contains_key(member));
+        for (member, connection) in wanted {
+            let since = *state.missing.entry(member).or_insert(now);
+            let patience =
+                if self.commons.own.id < member || i_lead { SESSION_MISSING } else { SESSION_MISSING_LONG };
+            if now.since(since) >= patience {
+                state.missing.insert(member, now);
+                tokio::spawn(link::run_session(Arc::clone(&self.commons), connection));
+            }
+        }
+    }
+
     fn dial_failed(&self, now: BootTime, address: SocketAddr, error: &ConnectError, state: &mut LinksState) {
         let Some(target) = state.targets.get_mut(&address) else { return };
         target.dialling = false;
@@ -364,6 +401,17 @@ impl LinksActor {
         for target in state.targets.values_mut().filter(|target| target.who == Some(member)) {
             target.next = now;
         }
+    }
+
+    /// Removes a member for good, and what is left of a connection that nobody answers on.
+    fn forget(&self, now: BootTime, member: MemberId, state: &mut LinksState) {
+        if let Some(linked) = self.commons.set_link(member, None) {
+            linked.connection.close(CloseReason::Removed);
+        }
+        self.judge(now, MembershipInput::Forget(member), state);
+        self.commons.forget(member);
+        state.addresses.remove(&member);
+        state.targets.retain(|_, target| target.who != Some(member) || target.is_kept());
     }
 
     /// Members of our own cluster that others know of.
@@ -427,16 +475,21 @@ impl LinksActor {
     }
 
     fn keep_lead(&self, now: BootTime, state: &mut LinksState) {
-        let Some(lead) = self.config.watcher.lead().filter(|lead| *lead != self.commons.own.id) else {
-            return;
-        };
-        let Some((identity, address)) = state.addresses.get(&lead).cloned() else { return };
-        let wanted = Expected::Id(identity);
-        // Only the lead is kept by name; a former one, or one that has moved, is left to the membership.
+        let kept = self.config.watcher.kept();
+        let own = self.commons.own.id;
+        let wanted: BTreeMap<SocketAddr, Expected> = kept
+            .iter()
+            .filter(|member| **member != own)
+            .filter_map(|member| state.addresses.get(member))
+            .map(|(identity, address)| (*address, Expected::Id(identity.clone())))
+            .collect();
+        // Only these are kept by name; a former lead, or one that has moved, is left to the membership.
         state.targets.retain(|at, target| {
-            !matches!(target.expected, Expected::Id(_)) || (target.expected == wanted && *at == address)
+            !matches!(target.expected, Expected::Id(_)) || wanted.get(at) == Some(&target.expected)
         });
-        state.targets.entry(address).or_insert_with(|| Target::new(wanted, now)).kept = true;
+        for (address, expected) in wanted {
+            state.targets.entry(address).or_insert_with(|| Target::new(expected, now)).kept = true;
+        }
     }
 
     fn dial_due(&self, now: BootTime, state: &mut LinksState) {
@@ -494,7 +547,7 @@ impl LinksActor {
     /// The membership has no use for a connection; sessions may.
     fn let_go(&self, member: MemberId) {
         let lead = self.config.watcher.lead();
-        if lead == Some(member) || lead == Some(self.commons.own.id) {
+        if lead == Some(self.commons.own.id) || self.config.watcher.kept().contains(&member) {
             return;
         }
         if let Some(connection) = self.commons.link(member) {

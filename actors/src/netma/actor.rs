@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use codeco_protocol::api::LinkView;
 use codeco_protocol::coordinate::Coordinate;
-use codeco_protocol::gossip::{Fact, NetworkFact};
 use codeco_protocol::ids::MemberId;
 use codeco_protocol::units::Micros;
 use futures::FutureExt as _;
@@ -63,16 +62,14 @@ impl NetworkEye {
         for (member, linked) in self.commons.links() {
             seen.entry(member).or_insert(nothing).path = Some(linked.connection.path());
         }
-        self.commons.with_views(|views| {
-            for (member, seen) in &mut seen {
-                seen.point = views.get(*member).and_then(codeco_protocol::gossip::View::coordinate);
-            }
-        });
+        for (member, seen) in &mut seen {
+            seen.point = self.commons.point(*member);
+        }
         let told = self.core().look(boot_now(), &seen);
         let mut words = Vec::new();
         words.extend(told.round_trips.map(NetworkWord::RoundTrips));
         if let Some(coordinate) = told.coordinate {
-            self.commons.publish_fact("network", Fact::Network(Box::new(NetworkFact { coordinate })));
+            self.commons.set_own_point(coordinate);
             words.push(NetworkWord::Coordinate(coordinate));
         }
         words
@@ -98,13 +95,16 @@ impl NetworkEye {
     }
 }
 
-/// The actor as a supervised child. `hear` is given what this process itself should hear; what it cannot take is told
+/// The actor as a supervised child. Others hear of the own point at intervals of so many times `pace` as there are links
+/// to tell it over, or more: the period of a probe is a good one. `hear` is given what this process itself should hear; what it cannot take is told
 /// again with the next change.
 pub fn netma_child(
     eye: &Arc<NetworkEye>,
     policy: Policy,
+    pace: Micros,
     hear: impl Fn(NetworkWord) + Send + Sync + 'static,
 ) -> (ChildSpec, ChildRef<PeriodicMessage>) {
+    eye.core().set_pace(pace);
     let (eye, hear) = (Arc::clone(eye), Arc::new(hear));
     periodic_child("netma", policy, LOOK, move || {
         let (eye, hear) = (Arc::clone(&eye), Arc::clone(&hear));

@@ -1,9 +1,10 @@
 //! One link: round trip, jitter and loss from what QUIC counts on its path, and whether it is up from what the
 //! membership's probes say.
 //!
-//! QUIC tells a smoothed round trip only (RFC 9002 §5.3: `smoothed = 7/8 · smoothed + 1/8 · sample`). Where exactly one
-//! acknowledgement has come between two looks, the sample behind it follows from the two smoothed values; jitter is taken
-//! from such samples alone (RFC 3550 §6.4.1), so that smoothing does not hide it.
+//! QUIC tells a smoothed round trip only (RFC 9002 §5.3: `smoothed = 7/8 · smoothed + 1/8 · sample`). What has come
+//! between two looks follows from the two smoothed values: of one acknowledgement the sample itself, of several their
+//! weighted mean. Jitter is the mean difference of consecutive ones (RFC 3550 §6.4.1), and that of means is scaled to what
+//! single samples would differ by if they were independent. So smoothing does not hide it.
 
 use codeco_protocol::gossip::Liveness;
 use codeco_protocol::transport::PathSample;
@@ -13,6 +14,10 @@ use codeco_protocol::units::{BootTime, Micros};
 const WINDOW: Micros = Micros::from_secs(30);
 /// A difference between two samples counts for one part in so many of the jitter.
 const JITTER_PART: f64 = 8.0;
+/// What is kept of the smoothed round trip at each sample (RFC 9002 §5.3).
+const SMOOTHING: f64 = 7.0 / 8.0;
+/// Acknowledgements between two looks of which more tell nothing more.
+const ANSWERS_MAX: u64 = 64;
 /// What is kept, from look to look, of the packets that loss is a share of.
 const LOSS_MEMORY: f64 = 0.98;
 /// Packets without which loss is not told.
@@ -38,11 +43,42 @@ pub struct Link {
     measured: Option<BootTime>,
     last: Option<PathSample>,
     smoothed_ns: u64,
-    sample: Option<u64>,
+    sample: Option<Sample>,
     jitter_ns: Option<f64>,
     least: Least,
     sent: f64,
     lost: f64,
+}
+
+/// The mean of the round trips behind the acknowledgements between two looks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Sample {
+    mean_ns: f64,
+    /// Of how many equal samples the mean varies as much.
+    worth: f64,
+}
+
+impl Sample {
+    /// What has moved the smoothed round trip from `before` to `after` by so many acknowledgements.
+    #[allow(clippy::cast_precision_loss)]
+    fn of(before: u64, after: u64, answers: u64) -> Self {
+        let answers = i32::try_from(answers.min(ANSWERS_MAX)).unwrap_or(1);
+        // The newest counts one part of eight, each older one seven eighths of the one after it.
+        let kept = SMOOTHING.powi(answers);
+        let mean_ns = ((after as f64 - before as f64 * kept) / (1.0 - kept)).max(0.0);
+        let worth = (1.0 - kept).powi(2) * (1.0 + SMOOTHING) / ((1.0 - SMOOTHING) * (1.0 - kept * kept));
+        Self { mean_ns, worth }
+    }
+
+    /// By how much single samples would differ.
+    fn differs(self, other: Self) -> f64 {
+        (self.mean_ns - other.mean_ns).abs() * (2.0 / (1.0 / self.worth + 1.0 / other.worth)).sqrt()
+    }
+
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    fn whole_ns(self) -> u64 {
+        self.mean_ns as u64
+    }
 }
 
 /// The least of the last half minute and of the one before.
@@ -170,22 +206,17 @@ impl Link {
             return false;
         }
         self.measured = Some(now);
-        let single = (answers == 1).then(|| single(self.smoothed_ns, smoothed));
-        self.least.take(now, single.unwrap_or(smoothed));
-        if let (Some(last), Some(sample)) = (self.sample, single) {
-            let difference = last.abs_diff(sample) as f64;
+        let sample = Sample::of(self.smoothed_ns, smoothed, answers);
+        self.least.take(now, sample.whole_ns());
+        if let Some(last) = self.sample {
+            let difference = last.differs(sample);
             let jitter = self.jitter_ns.unwrap_or(difference);
             self.jitter_ns = Some(jitter + (difference - jitter) / JITTER_PART);
         }
-        self.sample = single;
+        self.sample = Some(sample);
         self.smoothed_ns = smoothed;
         true
     }
-}
-
-/// The one sample that has moved the smoothed round trip from `before` to `after`.
-fn single(before: u64, after: u64) -> u64 {
-    after.saturating_mul(8).saturating_sub(before.saturating_mul(7))
 }
 
 #[cfg(test)]
@@ -231,6 +262,27 @@ mod tests {
         assert!((19_000..21_000).contains(&round_trip.0), "{round_trip}");
         let least = path.link.least().unwrap();
         assert!((14_900..15_100).contains(&least.0), "{least}");
+    }
+
+    #[test]
+    fn link_with_many_answers_a_look_tells_about_the_same_jitter_as_one_with_a_single_one() {
+        let jitter = |answers: u64| {
+            let mut rng = fastrand::Rng::with_seed(7);
+            let mut path = Path::new(Duration::from_millis(20));
+            for _ in 0..2_000 {
+                for _ in 1..answers {
+                    let sample = Duration::from_micros(rng.u64(15_000..25_000));
+                    path.sample.smoothed = (path.sample.smoothed * 7 + sample) / 8;
+                    path.sample.acks += 1;
+                }
+                path.look(Some(Duration::from_micros(rng.u64(15_000..25_000))));
+            }
+            path.link.jitter().unwrap().0
+        };
+        // Two values evenly spread over 10 ms differ by a third of that in the mean; this is a moving mean.
+        for answers in [1, 3, 8] {
+            assert!((1_800..5_500).contains(&jitter(answers)), "{answers}: {} µs", jitter(answers));
+        }
     }
 
     #[test]

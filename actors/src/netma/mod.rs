@@ -45,12 +45,15 @@ const REMEMBERED: Micros = Micros::from_secs(600);
 const CHANGE_SHARE: f64 = 0.25;
 /// See [`CHANGE_SHARE`].
 const CHANGE_MIN: Micros = Micros(1_000);
-/// Between two words about round trips.
+/// Between two words about round trips that have changed much.
 const ROUND_TRIPS_EVERY: Micros = Micros::from_secs(5);
-/// Between the first two words about the own point; doubles with each, up to [`POINT_EVERY_MAX`].
-const POINT_EVERY_MIN: Micros = Micros::from_secs(2);
-/// See [`POINT_EVERY_MIN`].
-const POINT_EVERY_MAX: Micros = Micros::from_secs(120);
+/// Between two about any that have changed: a lead is told all facts as often anyway.
+const ROUND_TRIPS_EVERY_SMALL: Micros = Micros::from_secs(20);
+/// A round trip that has changed by this, and by as much as it was, has changed much.
+const CHANGE_MUCH: Micros = Micros(5_000);
+/// Between two words about the own point at most; begins with a pace for each link it is told over, and doubles with each
+/// word.
+const POINT_EVERY_MAX: Micros = Micros::from_secs(240);
 
 /// What is seen of one member at one look.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,10 +81,11 @@ pub struct Netma {
     links: BTreeMap<MemberId, Link>,
     point: Vivaldi,
     told_round_trips: Vec<(MemberId, Micros)>,
-    next_round_trips: BootTime,
+    last_round_trips: Option<BootTime>,
+    pace: Micros,
     told_point: Option<Coordinate>,
     next_point: BootTime,
-    point_every: Micros,
+    words: u32,
 }
 
 impl Netma {
@@ -92,11 +96,17 @@ impl Netma {
             links: BTreeMap::new(),
             point: Vivaldi::new(seed),
             told_round_trips: Vec::new(),
-            next_round_trips: now,
+            last_round_trips: None,
+            pace: Micros::from_secs(1),
             told_point: None,
             next_point: now,
-            point_every: POINT_EVERY_MIN,
+            words: 0,
         }
+    }
+
+    /// How seldom the own point is told: at intervals of this for each link, or more.
+    pub fn set_pace(&mut self, pace: Micros) {
+        self.pace = pace;
     }
 
     /// Looks at everybody once. A member that is not in `seen` is neither connected nor known any more.
@@ -139,9 +149,11 @@ impl Netma {
     }
 
     fn tell_round_trips(&mut self, now: BootTime) -> Option<Vec<(MemberId, Micros)>> {
-        if now < self.next_round_trips {
+        let since = self.last_round_trips.map(|last| now.since(last));
+        if since.is_some_and(|since| since < ROUND_TRIPS_EVERY) {
             return None;
         }
+        let seldom = since.is_some_and(|since| since < ROUND_TRIPS_EVERY_SMALL);
         let present: Vec<(MemberId, Micros)> = self
             .links
             .iter()
@@ -151,11 +163,14 @@ impl Netma {
             .collect();
         let members = |list: &[(MemberId, Micros)]| list.iter().map(|(m, _)| *m).collect::<BTreeSet<_>>();
         let same = members(&present) == members(&self.told_round_trips)
-            && present.iter().zip(&self.told_round_trips).all(|((_, a), (_, b))| !differs(*a, *b));
+            && present
+                .iter()
+                .zip(&self.told_round_trips)
+                .all(|((_, a), (_, b))| !differs(*a, *b) || (seldom && !differs_much(*a, *b)));
         if same {
             return None;
         }
-        self.next_round_trips = now + ROUND_TRIPS_EVERY;
+        self.last_round_trips = Some(now);
         self.told_round_trips.clone_from(&present);
         Some(present)
     }
@@ -174,8 +189,10 @@ impl Netma {
         if !news || now < self.next_point {
             return None;
         }
-        self.next_point = now + self.point_every;
-        self.point_every = Micros(self.point_every.0 * 2).min(POINT_EVERY_MAX);
+        let links = self.links.values().filter(|link| link.state() == LinkState::Up).count();
+        let first = self.pace.0.saturating_mul(links.clamp(2, 16) as u64);
+        self.next_point = now + Micros(first << self.words.min(16)).min(POINT_EVERY_MAX);
+        self.words += 1;
         self.told_point = Some(point);
         Some(point)
     }
@@ -183,7 +200,7 @@ impl Netma {
     /// How far the point must move to be news: a share of what is near.
     fn worth_telling(&self) -> f64 {
         let mut round_trips: Vec<u64> =
-            self.links.values().filter_map(|link| link.least()).map(|least| least.0).collect();
+            self.links.values().filter_map(Link::least).map(|least| least.0).collect();
         round_trips.sort_unstable();
         let median = round_trips.get(round_trips.len() / 2).copied().unwrap_or(0);
         (Micros(median).as_f64() * CHANGE_SHARE).max(CHANGE_MIN.as_f64())
@@ -210,6 +227,11 @@ impl Netma {
 fn differs(a: Micros, b: Micros) -> bool {
     let change = a.0.abs_diff(b.0);
     change > CHANGE_MIN.0 && Micros(change).as_f64() > b.as_f64() * CHANGE_SHARE
+}
+
+fn differs_much(a: Micros, b: Micros) -> bool {
+    let change = a.0.abs_diff(b.0);
+    change > CHANGE_MUCH.0 && change > b.0.min(a.0)
 }
 
 /// How far apart two points of one member are.

@@ -83,3 +83,26 @@ fn member_that_was_never_connected_has_no_link_and_one_that_is_not_kept_is_remem
     netma.look(BootTime(2_000 * SECOND.0), &only(Liveness::Alive));
     assert_eq!(netma.links().count(), 0);
 }
+
+#[test]
+fn point_is_told_the_more_seldom_the_more_links_it_goes_over_and_the_slower_the_pace() {
+    let words = |links: u128, pace| {
+        let mut netma = Netma::new(1, BootTime(0));
+        netma.set_pace(pace);
+        let mut words = 0;
+        for second in 0..120 {
+            // A network that never rests.
+            let way = if second % 20 < 10 { 10 } else { 500 };
+            let all = (1..=links)
+                .map(|id| (MemberId(id), seen(Some(path(way, second)), Liveness::Alive)))
+                .collect();
+            let told = netma.look(BootTime(second * SECOND.0), &all);
+            words += u32::from(told.coordinate.is_some());
+        }
+        words
+    };
+    assert!(words(2, SECOND) <= 6);
+    assert!(words(9, SECOND) <= 4, "at 0, 9, 27 and 63 s at the earliest");
+    assert!(words(9, Micros::from_secs(3)) <= 3, "at 0, 27 and 81 s");
+    assert!(words(2, SECOND) > words(9, Micros::from_secs(3)));
+}

@@ -1,4 +1,4 @@
-//! Ledger, lead and home as cores of the one shell.
+//! Ledger, elector (and in it the lead) and home as cores of the one shell.
 
 use codeco_protocol::ids::Identity;
 use codeco_protocol::messages::{Addressee, ControlMessage};
@@ -6,8 +6,9 @@ use codeco_protocol::units::BootTime;
 use codeco_protocol::wire::WireMessage;
 
 use super::actor::{Core, Sorted};
+use super::election::elector::{ElectionRecord, Elector, ElectorInput, ElectorOutput};
 use super::home::{Home, HomeInput, HomeOutput, HomeRecord};
-use super::lead::{Lead, LeadInput, LeadOutput, LeadRecord};
+use super::lead::LeadRecord;
 use super::ledger::{Ledger, LedgerInput, LedgerOutput, LedgerRecord};
 
 // Kinds of records. Append only; never reuse a number.
@@ -60,35 +61,35 @@ impl Core for Ledger {
     }
 }
 
-impl Core for Lead {
-    type Input = LeadInput;
-    type Output = LeadOutput;
-    type Record = LeadRecord;
+impl Core for Elector {
+    type Input = ElectorInput;
+    type Output = ElectorOutput;
+    type Record = ElectionRecord;
 
-    fn handle(&mut self, now: BootTime, input: LeadInput, out: &mut Vec<LeadOutput>) {
-        Lead::handle(self, now, input, out);
+    fn handle(&mut self, now: BootTime, input: ElectorInput, out: &mut Vec<ElectorOutput>) {
+        Elector::handle(self, now, input, out);
     }
 
-    fn message(from: &Identity, message: ControlMessage) -> Option<LeadInput> {
-        (message.addressee() == Addressee::Lead).then_some(LeadInput::Message { from: from.id, message })
+    fn message(from: &Identity, message: ControlMessage) -> Option<ElectorInput> {
+        (message.addressee() == Addressee::Lead).then_some(ElectorInput::Message { from: from.id, message })
     }
 
-    fn tick() -> LeadInput {
-        LeadInput::Tick
+    fn tick() -> ElectorInput {
+        ElectorInput::Tick
     }
 
     fn next_tick(&self, now: BootTime) -> BootTime {
-        Lead::next_tick(self, now)
+        Elector::next_tick(self, now)
     }
 
-    fn snapshot(&self) -> Vec<LeadRecord> {
-        Lead::snapshot(self)
+    fn snapshot(&self) -> Vec<ElectionRecord> {
+        Elector::snapshot(self)
     }
 
-    fn sort(output: LeadOutput) -> Sorted<LeadRecord, LeadOutput> {
+    fn sort(output: ElectorOutput) -> Sorted<ElectionRecord, ElectorOutput> {
         match output {
-            LeadOutput::Journal(record) => Sorted::Journal(record),
-            LeadOutput::Send { to, message } => Sorted::Send(to, message),
+            ElectorOutput::Journal(record) => Sorted::Journal(record),
+            ElectorOutput::Send { to, message } => Sorted::Send(to, message),
             other => Sorted::Other(other),
         }
     }

@@ -14,8 +14,8 @@ use codeco_protocol::messages::{Addressee, BATCH_MAX, ControlBatch, ControlMessa
 use codeco_protocol::wire;
 
 use super::actor::{Core, CoreMessage};
+use super::election::elector::Elector;
 use super::home::Home;
-use super::lead::Lead;
 use super::ledger::Ledger;
 use crate::session::Sessions;
 use crate::supervision::ChildRef;
@@ -34,8 +34,8 @@ const LETTER_BYTES: usize = 48 << 10;
 pub struct Cores {
     /// The node's ledger.
     pub ledger: Option<ChildRef<CoreMessage<Ledger>>>,
-    /// The cluster's lead.
-    pub lead: Option<ChildRef<CoreMessage<Lead>>>,
+    /// The elector, which may be the cluster's lead.
+    pub elector: Option<ChildRef<CoreMessage<Elector>>>,
     /// The home of applications.
     pub home: Option<ChildRef<CoreMessage<Home>>>,
 }
@@ -104,12 +104,6 @@ impl Post {
     #[must_use]
     pub fn home(&self) -> Option<ChildRef<CoreMessage<Home>>> {
         self.cores.get()?.home.clone()
-    }
-
-    /// The lead's core, if this process has one.
-    #[must_use]
-    pub fn lead_core(&self) -> Option<ChildRef<CoreMessage<Lead>>> {
-        self.cores.get()?.lead.clone()
     }
 
     /// Says over which sessions to send. Once.
@@ -232,7 +226,7 @@ impl Post {
         for (pile, messages) in piles {
             answers.extend(match pile {
                 0 => hand_over(cores.ledger.as_ref(), from, messages, answer).await,
-                1 => hand_over(cores.lead.as_ref(), from, messages, answer).await,
+                1 => hand_over(cores.elector.as_ref(), from, messages, answer).await,
                 _ => hand_over(cores.home.as_ref(), from, messages, answer).await,
             });
         }

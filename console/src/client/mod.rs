@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use codeco_hub::api::{
-    ApiTokenRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, LostView, NewApiToken,
-    PanicRequest, TailQuery, TokenRequest, UpkeepRequest, VersionView,
+    ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, LostView,
+    NewApiToken, PanicRequest, TailQuery, TokenRequest, UpkeepRequest, VersionView,
 };
 use codeco_hub::fleet::{Applied, Filter, LogQuery, NewToken};
 use codeco_protocol::api::{DoctorView, ErrorBody, List, PlanView, codes};
@@ -113,6 +113,16 @@ impl Client {
     /// Cordons, drains or opens what `path` names.
     pub(crate) fn upkeep(&self, path: &str, request: UpkeepRequest) -> Result<(), Failure> {
         self.call(&Method::POST, path, &to_json(&request), None).map(drop)
+    }
+
+    /// Has a node vote alone in its cluster.
+    pub(crate) fn replace_electorate(
+        &self,
+        cluster: &ClusterName,
+        request: &ElectorateRequest,
+    ) -> Result<(), Failure> {
+        let path = format!("clusters/{cluster}/electorate");
+        self.call(&Method::POST, &path, &to_json(request), None).map(drop)
     }
 
     /// Asks for the end of an application.

@@ -12,6 +12,7 @@ use super::{NamespaceArg, now, only};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::object::{self, Kind};
+use crate::render::clusters::voters;
 use crate::render::numbers::{age, since};
 use crate::render::{self, Fields, Row, Width, clean};
 use crate::session::Session;
@@ -232,6 +233,10 @@ fn cluster_fields(cluster: &ClusterView) -> Fields {
         .with("Status", format!("{:?}", cluster.status))
         .maybe("Lead", cluster.lead.as_ref())
         .with("Term", cluster.term)
+        .maybe(
+            "Electorate",
+            cluster.electorate.as_ref().map(|e| format!("{}, version {}", voters(e), e.version)).as_ref(),
+        )
         .with("Nodes", format!("{}/{} ready", cluster.nodes_ready, cluster.nodes))
         .with("Capacity", &cluster.capacity)
         .with("Free", &cluster.free)

@@ -7,6 +7,7 @@ mod delete;
 mod describe;
 mod doctor;
 mod drain;
+mod electorate;
 mod explain;
 mod fault;
 mod get;
@@ -60,6 +61,9 @@ pub(crate) enum Command {
     /// Make tokens with which nodes and hubs join, and people and programs use the API.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Replace the voters of a cluster whose majority is lost for good.
+    #[command(subcommand)]
+    Electorate(electorate::ElectorateCommand),
     /// Versions of this command and of the hub.
     Version(version::VersionArgs),
     /// List and choose hubs to talk to.
@@ -90,6 +94,7 @@ impl Command {
             Self::Doctor(args) => args.run(session),
             Self::Logs(args) => args.run(session),
             Self::Token(command) => command.run(session),
+            Self::Electorate(command) => command.run(session),
             Self::Version(args) => args.run(session),
             Self::Context(command) => command.run(session),
             Self::Cluster(command) => command.run(session),

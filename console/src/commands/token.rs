@@ -25,6 +25,10 @@ pub(crate) struct CreateArgs {
     /// For a node of this cluster.
     #[arg(long)]
     cluster: Option<ClusterName>,
+    /// With --cluster: the node that joins with it founds the electorate of its cluster, and leads it at first. For the
+    /// first node of a cluster, once: of two founders each would follow its own lead.
+    #[arg(long, requires = "cluster")]
+    founds: bool,
     /// For a hub.
     #[arg(long)]
     hub: bool,
@@ -65,7 +69,11 @@ impl TokenCommand {
         let whose =
             args.cluster.as_ref().map_or("a hub".to_owned(), |name| format!("a node of cluster {name}"));
         let scope = args.cluster.map_or(Role::Hub, Role::Node);
-        let token = session.client()?.create_token(&TokenRequest { scope, ttl_seconds: args.ttl })?;
+        let token = session.client()?.create_token(&TokenRequest {
+            scope,
+            ttl_seconds: args.ttl,
+            founds: args.founds,
+        })?;
         if let Some(yaml) = args.output.yaml() {
             return session.write_value(&token, yaml);
         }
@@ -73,6 +81,9 @@ impl TokenCommand {
         writeln!(session.stdout, "{}", token.token)?;
         let until = rfc3339(WallTime(token.expires_at));
         writeln!(session.stderr, "Works once, for {whose}, until {until}; hubs: {}", token.hubs.join(", "))?;
+        if args.founds {
+            writeln!(session.stderr, "Its bearer founds the electorate of that cluster")?;
+        }
         Ok(())
     }
 }

@@ -265,15 +265,14 @@ impl LocalFleet {
         let token = if agent.state.join("member.pem").exists() {
             None
         } else {
-            Some(self.join_token(&agent.cluster)?)
+            Some(self.join_token(&agent.cluster, self.founds(at))?)
         };
         let mut arguments: Vec<OsString> = Vec::new();
         let cloud = is_cloud(&agent.cluster, self.options.clusters);
-        let pairs: [(&str, OsString); 17] = [
+        let pairs: [(&str, OsString); 16] = [
             ("--api", agent.api().to_string().into()),
             ("--state", agent.state.clone().into()),
             ("--name", agent.name.clone().into()),
-            ("--lead", "node-1".into()),
             ("--listen", agent.udp().to_string().into()),
             ("--http", agent.http().to_string().into()),
             ("--hub", loopback(self.hub_ports.udp).to_string().into()),
@@ -327,7 +326,15 @@ impl LocalFleet {
         wait_ready(&name, agent.http(), &log, agent.process.as_mut())
     }
 
-    fn join_token(&self, cluster: &str) -> Result<String, LocalError> {
+    /// Whether an agent founds the electorate of its cluster: the first one, as long as no other has ever joined.
+    fn founds(&self, at: usize) -> bool {
+        let cluster = &self.agents[at].cluster;
+        let mut of_cluster = self.agents.iter().enumerate().filter(|(_, agent)| agent.cluster == *cluster);
+        let first = of_cluster.clone().next().map(|(first, _)| first);
+        first == Some(at) && !of_cluster.any(|(_, agent)| agent.state.join("member.pem").exists())
+    }
+
+    fn join_token(&self, cluster: &str, founds: bool) -> Result<String, LocalError> {
         let access = self.access()?;
         let context = Context {
             name: "dev".into(),
@@ -338,7 +345,8 @@ impl LocalFleet {
         };
         let client = Client::new(&context).map_err(|e| LocalError::Api(e.to_text()))?;
         let cluster = cluster.parse().map_err(|e| LocalError::Api(format!("{e}")))?;
-        let request = TokenRequest { scope: codeco_protocol::ids::Role::Node(cluster), ttl_seconds: 300 };
+        let request =
+            TokenRequest { scope: codeco_protocol::ids::Role::Node(cluster), ttl_seconds: 300, founds };
         client.create_token(&request).map(|made| made.token).map_err(|e| LocalError::Api(e.to_text()))
     }
 

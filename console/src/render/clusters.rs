@@ -1,10 +1,20 @@
 //! Clusters in a table.
 
-use codeco_protocol::api::{ClusterStatus, ClusterView};
+use codeco_protocol::api::{ClusterStatus, ClusterView, ElectorateView};
 use codeco_protocol::units::WallTime;
 
 use super::numbers::age;
 use super::{Cell, Column, Row, Tone};
+
+/// The voters by name; those that do not answer are marked.
+pub(crate) fn voters(electorate: &ElectorateView) -> String {
+    let voters = electorate.voters.iter().map(|voter| {
+        let role = if voter.witness { " (witness)" } else { "" };
+        let state = if voter.answers { "" } else { " (silent)" };
+        format!("{}{role}{state}", voter.node)
+    });
+    voters.collect::<Vec<_>>().join(", ")
+}
 
 impl Row for ClusterView {
     const PATH: &'static str = "clusters";
@@ -20,6 +30,7 @@ impl Row for ClusterView {
         Column::new("SEEN").volatile(),
         Column::wide("CPU"),
         Column::wide("MEMORY"),
+        Column::wide("VOTERS"),
     ];
 
     fn cells(&self, _: WallTime) -> Vec<Cell> {
@@ -40,6 +51,7 @@ impl Row for ClusterView {
             Cell::new(age(self.age_ms)),
             Cell::new(self.capacity.cpu),
             Cell::new(self.capacity.memory),
+            Cell::maybe(self.electorate.as_ref().map(voters).as_ref()),
         ]
     }
 

@@ -3,7 +3,7 @@
 mod actors;
 mod apps;
 mod checks;
-mod clusters;
+pub(crate) mod clusters;
 mod decisions;
 mod events;
 pub(crate) mod explain;

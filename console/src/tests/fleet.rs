@@ -304,6 +304,11 @@ impl Fleet for FakeFleet {
         Ok(3)
     }
 
+    async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError> {
+        self.note(format!("electorate {cluster} {with}"));
+        Ok(())
+    }
+
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError> {
         self.note(format!("delete {namespace}/{name}"));
         if name.as_str() != "gone" {
@@ -367,8 +372,8 @@ impl Fleet for FakeFleet {
         Ok(b"one\ntwo\xff\n".to_vec())
     }
 
-    async fn create_token(&self, scope: Role, ttl_seconds: u64) -> Result<NewToken, ApiError> {
-        self.note(format!("token {scope:?} {ttl_seconds}"));
+    async fn create_token(&self, scope: Role, ttl_seconds: u64, founds: bool) -> Result<NewToken, ApiError> {
+        self.note(format!("token {scope:?} {ttl_seconds}{}", if founds { " founds" } else { "" }));
         let hubs = vec!["127.0.0.1:7000".to_owned()];
         Ok(NewToken { token: "codeco1.abc".to_owned(), expires_at: NOW.0, hubs })
     }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use codeco_protocol::api::{ActorState, ActorView, LinkStatus};
+use codeco_protocol::ids::ClusterName;
 use codeco_protocol::units::{Micros, WallTime};
 
 use super::state::{Data, View};
 use crate::render::numbers::{age, millis, number};
-use crate::render::{Cell, Row, Tone, Width, explain, table};
+use crate::render::{Cell, Column, Row, Tone, Width, explain, table};
 
 /// A row.
 #[derive(Debug, Clone)]
@@ -149,7 +150,7 @@ fn apps(data: &Data, now: WallTime) -> Vec<Line> {
     let mut lines = Vec::new();
     for app in &data.apps {
         let ready = app.replicas_ready >= app.replicas_wanted;
-        let clusters: Vec<&str> = app.clusters.iter().map(|cluster| cluster.as_str()).collect();
+        let clusters: Vec<&str> = app.clusters.iter().map(ClusterName::as_str).collect();
         let cells = vec![
             Cell::new(format!("{}/{}", app.namespace, app.name)),
             Cell::toned(format!("{:?}", app.phase), if ready { Tone::Good } else { Tone::Busy }),
@@ -243,7 +244,7 @@ fn node(data: &Data, name: &str, now: WallTime) -> Option<String> {
 
 /// All columns of a row, one a line.
 fn fields<R: Row>(row: &R, now: WallTime) -> String {
-    let titles = R::COLUMNS.iter().map(|column| column.title());
+    let titles = R::COLUMNS.iter().map(Column::title);
     let lines = titles.zip(row.cells(now)).map(|(title, cell)| format!("{title:<16} {}\n", cell.text));
     lines.collect()
 }

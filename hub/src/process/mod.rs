@@ -198,7 +198,7 @@ fn plant(
     let restore = restore_home(&config.state, member, seed);
     let post = Arc::clone(&member.commons.post);
     let (home, home_ref) = core_child("home", policy, restore, Arc::clone(&post), effects);
-    post.set_cores(Cores { ledger: None, lead: None, home: Some(home_ref.clone()) });
+    post.set_cores(Cores { ledger: None, elector: None, home: Some(home_ref.clone()) });
     let (clusters, clusters_ref) = {
         let (member, home) = (Arc::clone(member), home_ref.clone());
         periodic_child("clusters", policy, Duration::from_millis(50), move || {
@@ -209,7 +209,7 @@ fn plant(
             async { Ok(()) }.boxed()
         })
     };
-    let (netma, netma_ref) = netma_child(&member.network, policy, |_| {});
+    let (netma, netma_ref) = netma_child(&member.network, policy, config.membership.period, |_| {});
     let (identity, _) = {
         let (config, member, registrar) = (config.clone(), Arc::clone(member), registrar.clone());
         let (slot, clock) = (Arc::clone(slot), clock.clone());

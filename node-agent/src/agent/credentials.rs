@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use codeco_actors::fabric::{InspectRequest, inspect};
+use codeco_actors::journal::JournalError;
 use codeco_actors::process::Member;
 use codeco_protocol::identity::{Credentials, CredentialsError, KeyError, MemberKey, TrustClock};
-use codeco_protocol::transport::{Backoff, BackoffBounds, JoinConfig, JoinError, join_fleet};
+use codeco_protocol::transport::{Backoff, BackoffBounds, JoinConfig, JoinError, join_or_found};
 
 use super::options::{AgentConfig, JOIN_DEADLINE};
 
@@ -36,6 +37,9 @@ pub enum EnrolError {
     /// The hub.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// The electorate that this node founds.
+    #[error("the electorate of this cluster was not founded: {0}; make another token with --founds")]
+    Journal(#[from] JournalError),
     /// The certificate is not a node's.
     #[error("the certificate in {0} is not a node's")]
     NotANode(String),
@@ -55,7 +59,11 @@ pub(super) async fn enrol(config: &AgentConfig, clock: &TrustClock) -> Result<Cr
         config.join.clone().ok_or_else(|| EnrolError::NoToken(certificate_path.display().to_string()))?;
     let key = if key_path.exists() { MemberKey::load(&key_path)? } else { MemberKey::generate()? };
     key.save(&key_path)?;
-    let credentials = join(config, clock, &token, &key).await?;
+    let (credentials, founds) = join(config, clock, &token, &key).await?;
+    if founds {
+        // Before the certificate: whoever has that never joins again, and a cluster without electorate is of no use.
+        super::swm::found_electorate(&config.state, credentials.identity().id)?;
+    }
     credentials.save_certificates(&certificate_path)?;
     tracing::info!(identity = %credentials.identity(), "joined");
     Ok(credentials)
@@ -67,7 +75,7 @@ async fn join(
     clock: &TrustClock,
     token: &codeco_protocol::identity::JoinToken,
     key: &MemberKey,
-) -> Result<Credentials, EnrolError> {
+) -> Result<(Credentials, bool), EnrolError> {
     let began = Instant::now();
     let bounds = BackoffBounds { first: Duration::from_millis(100), max: Duration::from_secs(2) };
     let mut backoff = Backoff::new(bounds);
@@ -84,8 +92,8 @@ async fn join(
                 clock: clock.clone(),
                 deadline: TRY_DEADLINE,
             };
-            match join_fleet(&join, key).await {
-                Ok(credentials) => return Ok(credentials),
+            match join_or_found(&join, key).await {
+                Ok(joined) => return Ok(joined),
                 Err(error @ (JoinError::Refused { .. } | JoinError::Key(_) | JoinError::BadGrant { .. })) => {
                     return Err(error.into());
                 }

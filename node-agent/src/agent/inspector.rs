@@ -7,9 +7,11 @@ use codeco_actors::acm::apps::page;
 use codeco_actors::fabric::{InspectRequest, Inspector, LinksMessage};
 use codeco_actors::process::{Faults, Member, check_up};
 use codeco_actors::supervision::ChildRef;
-use codeco_actors::swm::actor::ask;
+use codeco_actors::swm::actor::{CoreMessage, ask};
+use codeco_actors::swm::election::elector::{Elector, ElectorInput};
 use codeco_actors::swm::ledger::{LedgerInput, Upkeep};
 use codeco_protocol::ids::{ClusterName, Identity, MemberId, ReplicaId};
+use codeco_protocol::token::Term;
 
 use super::workloads::Workloads;
 
@@ -18,6 +20,7 @@ pub(super) struct AgentInspector {
     pub(super) workloads: Arc<Workloads>,
     pub(super) cluster: ClusterName,
     pub(super) faults: Faults,
+    pub(super) elector: ChildRef<CoreMessage<Elector>>,
     pub(super) links: ChildRef<LinksMessage>,
 }
 
@@ -72,6 +75,10 @@ impl Inspector for AgentInspector {
                 serde_json::to_vec(&check_up(&self.member).await).map_err(|e| e.to_string())
             }
             InspectRequest::Upkeep(upkeep) => self.set_upkeep(upkeep).await,
+            InspectRequest::ReplaceElectorate { version, term } if from.is_hub() => {
+                self.replace_electorate(version, term).await
+            }
+            InspectRequest::ReplaceElectorate { .. } => Err("only hubs may pass on that order".into()),
             InspectRequest::Fault(fault) if from.is_hub() => self.faults.inject(fault).map(|()| Vec::new()),
             InspectRequest::Fault(_) | InspectRequest::Panic { .. } => {
                 Err("only hubs may inject faults".into())
@@ -88,15 +95,24 @@ impl AgentInspector {
         told.await.map(|()| Vec::new()).map_err(|e| format!("it is not known whether that was taken: {e}"))
     }
 
+    async fn replace_electorate(&self, version: u64, term: Term) -> Result<Vec<u8>, String> {
+        let input = ElectorInput::Impose { version, term };
+        let told = ask(&self.elector, move |elector, now, out| elector.handle(now, input, out));
+        told.await.map(|()| Vec::new()).map_err(|e| format!("it is not known whether that was taken: {e}"))
+    }
+
     fn leads(&self, member: &Identity) -> bool {
         self.member.fact().lead == Some(member.id)
     }
 
     /// Has the lead of this process forget a node.
     async fn unenrol(&self, node: MemberId, forced: bool) -> Result<Vec<u8>, String> {
-        let lead = self.member.commons.post.lead_core().ok_or("this node does not lead its cluster")?;
-        let told = ask(&lead, move |lead, now, out| lead.forget(now, node, forced, out)).await;
-        told.map_err(|e| format!("it is not known whether that was taken: {e}"))?
+        let told = ask(&self.elector, move |elector, now, out| {
+            elector.command(now, out, |lead, now, out| lead.forget(now, node, forced, out))
+        });
+        told.await
+            .map_err(|e| format!("it is not known whether that was taken: {e}"))?
+            .ok_or("this node does not lead its cluster")?
             .map(|()| Vec::new())
             .map_err(|e| e.to_string())
     }

@@ -214,7 +214,7 @@ struct Tree {
     faults: Faults,
 }
 
-/// Puts the tree together: links, MDM, NetMA, identity, and SWM with lead, workloads and ledger.
+/// Puts the tree together: links, MDM, NetMA, identity, and SWM with elector, workloads and ledger.
 fn plant(
     config: &AgentConfig,
     cluster: &ClusterName,
@@ -266,28 +266,29 @@ fn plant(
         .with("links", panic_by(&links_ref, || LinksMessage::Panic))
         .with("workloads", panic_by(&workloads_ref, || workloads::WorkloadsMessage::Panic))
         .with("ledger", panic_by(&ledger_ref, || CoreMessage::Panic));
-    let mut swm_children = vec![node.into_child(policy)];
     let (acm_children, home_ref) = acm::children(config, member, tokens, seed, policy);
     faults = faults.with("home", panic_by(&home_ref, || CoreMessage::Panic));
-    let mut cores = Cores { ledger: Some(ledger_ref.clone()), lead: None, home: Some(home_ref.clone()) };
-    if config.lead == config.name {
-        let effects = swm::LeadEffects {
-            member: Arc::clone(member),
-            cluster: cluster.clone(),
-            name: config.name.clone(),
-            labels: config.cluster_labels.clone(),
-        };
-        let restore = swm::restore_lead(config, member, cluster);
-        let (lead, lead_ref) = core_child("lead", policy, restore, Arc::clone(&post), Arc::new(effects));
-        faults = faults.with("lead", panic_by(&lead_ref, || CoreMessage::Panic));
-        cores.lead = Some(lead_ref);
-        swm_children.insert(0, lead);
-    }
+    let effects = swm::ElectorEffects {
+        member: Arc::clone(member),
+        cluster: cluster.clone(),
+        name: config.name.clone(),
+        labels: config.cluster_labels.clone(),
+        seat: watcher.seat(),
+    };
+    let restore = swm::restore_elector(config, member, cluster);
+    let (elector, elector_ref) = core_child("elector", policy, restore, Arc::clone(&post), Arc::new(effects));
+    faults = faults.with("elector", panic_by(&elector_ref, || CoreMessage::Panic));
+    let swm_children = vec![elector, node.into_child(policy)];
+    let cores = Cores {
+        ledger: Some(ledger_ref.clone()),
+        elector: Some(elector_ref.clone()),
+        home: Some(home_ref.clone()),
+    };
     post.set_cores(cores);
 
     let (mdm, mdm_ref) = mdm(config, member, &ledger_ref, policy);
-    let (netma, netma_ref) = netma(member, &ledger_ref, policy);
-    let (follow, _) = watch::follow_lead(&watcher, member, &ledger_ref, policy);
+    let (netma, netma_ref) = netma(member, &ledger_ref, config.membership.period, policy);
+    let (follow, _) = watch::follow_lead(&watcher, member, &ledger_ref, &elector_ref, policy);
     let (identity, _) = identity(config, member, clock, policy);
     faults = faults
         .with("mdm", panic_by(&mdm_ref, || PeriodicMessage::Panic))
@@ -297,6 +298,7 @@ fn plant(
         workloads: Arc::clone(workloads),
         cluster: cluster.clone(),
         faults: faults.clone(),
+        elector: elector_ref.clone(),
         links: links_ref,
     };
     // Set once, as above.
@@ -344,9 +346,14 @@ fn mdm(config: &AgentConfig, member: &Arc<Member>, ledger: &LedgerRef, policy: P
 }
 
 /// Network Management and Adaptation: what this node measures of the network goes to its ledger, which tells the lead.
-fn netma(member: &Arc<Member>, ledger: &LedgerRef, policy: Policy) -> Periodic {
+fn netma(
+    member: &Arc<Member>,
+    ledger: &LedgerRef,
+    pace: codeco_protocol::units::Micros,
+    policy: Policy,
+) -> Periodic {
     let ledger = ledger.clone();
-    netma_child(&member.network, policy, move |word| {
+    netma_child(&member.network, policy, pace, move |word| {
         let input = match word {
             NetworkWord::RoundTrips(list) => LedgerInput::RoundTrips(list),
             NetworkWord::Coordinate(coordinate) => LedgerInput::Coordinate(coordinate),

@@ -44,9 +44,6 @@ pub struct AgentOptions {
     /// Name of this node within its cluster [default: the host's name].
     #[arg(long, env = "CODECO_NODE_NAME")]
     pub name: Option<String>,
-    /// Name of the node that leads this cluster [default: this node].
-    #[arg(long, env = "CODECO_LEAD")]
-    pub lead: Option<String>,
     /// UDP address to listen on and to dial from [default: 0.0.0.0:7400].
     #[arg(long, env = "CODECO_LISTEN")]
     pub listen: Option<SocketAddr>,
@@ -131,8 +128,6 @@ pub struct AgentConfig {
     pub state: PathBuf,
     /// Name of this node.
     pub name: NodeName,
-    /// Name of the node that leads the cluster.
-    pub lead: NodeName,
     /// UDP address.
     pub listen: SocketAddr,
     /// TCP address of health and metrics.
@@ -195,10 +190,6 @@ impl AgentOptions {
         let hostname = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
         let name_text = self.name.clone().unwrap_or_else(hostname);
         let name = NodeName::new(name_text).map_err(|e| value("name", &e.found, "an RFC 1123 label"))?;
-        let lead = match &self.lead {
-            Some(text) => NodeName::new(text).map_err(|e| value("lead", &e.found, "an RFC 1123 label"))?,
-            None => name.clone(),
-        };
         let lease_ms = self.lease_ms.unwrap_or(2_000);
         if !(200..=600_000).contains(&lease_ms) {
             return Err(value("lease-ms", &lease_ms.to_string(), "200 to 600000"));
@@ -208,7 +199,6 @@ impl AgentOptions {
         Ok(AgentConfig {
             state: self.state.clone().unwrap_or_else(|| "/var/lib/codeco/agent".into()),
             name,
-            lead,
             listen: self.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7400))),
             http: self.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7401))),
             api: api(self.api.as_deref())?,

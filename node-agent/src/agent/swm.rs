@@ -1,4 +1,4 @@
-//! Ledger and lead of this node: how they are restored, and what happens around them.
+//! Ledger and elector of this node: how they are restored, and what happens around them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,17 +9,22 @@ use codeco_actors::journal::{Journal, JournalError};
 use codeco_actors::process::Member;
 use codeco_actors::supervision::ChildRef;
 use codeco_actors::swm::actor::{Effects, Restore, Started, WRITER};
-use codeco_actors::swm::lead::{Lead, LeadConfig, LeadInput, LeadNote, LeadOutput};
+use codeco_actors::swm::election::elector::{
+    Elector, ElectorConfig, ElectorInput, ElectorNote, ElectorOutput, founding,
+};
+use codeco_actors::swm::election::electorate::{Electorate, Role, Voter};
+use codeco_actors::swm::lead::{Lead, LeadConfig, LeadNote, LeadOutput, LeadRecord};
 use codeco_actors::swm::ledger::{Ledger, LedgerConfig, LedgerInput, LedgerNote, LedgerOutput, Upkeep};
 use codeco_protocol::api::EventType;
-use codeco_protocol::gossip::{ClusterFact, Fact, ReplicaFact, ReplicaState};
-use codeco_protocol::ids::{ClusterName, Incarnation, NodeName};
+use codeco_protocol::gossip::{ClusterFact, ElectorateFact, Fact, ReplicaFact, ReplicaState, VoterFact};
+use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeName};
 use codeco_protocol::messages::{HeldPhase, NodeFacts};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::units::BootTime;
 use futures::FutureExt as _;
 
 use super::options::AgentConfig;
+use super::watch::Seat;
 use super::workloads::{Workloads, WorkloadsMessage};
 
 /// Restores the ledger: journal, then what the runtime runs, then the node's size.
@@ -59,25 +64,49 @@ pub(super) fn restore_ledger(
     })
 }
 
-/// Restores the lead and has it take office. The configuration has named it, so its own lease never ends.
-pub(super) fn restore_lead(
+/// The elector's journal, within the folder of state.
+pub(super) const ELECTION_JOURNAL: &str = "election.journal";
+/// The journal of a lead that the configuration named, as agents wrote it before leads were elected.
+const LEAD_JOURNAL: &str = "lead.journal";
+
+/// Restores the elector.
+pub(super) fn restore_elector(
     config: &AgentConfig,
     member: &Arc<Member>,
     cluster: &ClusterName,
-) -> Restore<Lead> {
-    let path = config.state.join("lead.journal");
-    let mut lead_config = LeadConfig::new(member.commons.own.id, cluster.clone(), config.lease);
+) -> Restore<Elector> {
+    let (path, former) = (config.state.join(ELECTION_JOURNAL), config.state.join(LEAD_JOURNAL));
+    let own = member.commons.own.id;
+    let mut lead_config = LeadConfig::new(own, cluster.clone(), config.lease);
     lead_config.uplink = config.uplink;
+    let seed = u64::try_from(own.0 >> 64).unwrap_or(0) ^ boot_now().0;
     Arc::new(move || {
-        let (path, lead_config) = (path.clone(), lead_config.clone());
+        let (path, former, lead_config) = (path.clone(), former.clone(), lead_config.clone());
         async move {
-            let opened = open(path).await?;
-            let core = Lead::recover(lead_config, &opened.records);
-            let inputs = vec![LeadInput::OwnLease(BootTime(u64::MAX)), LeadInput::TakeOffice];
-            Ok(Started { core, journal: opened.journal, outputs: Vec::new(), inputs })
+            let mut opened = open(path).await?;
+            if opened.records.is_empty() && former.exists() {
+                // Whoever led before leads were elected votes alone at first, and knows what it knew.
+                let voter = Voter { member: own, incarnation: Incarnation::random() };
+                let records = open::<LeadRecord>(former).await?.records;
+                opened.records = founding(voter, records);
+                opened.journal.compact(&opened.records, WRITER).map_err(|e| e.to_string())?;
+            }
+            // Nonces of this life start elsewhere than those of any earlier one.
+            let elector_config = ElectorConfig::new(lead_config, boot_now().0 << 8, seed);
+            let (core, outputs) =
+                Elector::recover(elector_config, &opened.records, Incarnation::random(), boot_now())
+                    .map_err(|e| format!("{ELECTION_JOURNAL}: {e}"))?;
+            Ok(Started { core, journal: opened.journal, outputs, inputs: vec![ElectorInput::Tick] })
         }
         .boxed()
     })
+}
+
+/// Writes the journal of a member that founds the electorate of its cluster; one of an earlier life is replaced.
+pub(super) fn found_electorate(folder: &std::path::Path, own: MemberId) -> Result<(), JournalError> {
+    let voter = Voter { member: own, incarnation: Incarnation::random() };
+    let mut opened = Journal::open(&folder.join(ELECTION_JOURNAL), WRITER)?;
+    opened.journal.compact(&founding(voter, Vec::new()), WRITER)
 }
 
 async fn open<R: codeco_protocol::wire::WireMessage + Send + 'static>(
@@ -224,26 +253,49 @@ fn ledger_note(member: &Member, note: LedgerNote) -> Note {
     Note { kind, reason, object_kind: "Node", object: member.name.clone(), message }
 }
 
-/// What happens around the lead.
-pub(super) struct LeadEffects {
+/// What happens around the elector, and the lead it may be.
+pub(super) struct ElectorEffects {
     pub(super) member: Arc<Member>,
     pub(super) cluster: ClusterName,
     pub(super) name: NodeName,
     pub(super) labels: Vec<(String, String)>,
+    pub(super) seat: Arc<Seat>,
 }
 
-impl Effects<Lead> for LeadEffects {
-    fn carry_out(&self, output: LeadOutput) {
+impl Effects<Elector> for ElectorEffects {
+    fn carry_out(&self, output: ElectorOutput) {
         match output {
-            LeadOutput::Decided(decision) => {
+            ElectorOutput::Lead(LeadOutput::Decided(decision)) => {
                 self.member.decisions.keep(&decision);
             }
-            LeadOutput::Note(note) => self.member.events.tell(lead_note(&self.member, &self.cluster, note)),
-            LeadOutput::Journal(_) | LeadOutput::Send { .. } => {}
+            ElectorOutput::Lead(LeadOutput::Note(note)) => {
+                self.member.events.tell(lead_note(&self.member, &self.cluster, note));
+            }
+            ElectorOutput::Note(note) => {
+                self.member.events.tell(elector_note(&self.member, &self.cluster, note));
+            }
+            ElectorOutput::Lead(_) | ElectorOutput::Journal(_) | ElectorOutput::Send { .. } => {}
         }
     }
 
-    fn observe(&self, lead: &Lead) {
+    fn observe(&self, elector: &Elector) {
+        let now = boot_now();
+        let office = elector.in_office();
+        self.seat.set(office.map(Lead::term), elector.peers().collect());
+        match office {
+            // One whose lease has lapsed says nothing new: what it said last is known with its age.
+            Some(lead) if elector.leads(now) => self.publish(lead, elector, now),
+            Some(_) => {}
+            None => self.member.commons.publish(|state| {
+                state.retain("cluster", &|_| false);
+                state.retain("electorate", &|_| false);
+            }),
+        }
+    }
+}
+
+impl ElectorEffects {
+    fn publish(&self, lead: &Lead, elector: &Elector, now: BootTime) {
         for (replica, mandate) in lead.mandates() {
             self.member.learn_app(replica.app, &mandate.context.name);
         }
@@ -269,7 +321,57 @@ impl Effects<Lead> for LeadEffects {
             traits: lead.traits(),
         };
         self.member.commons.publish_fact("cluster", Fact::Cluster(Box::new(fact)));
+        let Some(electorate) = elector.electorate() else { return };
+        let voters = electorate.voters().map(|(voter, role)| VoterFact {
+            member: voter.member,
+            life: voter.incarnation,
+            witness: role == Role::Witness,
+            answers: elector.granted_until(voter) > now,
+        });
+        let fact =
+            ElectorateFact { term: lead.term(), version: electorate.version(), voters: voters.collect() };
+        self.member.commons.publish_fact("electorate", Fact::Electorate(Box::new(fact)));
     }
+}
+
+fn elector_note(member: &Member, cluster: &ClusterName, note: ElectorNote) -> Note {
+    let name = |id: MemberId| {
+        let view = member.commons.view(id).and_then(|view| view.member().map(|fact| fact.name.clone()));
+        view.unwrap_or_else(|| if id == member.commons.own.id { member.name.clone() } else { id.to_string() })
+    };
+    let voters = |electorate: &Electorate| {
+        let names: Vec<String> = electorate.voters().map(|(voter, _)| name(voter.member)).collect();
+        format!("version {} is {}", electorate.version(), names.join(", "))
+    };
+    let (kind, reason, message) = match note {
+        ElectorNote::Elected(term) => (
+            EventType::Normal,
+            "Elected",
+            format!("a majority of the voters has chosen {} for term {}", member.name, term.number),
+        ),
+        ElectorNote::Resigned(term, why) => (
+            EventType::Warning,
+            "Resigned",
+            format!("{} leads no longer, term {}: {why}", member.name, term.number),
+        ),
+        ElectorNote::ElectorateChanged { electorate, added, removed } => {
+            let added = added.map(|voter| format!("{} votes now; ", name(voter.member)));
+            let removed = removed.map(|voter| format!("{} votes no longer; ", name(voter.member)));
+            let change = added.or(removed).unwrap_or_default();
+            (EventType::Normal, "ElectorateChanged", format!("{change}{}", voters(&electorate)))
+        }
+        ElectorNote::Imposed(electorate) => (
+            EventType::Warning,
+            "ElectorateReplaced",
+            format!("by an operator's word {} votes alone; {}", member.name, voters(&electorate)),
+        ),
+        ElectorNote::BadSnapshot(why) => (
+            EventType::Warning,
+            "BadSnapshot",
+            format!("records of the lead cannot be read and were not taken: {why}"),
+        ),
+    };
+    Note { kind, reason, object_kind: "Cluster", object: cluster.to_string(), message }
 }
 
 fn lead_note(member: &Member, cluster: &ClusterName, note: LeadNote) -> Note {
@@ -351,6 +453,12 @@ fn lead_note(member: &Member, cluster: &ClusterName, note: LeadNote) -> Note {
         LeadNote::HomeHeard(replica) => {
             of_replica(Normal, "HomeHeard", &replica, "its home is heard again: it may run here".into())
         }
+        LeadNote::Unassured(replica, link) => of_replica(
+            Warning,
+            "Unassured",
+            &replica,
+            format!("runs on without the bandwidth of its ASSURED channels: {link}"),
+        ),
         LeadNote::Ignored(what) => of_cluster(Warning, "MessageIgnored", what),
     }
 }

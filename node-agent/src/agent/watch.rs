@@ -10,10 +10,13 @@ use codeco_actors::fabric::Watcher;
 use codeco_actors::process::{Member, PeriodicMessage, periodic_child};
 use codeco_actors::supervision::{ChildRef, ChildSpec, Policy};
 use codeco_actors::swm::actor::CoreMessage;
+use codeco_actors::swm::election::elector::{Elector, ElectorInput};
+use codeco_actors::swm::election::electorate::{Electorate, Role, Voter};
 use codeco_actors::swm::ledger::{Ledger, LedgerInput};
 use codeco_protocol::api::EventType;
 use codeco_protocol::gossip::Liveness;
 use codeco_protocol::ids::{ClusterName, Identity, MemberId, NodeName};
+use codeco_protocol::token::Term;
 use futures::FutureExt as _;
 
 use super::options::AgentConfig;
@@ -26,9 +29,29 @@ pub(super) struct AgentWatcher {
     member: Arc<Member>,
     cluster: ClusterName,
     name: NodeName,
-    lead: NodeName,
     peers_file: PathBuf,
-    known: Mutex<Option<MemberId>>,
+    seat: Arc<Seat>,
+    /// The highest term heard of.
+    known: Mutex<Option<Term>>,
+}
+
+/// What this process's elector is, for those who follow it.
+#[derive(Debug, Default)]
+pub(super) struct Seat(Mutex<(Option<Term>, Vec<MemberId>)>);
+
+impl Seat {
+    /// The term in which it is in office, and the members whose votes it may need, or that may need its own.
+    pub(super) fn set(&self, office: Option<Term>, peers: Vec<MemberId>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (office, peers);
+    }
+
+    fn office(&self) -> Option<Term> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn peers(&self) -> Vec<MemberId> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
 }
 
 impl AgentWatcher {
@@ -37,10 +60,33 @@ impl AgentWatcher {
             member: Arc::clone(member),
             cluster: cluster.clone(),
             name: config.name.clone(),
-            lead: config.lead.clone(),
             peers_file: config.state.join("peers.json"),
+            seat: Arc::new(Seat::default()),
             known: Mutex::new(None),
         }
+    }
+
+    /// What this process's elector is.
+    pub(super) fn seat(&self) -> Arc<Seat> {
+        Arc::clone(&self.seat)
+    }
+
+    /// Electorate of the cluster, in the words of its lead of the highest term.
+    fn electorate(&self) -> Option<(Term, Electorate)> {
+        self.member.commons.with_views(|views| {
+            let facts = views.iter().filter_map(|view| {
+                let fact = view.electorate()?;
+                let of_ours = view.identity.cluster() == Some(&self.cluster);
+                (of_ours && fact.term.owner == view.identity.id).then_some(fact)
+            });
+            facts.max_by_key(|fact| fact.term).map(|fact| {
+                let role = |witness| if witness { Role::Witness } else { Role::Member };
+                let voters = fact.voters.iter().map(|voter| {
+                    (Voter { member: voter.member, incarnation: voter.life }, role(voter.witness))
+                });
+                (fact.term, Electorate::told(fact.version, voters))
+            })
+        })
     }
 
     /// Peers named by the configuration, and those known when the agent last ran.
@@ -56,24 +102,26 @@ impl AgentWatcher {
 }
 
 impl Watcher for AgentWatcher {
-    /// The member of this cluster that bears the lead's name. Once known it stays, until another bears the name.
+    /// Whoever says that it leads this cluster, under the highest term heard of.
     fn lead(&self) -> Option<MemberId> {
-        if self.lead == self.name {
-            return Some(self.member.commons.own.id);
-        }
-        let found = self.member.commons.with_views(|views| {
-            views
-                .iter()
-                .filter(|view| view.identity.cluster() == Some(&self.cluster))
-                .filter(|view| view.member().is_some_and(|fact| fact.name == self.lead.as_str()))
-                .max_by_key(|view| (view.fresh_at, view.identity.id))
-                .map(|view| view.identity.id)
+        let heard = self.member.commons.with_views(|views| {
+            let terms = views.iter().filter_map(|view| {
+                let fact = view.cluster().filter(|fact| fact.cluster == self.cluster)?;
+                let of_ours = view.identity.cluster() == Some(&self.cluster);
+                (of_ours && fact.term.owner == view.identity.id).then_some(fact.term)
+            });
+            terms.max()
         });
+        let (own, office) = (self.member.commons.own.id, self.seat.office());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.is_some() {
-            *known = found;
-        }
-        *known
+        *known = (*known).max(heard).max(office);
+        known.map(|term| term.owner).filter(|lead| *lead != own || office.is_some())
+    }
+
+    fn kept(&self) -> Vec<MemberId> {
+        let mut kept = self.seat.peers();
+        kept.extend(self.lead());
+        kept
     }
 
     fn changed(&self, member: &Identity, liveness: Liveness) {
@@ -125,24 +173,40 @@ impl Watcher for AgentWatcher {
     }
 }
 
-/// Tells ledger and post who leads, whenever that changes.
+/// Tells ledger and post who leads, whenever that changes, and the elector who votes, by the lead's word.
 pub(super) fn follow_lead(
     watcher: &Arc<AgentWatcher>,
     member: &Arc<Member>,
     ledger: &ChildRef<CoreMessage<Ledger>>,
+    elector: &ChildRef<CoreMessage<Elector>>,
     policy: Policy,
 ) -> (ChildSpec, ChildRef<PeriodicMessage>) {
-    let (watcher, member, ledger) = (Arc::clone(watcher), Arc::clone(member), ledger.clone());
+    let (watcher, member) = (Arc::clone(watcher), Arc::clone(member));
+    let (ledger, elector) = (ledger.clone(), elector.clone());
+    let told = Arc::new(Mutex::new(None));
     periodic_child("follow-lead", policy, Duration::from_millis(50), move || {
-        let (watcher, member, ledger) = (Arc::clone(&watcher), Arc::clone(&member), ledger.clone());
+        let (watcher, member) = (Arc::clone(&watcher), Arc::clone(&member));
+        let (ledger, elector, told) = (ledger.clone(), elector.clone(), Arc::clone(&told));
         async move {
-            if let Some(lead) = watcher.lead() {
+            let lead = watcher.lead();
+            if let Some(lead) = lead {
                 member.commons.post.set_lead(lead);
-                if member.fact().lead != Some(lead)
-                    && ledger.try_send(CoreMessage::Input(LedgerInput::LeadIs(lead))).is_ok()
-                {
-                    member.update(|fact| fact.lead = Some(lead));
-                }
+            }
+            if member.fact().lead != lead
+                && lead
+                    .is_none_or(|lead| ledger.try_send(CoreMessage::Input(LedgerInput::LeadIs(lead))).is_ok())
+            {
+                member.update(|fact| fact.lead = lead);
+            }
+            let electorate = watcher.electorate();
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if *told != electorate
+                && let Some((term, voters)) = electorate.clone()
+                && elector
+                    .try_send(CoreMessage::Input(ElectorInput::Heard { term, electorate: voters }))
+                    .is_ok()
+            {
+                *told = electorate;
             }
             Ok(())
         }

@@ -72,6 +72,9 @@ codes! {
     DEV_FAILED = "dev-failed", exit 1: "`codeco dev` could not start its fleet";
         left: "what it started has been stopped; its state folder stays";
         next: "correct the cause named and start again".
+    ELECTORATE_EXISTS = "electorate-exists", exit 1: "A cluster that has an electorate was to get another one";
+        left: "no token was made";
+        next: "make the token without `--founds`: its bearer is asked to vote where a voter is missing".
     FAULT_REFUSED = "fault-refused", exit 1: "A fault could not be injected";
         left: "nothing was done";
         next: "faults need processes that allow them, as those of `codeco dev` do, and an actor of that name".

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use bincode::{Decode, Encode};
 
 use super::{ApiTokenFact, AppFact};
-use crate::coordinate::Coordinate;
 use crate::demands::ClusterTraits;
-use crate::ids::{AppName, ClusterName, MemberId, Namespace, NodeName, ReplicaId};
+use crate::ids::{AppName, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
 use crate::messages::{HeldPhase, NodeFacts, RunPhase};
 use crate::resources::Resources;
 use crate::token::{Term, Token};
@@ -103,13 +102,6 @@ pub struct ClusterFact {
     pub traits: ClusterTraits,
 }
 
-/// A member's place in the network. Spread only when it has changed by enough to matter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub struct NetworkFact {
-    /// Where it is.
-    pub coordinate: Coordinate,
-}
-
 /// What a host is, as its own agent finds it. Found again and again, spread only when it has changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 pub struct HostFact {
@@ -126,6 +118,30 @@ pub struct HostFact {
 /// Most findings, most data sources and most images of a host.
 pub const HOST_ITEMS_MAX: usize = 64;
 
+/// A voter, in the words of its lead.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct VoterFact {
+    /// The member.
+    pub member: MemberId,
+    /// The life of its journal in which it votes.
+    pub life: Incarnation,
+    /// Whether it only votes, and never leads.
+    pub witness: bool,
+    /// Whether it has answered within the last lease.
+    pub answers: bool,
+}
+
+/// Who votes in a cluster, in the words of its lead.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ElectorateFact {
+    /// The lead's term.
+    pub term: Term,
+    /// Grows with every change.
+    pub version: u64,
+    /// The voters.
+    pub voters: Vec<VoterFact>,
+}
+
 /// One fact.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Fact {
@@ -135,10 +151,10 @@ pub enum Fact {
     Replica(Box<ReplicaFact>),
     /// Its cluster, if it is the lead.
     Cluster(Box<ClusterFact>),
-    /// Its place in the network.
-    Network(Box<NetworkFact>),
     /// The host it runs on, if it is a node.
     Host(Box<HostFact>),
+    /// Who votes in its cluster, if it is the lead.
+    Electorate(Box<ElectorateFact>),
     /// An application it speaks for, or keeps a copy of.
     App(Box<AppFact>),
     /// Where it answers people.

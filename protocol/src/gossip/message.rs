@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bincode::{Decode, Encode};
 
 use super::state::{Delta, Mark};
+use crate::coordinate::Coordinate;
 use crate::ids::{Identity, MemberId};
 use crate::wire::WireMessage;
 
@@ -117,6 +118,8 @@ pub enum GossipMessage {
         /// What has changed.
         delta: Delta,
     },
+    /// Where the sender is in the network. Not passed on: who measures the way to it hears it from itself.
+    Point(Coordinate),
 }
 
 impl WireMessage for GossipMessage {

@@ -272,11 +272,11 @@ impl View {
         }
     }
 
-    /// Where it is in the network, as it says itself; never a point out of bounds.
+    /// Who votes in its cluster, if it is the lead.
     #[must_use]
-    pub fn coordinate(&self) -> Option<crate::coordinate::Coordinate> {
-        match self.fact("network") {
-            Some(Fact::Network(fact)) => fact.coordinate.checked(),
+    pub fn electorate(&self) -> Option<&super::ElectorateFact> {
+        match self.fact("electorate") {
+            Some(Fact::Electorate(fact)) => Some(fact),
             _ => None,
         }
     }

@@ -38,6 +38,8 @@ pub enum JoinReply {
     Granted(JoinGrant),
     /// No.
     Refused(JoinRefusal),
+    /// Welcome, and you found the electorate of your cluster: you vote alone at first.
+    Founder(JoinGrant),
 }
 
 impl WireMessage for JoinReply {
@@ -112,6 +114,11 @@ pub trait JoinHandler: Send + Sync + fmt::Debug + 'static {
     /// Answers `request`, which came from `peer`. Called once per connection, many at a time; may be dropped at the
     /// transport's deadline.
     async fn join(&self, peer: SocketAddr, request: JoinRequest) -> Result<JoinGrant, JoinRefusal>;
+
+    /// Whether the bearer of a token that was used founds the electorate of its cluster.
+    fn founds(&self, _token: TokenId) -> bool {
+        false
+    }
 }
 
 /// Admits members with an authority of its own and a book of tokens. Cheap to clone.
@@ -142,6 +149,19 @@ impl Registrar {
     /// [`TokenBookError`].
     pub fn create_token(&self, scope: Role, life: Duration) -> Result<JoinToken, TokenBookError> {
         self.with_book(|book| book.create(scope, self.ca.key_hash(), self.clock.now(), life))
+    }
+
+    /// The same; its bearer founds the electorate of its cluster. Whoever asks for it says that there is none: of two
+    /// in one cluster each would follow its own lead.
+    ///
+    /// # Errors
+    /// [`TokenBookError`].
+    pub fn create_founding_token(&self, scope: Role, life: Duration) -> Result<JoinToken, TokenBookError> {
+        self.with_book(|book| {
+            let token = book.create(scope, self.ca.key_hash(), self.clock.now(), life)?;
+            book.mark_founding(token.id)?;
+            Ok(token)
+        })
     }
 
     /// Gives access to the book, to list or revoke tokens.
@@ -177,6 +197,10 @@ impl JoinHandler for Registrar {
         admitted.unwrap_or_else(|e| {
             Err(JoinRefusal { code: JoinRefusalCode::Unavailable, detail: format!("the issuer failed: {e}") })
         })
+    }
+
+    fn founds(&self, token: TokenId) -> bool {
+        self.with_book(|book| book.founds(token))
     }
 }
 

@@ -115,6 +115,9 @@ struct Entry {
     scope: Role,
     expires: WallTime,
     used: Option<WallTime>,
+    /// Whether its bearer founds the electorate of its cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    founds: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -167,7 +170,8 @@ impl TokenBook {
         let id = TokenId(getrandom::u64().map_err(no_randomness)?);
         let secret = TokenSecret::random().map_err(no_randomness)?;
         let expires = WallTime(now.0.saturating_add(millis(life)));
-        let entry = Entry { secret_sha256: secret.hash(), scope: scope.clone(), expires, used: None };
+        let entry =
+            Entry { secret_sha256: secret.hash(), scope: scope.clone(), expires, used: None, founds: false };
         let before = self.entries.insert(id, entry);
         if let Err(e) = self.save() {
             self.entries.remove(&id);
@@ -200,6 +204,27 @@ impl TokenBook {
             Ok(()) => Ok(scope),
             Err(e) => Err(RedeemError::NotRecorded { id, detail: e.to_string() }),
         }
+    }
+
+    /// Has the bearer of an open token found the electorate of its cluster. On disk when this returns `Ok`.
+    ///
+    /// # Errors
+    /// [`FileError`]; the token is not marked then.
+    pub(super) fn mark_founding(&mut self, id: TokenId) -> Result<(), FileError> {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.founds = true;
+        }
+        self.save().inspect_err(|_| {
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.founds = false;
+            }
+        })
+    }
+
+    /// Whether the bearer of a token founds the electorate of its cluster.
+    #[must_use]
+    pub fn founds(&self, id: TokenId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.founds)
     }
 
     /// Closes an open token, as if it had been used. Returns whether it was open.

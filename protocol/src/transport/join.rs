@@ -96,6 +96,14 @@ pub enum JoinError {
 /// # Errors
 /// [`JoinError`].
 pub async fn join_fleet(config: &JoinConfig, key: &MemberKey) -> Result<Credentials, JoinError> {
+    join_or_found(config, key).await.map(|(credentials, _)| credentials)
+}
+
+/// The same; also says whether this member founds the electorate of its cluster.
+///
+/// # Errors
+/// [`JoinError`].
+pub async fn join_or_found(config: &JoinConfig, key: &MemberKey) -> Result<(Credentials, bool), JoinError> {
     let endpoint =
         Endpoint::client(config.bind).map_err(|source| JoinError::Socket { addr: config.bind, source })?;
     let JoinConfig { issuer, deadline, .. } = *config;
@@ -105,9 +113,10 @@ pub async fn join_fleet(config: &JoinConfig, key: &MemberKey) -> Result<Credenti
     let reply = result.map_err(|_| JoinError::Timeout { issuer, deadline })??;
     // Lets the issuer know that its answer came through. It is no harm if it does not learn that.
     let _ = timeout(Limits::default().close_deadline.min(deadline), endpoint.wait_idle()).await;
+    let founds = matches!(reply, JoinReply::Founder(_));
     match reply {
         JoinReply::Refused(refusal) => Err(JoinError::Refused { issuer, refusal }),
-        JoinReply::Granted(grant) => {
+        JoinReply::Granted(grant) | JoinReply::Founder(grant) => {
             let bad = |detail: String| JoinError::BadGrant { issuer, detail };
             if KeyHash::of_certificate(&grant.ca) != Ok(config.token.ca) {
                 return Err(bad("it comes from another authority than the token names".to_owned()));
@@ -117,7 +126,7 @@ pub async fn join_fleet(config: &JoinConfig, key: &MemberKey) -> Result<Credenti
             if credentials.identity().role != config.token.scope {
                 return Err(bad(format!("it makes us {}, not what the token says", credentials.identity())));
             }
-            Ok(credentials)
+            Ok((credentials, founds))
         }
     }
 }
@@ -163,17 +172,18 @@ pub(super) async fn serve(connection: &Connection, shared: &Shared) -> Result<()
         return Err((RefusalReason::UnknownStreamKind, detail));
     }
     let request: JoinRequest = wire::read_frame(&mut receive, deadline).await.map_err(bad_wire)?;
+    let token = request.token;
     let decision = match &shared.join {
-        Some(handler) => handler.join(peer, request).await,
+        Some(handler) => handler.join(peer, request).await.map(|grant| (grant, handler.founds(token))),
         None => Err(JoinRefusal {
             code: JoinRefusalCode::Unavailable,
             detail: "this process does not admit members: ask a hub".to_owned(),
         }),
     };
     let reply = match decision {
-        Ok(grant) => {
+        Ok((grant, founds)) => {
             shared.meter.joined.fetch_add(1, Ordering::Relaxed);
-            JoinReply::Granted(grant)
+            if founds { JoinReply::Founder(grant) } else { JoinReply::Granted(grant) }
         }
         Err(refusal) => {
             shared.meter.refuse(peer, refusal.code.into(), refusal.detail.as_str());

@@ -45,7 +45,7 @@ pub use connection::{ConnectionEnd, DatagramError, PathSample, PeerConnection, S
 pub use endpoint::{BindError, ConnectError, Transport};
 pub use hello::{PROTOCOL_MAX, PROTOCOL_MIN};
 pub use impair::{DELAY_MAX, ImpairError, Impairment, Peers, RULE_LIFE_MAX};
-pub use join::{JoinConfig, JoinError, join_fleet};
+pub use join::{JoinConfig, JoinError, join_fleet, join_or_found};
 pub use quinn::{RecvStream, SendStream};
 pub use reach::{ReachError, reach};
 pub use refusal::{Refusal, RefusalReason, TransportStats};

@@ -127,7 +127,7 @@ pub(crate) async fn join(ca: &Ca, to: SocketAddr, token: &JoinToken, wish: &str)
     let request = JoinRequest { token: id, secret, signing_request: request.der().to_vec() };
     wire::write_frame(&mut send, &request, PATIENCE).await.unwrap();
     match wire::read_frame::<JoinReply>(&mut receive, PATIENCE).await.unwrap() {
-        JoinReply::Granted(grant) => {
+        JoinReply::Granted(grant) | JoinReply::Founder(grant) => {
             let id = SpiffeId::of_certificate(&grant.certificate).unwrap();
             Ok(id.within(ca.trust_domain()).unwrap())
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{boot_now, wall_now};
-use crate::evidence::profile_on_wire;
+use crate::evidence::{Note, profile_on_wire};
 use crate::fabric::{InspectError, InspectRequest, inspect};
 use crate::mdm::selected;
 use crate::process::{Faults, Member};
@@ -14,8 +14,8 @@ use crate::swm::home::{AppSpec, ApplyError, ServiceSpec};
 use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
 use codeco_protocol::api::{
-    ActorView, AppView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody, ErrorCode, EventView,
-    LinkView, List, NodeView, PlanView, ReplicaView, ResolvedApp, Selector, SelectorError, codes,
+    ActorView, AppView, ClusterView, CodecoApp, DecisionView, DoctorView, ErrorBody, ErrorCode, EventType,
+    EventView, LinkView, List, NodeView, PlanView, ReplicaView, ResolvedApp, Selector, SelectorError, codes,
 };
 use codeco_protocol::gossip::{AppFact, View};
 use codeco_protocol::identity::Registrar;
@@ -23,6 +23,7 @@ use codeco_protocol::ids::{
     AppName, AppUid, ClusterName, Identity, MemberId, Namespace, NodeName, ReplicaId, Role,
 };
 use codeco_protocol::messages::AppContext;
+use codeco_protocol::token::Term;
 use codeco_protocol::transport::PeerConnection;
 use futures::future::join_all;
 use serde::de::DeserializeOwned;
@@ -391,7 +392,8 @@ async fn ask_one<T: DeserializeOwned + Told>(
 }
 
 /// The application as the home keeps it.
-pub(super) fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
+#[must_use]
+pub fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
     let pairs = |map: BTreeMap<String, String>| map.into_iter().collect::<Vec<_>>();
     let demands = super::intents::demands_of(&resolved);
     AppSpec {
@@ -500,6 +502,10 @@ impl Fleet for MemberFleet {
 
     async fn cluster_lost(&self, cluster: ClusterName) -> Result<u64, ApiError> {
         self.declare_cluster_lost(cluster).await
+    }
+
+    async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError> {
+        self.impose_electorate(&cluster, &with).await
     }
 
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError> {
@@ -651,7 +657,7 @@ impl Fleet for MemberFleet {
         }
     }
 
-    async fn create_token(&self, scope: Role, ttl_seconds: u64) -> Result<NewToken, ApiError> {
+    async fn create_token(&self, scope: Role, ttl_seconds: u64, founds: bool) -> Result<NewToken, ApiError> {
         if ttl_seconds == 0 || ttl_seconds > TOKEN_LIFE_MAX {
             let message = format!("ttlSeconds: found {ttl_seconds}, expected 1 to {TOKEN_LIFE_MAX}");
             return Err(error(
@@ -662,12 +668,20 @@ impl Fleet for MemberFleet {
                 "choose a shorter life; no token was made",
             ));
         }
+        if founds {
+            self.may_be_founded(&scope)?;
+        }
         let Some(registrar) = self.registrar.clone() else {
             let message = format!("{} is a node: only hubs make join tokens", self.member.name);
             return Err(error(409, codes::TOKEN_NOT_MADE, None, message, "ask a hub; no token was made"));
         };
         let made = tokio::task::spawn_blocking(move || {
-            registrar.create_token(scope, Duration::from_secs(ttl_seconds))
+            let life = Duration::from_secs(ttl_seconds);
+            if founds {
+                registrar.create_founding_token(scope, life)
+            } else {
+                registrar.create_token(scope, life)
+            }
         });
         let failed = |e: String| error(503, codes::TOKEN_NOT_MADE, None, e, "no token was made; try again");
         let token = made.await.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
@@ -710,5 +724,61 @@ impl Fleet for MemberFleet {
         forced: bool,
     ) -> Result<Vec<String>, ApiError> {
         self.forget(&cluster, &node, forced).await
+    }
+}
+
+impl MemberFleet {
+    /// A cluster has one electorate: whoever would found another one is refused, where a first one is known.
+    fn may_be_founded(&self, scope: &Role) -> Result<(), ApiError> {
+        let refused = |object: Option<String>, message: String, next: &'static str| {
+            Err(error(409, codes::ELECTORATE_EXISTS, object, message, next))
+        };
+        let Role::Node(cluster) = scope else {
+            let message = "founds: found true for a hub, expected a node of a cluster".to_owned();
+            return refused(None, message, "leave it out; no token was made");
+        };
+        let known = self.member.commons.with_views(|views| {
+            views.iter().any(|view| view.identity.cluster() == Some(cluster) && view.cluster().is_some())
+        });
+        if known {
+            let message = format!("cluster {cluster} has a lead, so it has an electorate");
+            let next =
+                "make the token without --founds: its bearer is asked to vote where a voter is missing";
+            return refused(Some(format!("cluster/{cluster}")), message, next);
+        }
+        Ok(())
+    }
+
+    /// Passes an operator's word on to the node that is to vote alone, with the highest version and term seen.
+    async fn impose_electorate(&self, cluster: &ClusterName, node: &NodeName) -> Result<(), ApiError> {
+        let object = format!("node/{cluster}/{node}");
+        let (id, name) = self.find_node(&format!("{cluster}/{node}"))?;
+        let (version, term) = self.member.commons.with_views(|views| {
+            let of_cluster = views.iter().filter(|view| view.identity.cluster() == Some(cluster));
+            of_cluster.fold((0, Term::default()), |(version, term), view| {
+                let voters = view.electorate().map_or(0, |fact| fact.version);
+                let led = view.cluster().map(|fact| fact.term).max(view.member().map(|fact| fact.term));
+                (version.max(voters), term.max(led.unwrap_or_default()))
+            })
+        });
+        let link = self.member.commons.link(id);
+        let unreachable = |why: String| {
+            let next = "nothing is known to have changed: connect the node, and give the order again";
+            Err(error(503, codes::NODE_UNREACHABLE, Some(object.clone()), why, next))
+        };
+        let Some(link) = link else { return unreachable(format!("node {name} is not connected")) };
+        match inspect(&link, &InspectRequest::ReplaceElectorate { version, term }).await {
+            Ok(_) => {
+                self.member.events.tell(Note {
+                    kind: EventType::Warning,
+                    reason: "ElectorateReplaced",
+                    object_kind: "Cluster",
+                    object: cluster.to_string(),
+                    message: format!("by an operator's word {node} votes alone, above version {version}"),
+                });
+                Ok(())
+            }
+            Err(e) => unreachable(format!("node {name}: {e}")),
+        }
     }
 }

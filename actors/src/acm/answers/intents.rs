@@ -2,6 +2,8 @@
 //!
 //! Whoever applies an intent without effect is told, because an intent silently dropped is worse than one refused.
 
+use std::fmt::Display;
+
 use codeco_protocol::api::{
     CodecoApp, ComplianceClass, FailureTolerance, IntentView, QosClass, ResolvedApp, ResolvedService,
     SecurityClass, Spread,
@@ -57,7 +59,7 @@ pub(super) fn effective(manifest_json: &str) -> Vec<IntentView> {
     intents
 }
 
-fn view(field: impl Into<String>, value: impl ToString, effect: impl Into<String>) -> IntentView {
+fn view(field: impl Into<String>, value: &dyn Display, effect: impl Into<String>) -> IntentView {
     IntentView { field: field.into(), value: value.to_string(), effect: effect.into() }
 }
 
@@ -73,14 +75,14 @@ fn of_app(resolved: &ResolvedApp) -> Vec<IntentView> {
     vec![
         view(
             "qosClass",
-            resolved.qos,
+            &resolved.qos,
             "order in which copies are placed where there is not room for all; nothing that runs is stopped for it",
         ),
-        view("securityClass", resolved.security, levels(demands.security)),
-        view("complianceClass", resolved.compliance, levels(demands.compliance)),
+        view("securityClass", &resolved.security, levels(demands.security)),
+        view("complianceClass", &resolved.compliance, levels(demands.compliance)),
         view(
             "appFailureTolerance",
-            resolved.failure_tolerance,
+            &resolved.failure_tolerance,
             match demands.apart {
                 Apart::Profile => "copies are kept apart as the profile weighs it",
                 Apart::Nodes => "keeping copies apart among nodes outweighs everything else",
@@ -90,12 +92,12 @@ fn of_app(resolved: &ResolvedApp) -> Vec<IntentView> {
         match resolved.energy_limit_percent {
             Some(percent) => view(
                 "appEnergyLimit",
-                format!("{percent} %"),
+                &format_args!("{percent} %"),
                 "of the fleet's power at full load, split over the copies by the processor they ask for",
             ),
-            None => view("appEnergyLimit", "unset", "no limit"),
+            None => view("appEnergyLimit", &"unset", "no limit"),
         },
-        view("performanceProfile", resolved.profile, "weights of the parts of a score"),
+        view("performanceProfile", &resolved.profile, "weights of the parts of a score"),
     ]
 }
 
@@ -107,11 +109,11 @@ fn of_service(service: &ResolvedService) -> Vec<IntentView> {
     for (field, labels) in selectors {
         if !labels.is_empty() {
             let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            intents.push(view(name(field), pairs.join(","), "only places with these labels"));
+            intents.push(view(name(field), &pairs.join(","), "only places with these labels"));
         }
     }
     if !service.regions.is_empty() {
-        intents.push(view(name("residency"), service.regions.join(","), "only places in these regions"));
+        intents.push(view(name("residency"), &service.regions.join(","), "only places in these regions"));
     }
     let limits = [
         ("maxPerNode", service.spread.max_per_node),
@@ -120,7 +122,11 @@ fn of_service(service: &ResolvedService) -> Vec<IntentView> {
     ];
     for (field, most) in limits {
         if let Some(most) = most {
-            intents.push(view(name(&format!("spread.{field}")), most, "no place gets more copies than that"));
+            intents.push(view(
+                name(&format!("spread.{field}")),
+                &most,
+                "no place gets more copies than that",
+            ));
         }
     }
     intents

@@ -80,7 +80,7 @@ impl MemberFleet {
                     && filter.node.as_ref().is_none_or(|n| cluster.is_some() && n.as_str() == name.as_str());
                 lives.then(|| Place {
                     name: cluster.map_or_else(|| name.clone(), |c| format!("{c}/{name}")),
-                    point: view.coordinate(),
+                    point: commons.point(view.identity.id),
                     age_ms: view.age(now).0 / 1_000,
                     wanted,
                 })

@@ -5,7 +5,7 @@
 //! | `fleet` | what is asked, and of whom it is found out |
 //! | `views` | from what the member knows to what people read |
 //! | `planning` | dry runs, and taking nodes and clusters out of use |
-//! | `intents` | intents that have no effect yet |
+//! | `intents` | intents: as placement gets them, as they hold, and those without effect yet |
 //! | `looking` | links, check-ups, faults for drills |
 //! | `forgetting` | removing a node for good |
 //! | `naming` | names that are clear in the whole fleet |
@@ -18,4 +18,4 @@ mod naming;
 mod planning;
 mod views;
 
-pub use fleet::MemberFleet;
+pub use fleet::{MemberFleet, app_spec};

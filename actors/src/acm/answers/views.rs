@@ -7,10 +7,10 @@ use crate::evidence::profile_of;
 use crate::fabric::Commons;
 use crate::swm::home::{App, Home, HomeReplica, Progress};
 use codeco_protocol::api::{
-    AppPhase, AppView, ChannelView, ClusterStatus, ClusterView, Condition, ConditionStatus, NodeStatus,
-    NodeView, ReplicaPhase, ReplicaView, ServiceView,
+    AppPhase, AppView, ChannelView, ClusterStatus, ClusterView, Condition, ConditionStatus, ElectorateView,
+    NodeStatus, NodeView, ReplicaPhase, ReplicaView, ServiceView, VoterView,
 };
-use codeco_protocol::gossip::{Liveness, ReplicaFact, View};
+use codeco_protocol::gossip::{ElectorateFact, Liveness, ReplicaFact, View};
 use codeco_protocol::ids::{AppUid, ClusterName, NodeName, ReplicaId, ServiceName};
 use codeco_protocol::messages::{HeldPhase, RunPhase};
 use codeco_protocol::resources::Resources;
@@ -498,6 +498,7 @@ pub(super) fn cluster_views(commons: &Commons, nodes: &[NodeView], now: BootTime
                     name: fact.cluster.clone(),
                     lead: Some(fact.lead.clone()),
                     term: fact.term.number,
+                    electorate: view.electorate().map(|electorate| electorate_view(electorate, nodes)),
                     nodes_ready: fact.nodes_ready,
                     nodes: fact.nodes,
                     capacity: fact.capacity.clone(),
@@ -514,6 +515,7 @@ pub(super) fn cluster_views(commons: &Commons, nodes: &[NodeView], now: BootTime
             name: node.cluster.clone(),
             lead: None,
             term: 0,
+            electorate: None,
             nodes_ready: 0,
             nodes: 0,
             capacity: Resources::default(),
@@ -524,4 +526,15 @@ pub(super) fn cluster_views(commons: &Commons, nodes: &[NodeView], now: BootTime
         });
     }
     rows.into_values().collect()
+}
+
+fn electorate_view(fact: &ElectorateFact, nodes: &[NodeView]) -> ElectorateView {
+    let name = |id| nodes.iter().find(|node| node.id == id).map(|node| node.name.to_string());
+    let voters = fact.voters.iter().map(|voter| VoterView {
+        node: name(voter.member).unwrap_or_else(|| voter.member.to_string()),
+        incarnation: voter.life,
+        witness: voter.witness,
+        answers: voter.answers,
+    });
+    ElectorateView { version: fact.version, voters: voters.collect() }
 }

@@ -1,6 +1,6 @@
 //! What requests carry beside a manifest, and the answer about versions. The command line uses the same types.
 
-use codeco_protocol::ids::Role;
+use codeco_protocol::ids::{NodeName, Role};
 use serde::{Deserialize, Serialize};
 
 use super::guard::ApiRole;
@@ -24,6 +24,9 @@ pub struct TokenRequest {
     pub scope: Role,
     /// How long it can be used.
     pub ttl_seconds: u64,
+    /// Whether its bearer founds the electorate of its cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub founds: bool,
 }
 
 /// Asks for an API token.
@@ -88,6 +91,14 @@ pub struct VersionView {
     pub version: String,
     /// Version of the API.
     pub api: String,
+}
+
+/// Asks for a node to vote alone in its cluster, because the majority of the voters is lost for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ElectorateRequest {
+    /// The node.
+    pub with: NodeName,
 }
 
 /// What is to become of a node's, or a cluster's, work.

@@ -17,9 +17,9 @@ use tokio::time::timeout;
 use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
 use super::requests::{
-    ApiTokenRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, LostView, NewApiToken,
-    PanicRequest, TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest,
-    UpkeepWish, VersionView,
+    ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, LostView,
+    NewApiToken, PanicRequest, TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest,
+    UpkeepRequest, UpkeepWish, VersionView,
 };
 use super::server::Shared;
 use super::tokens::ApiTokensError;
@@ -65,6 +65,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/nodes/{cluster}/{node}/forget", post(forget))
         .route("/api/v1/clusters/{cluster}/upkeep", post(cluster_upkeep))
         .route("/api/v1/clusters/{cluster}/lost", post(cluster_lost))
+        .route("/api/v1/clusters/{cluster}/electorate", post(electorate))
         .route("/api/v1/apps/{namespace}/{name}", delete(remove))
         .route("/api/v1/logs/{namespace}/{app}/{service}/{index}", get(logs))
         .route("/api/v1/tokens", post(token))
@@ -155,6 +156,17 @@ async fn cluster_lost(
     Ok(Json(LostView { cluster, replicas }))
 }
 
+async fn electorate(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<ClusterName>, axum::extract::rejection::PathRejection>,
+    request: Request,
+) -> Reply<serde_json::Value> {
+    let Path(cluster) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
+    let ElectorateRequest { with } = read_json(&shared, request).await?;
+    shared.fleet.replace_electorate(cluster, with).await?;
+    Ok(Json(serde_json::json!({})))
+}
+
 /// The applications of the body. Its errors name the file that the sender says it is.
 async fn read_manifests(shared: &Arc<Shared>, request: Request) -> Result<Vec<CodecoApp>, ApiError> {
     let name = request.headers().get(FILE_NAME_HEADER).map_or_else(
@@ -208,7 +220,7 @@ async fn token(State(shared): State<Arc<Shared>>, request: Request) -> Reply<New
         );
         return Err(ApiError::invalid(message));
     }
-    Ok(Json(shared.fleet.create_token(wish.scope, wish.ttl_seconds).await?))
+    Ok(Json(shared.fleet.create_token(wish.scope, wish.ttl_seconds, wish.founds).await?))
 }
 
 /// The tokens are the API's own: the fleet is not asked.

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use bincode::{Decode, Encode};
 use codeco_protocol::ids::{Incarnation, MemberId};
 
 /// Most voters of one cluster.
 pub const VOTERS_MAX: usize = 5;
 
 /// A voter: a member in one life of its journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Voter {
     /// The member.
     pub member: MemberId,
@@ -20,7 +21,7 @@ pub struct Voter {
 }
 
 /// What a voter may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Role {
     /// Votes, keeps records, may lead.
     Member,
@@ -46,7 +47,7 @@ pub enum ElectorateError {
 }
 
 /// See the module.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Electorate {
     version: u64,
     voters: BTreeMap<Voter, Role>,
@@ -57,6 +58,40 @@ impl Electorate {
     #[must_use]
     pub fn of_one(voter: Voter) -> Self {
         Self { version: 1, voters: BTreeMap::from([(voter, Role::Member)]) }
+    }
+
+    /// One voter, under a version above every one known: what an operator imposes when a majority is lost for good.
+    #[must_use]
+    pub fn imposed(voter: Voter, above: u64) -> Self {
+        Self { version: above.saturating_add(1), voters: BTreeMap::from([(voter, Role::Member)]) }
+    }
+
+    /// As told: see [`Electorate::is_sound`].
+    #[must_use]
+    pub fn told(version: u64, voters: impl IntoIterator<Item = (Voter, Role)>) -> Self {
+        Self { version, voters: voters.into_iter().collect() }
+    }
+
+    /// Whether it could have come about by the changes below: what comes from a disk or a wire may not.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let mut members: Vec<MemberId> = self.voters.keys().map(|voter| voter.member).collect();
+        members.dedup();
+        members.len() == self.voters.len()
+            && self.voters.len() <= VOTERS_MAX
+            && self.voters.values().any(|role| *role == Role::Member)
+    }
+
+    /// The voter that a member is, in whatever life.
+    #[must_use]
+    pub fn voter_of(&self, member: MemberId) -> Option<Voter> {
+        self.voters.keys().find(|voter| voter.member == member).copied()
+    }
+
+    /// How many voters there are.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.voters.len()
     }
 
     /// With one voter more.

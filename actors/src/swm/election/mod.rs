@@ -12,6 +12,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod elector;
 pub mod electorate;
 pub mod office;
 pub mod voter;

@@ -108,6 +108,32 @@ impl Office {
         Ok(at)
     }
 
+    /// Where the last record went.
+    #[must_use]
+    pub fn last(&self) -> Position {
+        Position { term: self.term, sequence: self.last }
+    }
+
+    /// Until when one voter, or a member that is to become one, has granted.
+    #[must_use]
+    pub fn granted_until(&self, voter: Voter) -> BootTime {
+        self.leases.get(&voter).map_or(BootTime(0), NodeLease::until)
+    }
+
+    /// How far one voter, or a member that is to become one, has stored this term's records.
+    #[must_use]
+    pub fn stored_by(&self, voter: Voter) -> Option<u64> {
+        self.stored.get(&voter).copied()
+    }
+
+    /// Forgets what is known of one that does not vote.
+    pub fn forget(&mut self, voter: Voter) {
+        if !self.electorate.contains(voter) {
+            self.leases.remove(&voter);
+            self.stored.remove(&voter);
+        }
+    }
+
     /// The term.
     #[must_use]
     pub fn term(&self) -> Term {

@@ -3,20 +3,12 @@
 //! Contract for the shell: [`Ballot::promised`] and [`Ballot::last`] are on disk before any answer that follows from
 //! them leaves. [`Ballot::bound_until`] is not kept: a voter that restarts sits out one lease instead.
 
+pub use codeco_protocol::election::Position;
 use codeco_protocol::ids::MemberId;
 use codeco_protocol::token::Term;
 use codeco_protocol::units::BootTime;
 
 use super::super::lease::LeaseConfig;
-
-/// How far a voter's copy of the lead's records goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Position {
-    /// The lead's term.
-    pub term: Term,
-    /// Zero for the snapshot that opened the term; then one more for each record.
-    pub sequence: u64,
-}
 
 /// Why a voter refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,6 +86,13 @@ impl Ballot {
         Ok(())
     }
 
+    /// The owner of the promised term, this voter itself, has left office for good: its vote binds to nothing any more.
+    pub fn release(&mut self, own: MemberId) {
+        if self.promised.owner == own {
+            self.bound_until = BootTime(0);
+        }
+    }
+
     /// Takes a record, or at sequence zero the snapshot, of the lead this voter has promised. A repeated one is
     /// answered like the first.
     ///
@@ -111,6 +110,19 @@ impl Ballot {
         };
         if !follows {
             return Err(Refusal::Gap(self.last));
+        }
+        self.last = self.last.max(at);
+        Ok(self.last)
+    }
+
+    /// Takes all records of the lead this voter has promised, up to `at`, in place of what it had. One that goes less
+    /// far than what is there changes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal::OldTerm`] if a later term, or not yet this one, was promised.
+    pub fn install(&mut self, at: Position) -> Result<Position, Refusal> {
+        if at.term != self.promised {
+            return Err(Refusal::OldTerm(self.promised));
         }
         self.last = self.last.max(at);
         Ok(self.last)

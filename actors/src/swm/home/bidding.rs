@@ -76,8 +76,23 @@ impl Home {
         let (bid_wait, bidders_none) = (self.config.bid_wait, bidders.is_empty());
         let known = self.clusters.len();
         let Some(app) = self.apps.get(&uid) else { return };
-        let wanted: Vec<(ServiceName, u32)> = self.due(app, now).cloned().collect();
+        let (wanted, early): (Vec<(ServiceName, u32)>, Vec<_>) =
+            self.due(app, now).cloned().partition(|key| app.awaits(&key.0).is_none());
+        let early: Vec<_> = early
+            .into_iter()
+            .filter_map(|key| Some((app.awaits(&key.0)?.clone(), key)))
+            .map(|(leader, key)| (key, format!("waits for {leader}, which it follows, to have a node")))
+            .collect();
         let Some(app) = self.apps.get_mut(&uid) else { return };
+        for (key, why) in early {
+            if let Some(replica) = app.replicas.get_mut(&key) {
+                replica.waiting = Some(why);
+                replica.next_try = now + Micros(RETRY.0 / 10);
+            }
+        }
+        if wanted.is_empty() {
+            return;
+        }
         if bidders_none {
             for key in &wanted {
                 if let Some(replica) = app.replicas.get_mut(key) {
@@ -296,7 +311,7 @@ impl Home {
         for channel in &app.spec.context.channels {
             let Some(other) = other_end(channel, service) else { continue };
             let placed = app.replicas.iter().filter(|((name, _), _)| name == other);
-            for held in placed.filter_map(|(_, replica)| replica.mandate.as_ref()) {
+            for (key, held) in placed.filter_map(|(key, replica)| Some((key, replica.mandate.as_ref()?))) {
                 let delay = if held.cluster == facts.name {
                     Some(Delay::NONE)
                 } else {
@@ -305,10 +320,11 @@ impl Home {
                         || Delay::through(facts.round_trip, there.and_then(|there| there.round_trip)),
                     )
                 };
+                let follows = app.will_follow(service, key, held);
                 partners.push(Partner {
                     delay,
                     limit: channel.delay_max,
-                    assured: channel.assured,
+                    assured: channel.assured && !follows,
                     channel: channel.name.clone(),
                     other: format!("{other} in {}", held.cluster),
                 });

@@ -60,7 +60,8 @@ impl App {
         also: Option<(&ServiceName, &ClusterName)>,
     ) -> BitsPerSecond {
         let leaves = |other: &ServiceName| {
-            self.holders(other).any(|(_, held)| held.cluster != *cluster)
+            self.holders(other)
+                .any(|(key, held)| held.cluster != *cluster && !self.will_follow(service, key, held))
                 || also.is_some_and(|(name, there)| name == other && there != cluster)
         };
         self.spec
@@ -70,6 +71,40 @@ impl App {
             .filter(|channel| other_end(channel, service).is_some_and(&leaves))
             .filter_map(assured)
             .sum()
+    }
+
+    /// Whether a copy is to be replaced, and follows the copies of `leader`: it goes where they are, and does not hold
+    /// them where it is.
+    pub(super) fn will_follow(&self, leader: &ServiceName, key: &Key, held: &HomeMandate) -> bool {
+        let Some(service) = self.spec.services.iter().find(|s| s.name == key.0) else { return false };
+        let outdated = held.accepted.as_ref().is_some_and(|(at, ..)| *at < service.spec.generation);
+        outdated && self.leaders(service).any(|of| of.name == *leader)
+    }
+
+    /// Services of which some copy is to follow those of `leader`.
+    fn followers_of(&self, leader: &ServiceName) -> Vec<ServiceName> {
+        let services = self.spec.services.iter();
+        services
+            .filter(|s| self.holders(&s.name).any(|(key, held)| self.will_follow(leader, key, held)))
+            .map(|s| s.name.clone())
+            .collect()
+    }
+
+    fn leaders<'a>(&'a self, service: &'a ServiceSpec) -> impl Iterator<Item = &'a ServiceSpec> {
+        leaders_of(&self.spec.services, &self.spec.context.channels, service)
+    }
+
+    /// Whether a service follows others.
+    pub(super) fn is_follower(&self, service: &ServiceName) -> bool {
+        let service = self.spec.services.iter().find(|s| s.name == *service);
+        service.is_some_and(|service| self.leaders(service).next().is_some())
+    }
+
+    /// A service that follows others and has none to go to yet: the first of those without a node.
+    pub(super) fn awaits(&self, service: &ServiceName) -> Option<&ServiceName> {
+        let service = self.spec.services.iter().find(|s| s.name == *service)?;
+        let placed = |of: &&ServiceSpec| self.holders(&of.name).any(|(_, held)| held.accepted.is_some());
+        self.leaders(service).find(|of| of.replicas > 0 && !placed(of)).map(|of| &of.name)
     }
 
     /// Who is served first.
@@ -96,6 +131,7 @@ impl Home {
             power_max: self.power_part(app, service),
             cluster_region: facts.labels.get(REGION_LABEL).cloned(),
             uplink: app.uplink_need(&key.0, &facts.name, None).max(asked),
+            followers: app.followers_of(&key.0),
         }
     }
 
@@ -253,7 +289,7 @@ impl Home {
             let measured = partner.delay.filter(|delay| !delay.estimated);
             limit.is_some_and(|limit| measured.is_some_and(|delay| delay.one_way > limit))
         });
-        lacks || far
+        lacks || far || self.uplink_obstacle(app, key, facts, false).is_some()
     }
 }
 

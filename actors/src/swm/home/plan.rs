@@ -117,6 +117,8 @@ impl Home {
             .filter(|(key, _)| app.wants(&key.0, key.1))
             .map(|(key, _)| key.clone())
             .collect();
+        let mut wanted = wanted;
+        wanted.sort_by_key(|key| (app.is_follower(&key.0), key.clone()));
         // The sample that the next round of bids would ask.
         let bidders = self.sample_bidders(self.next_request);
         self.next_plan += 1;
@@ -144,10 +146,14 @@ impl Home {
         let uid = app.spec.context.uid;
         let mut plan = Plan { generation: app.generation, replicas: Vec::new(), silent: Vec::new() };
         plan.silent.extend(bidding.asked.iter().filter(|name| !bidding.answers.contains_key(*name)).cloned());
-        for key in app.replicas.keys().cloned().collect::<Vec<_>>() {
+        let mut keys: Vec<(ServiceName, u32)> = app.replicas.keys().cloned().collect();
+        // Those that follow others come after them, as they would.
+        keys.sort_by_key(|key| (app.is_follower(&key.0), key.clone()));
+        for key in keys {
             let replica = ReplicaId { app: uid, service: key.0.clone(), index: key.1 };
             plan.replicas.extend(self.plan_replica(now, &mut app, before.as_ref(), &key, replica, &bidding));
         }
+        plan.replicas.sort_by(|a, b| a.replica.cmp(&b.replica));
         Some(plan)
     }
 

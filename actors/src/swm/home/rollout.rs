@@ -75,7 +75,8 @@ impl Home {
         let newest = service.spec.generation;
         // Copies that go where others are wait until those are there.
         if leaders_of(&app.spec.services, &app.spec.context.channels, service)
-            .any(|leader| self.progress(uid, &leader.name).is_under_way())
+            .map(|leader| self.progress(uid, &leader.name))
+            .any(|progress| progress.current < progress.wanted)
         {
             return;
         }
@@ -149,6 +150,10 @@ impl Home {
         let held = app.replica(&replica.service, replica.index).and_then(|r| r.mandate.as_ref());
         let (Some(service), Some(held)) = (service, held) else { return nothing };
         match (&held.accepted, held.rolling) {
+            // One that is to go to another cluster stays as it is until that has been found.
+            (Some(_), Some(_)) if self.is_misplaced(app, &(replica.service.clone(), replica.index), held) => {
+                nothing
+            }
             (Some((_, _, token)), Some(pick)) if pick.generation == service.spec.generation => {
                 let replace = if pick.stop_first { Replace::StopFirst } else { Replace::Overlap };
                 (replace, Some(*token))

@@ -19,7 +19,7 @@ use codeco_protocol::token::Token;
 use codeco_protocol::units::{BitsPerSecond, MilliCpu, MilliWatts};
 use codeco_protocol::workload::ChannelSpec;
 
-use super::{Lead, Member};
+use super::{Lead, LeadNote, LeadOutput, LeadRecord, Member};
 
 /// A replica that looks for a node.
 #[derive(Clone, Copy)]
@@ -162,7 +162,11 @@ impl Lead {
         let copies = || occupants.iter().filter(same);
         let here = count(copies().filter(|other| other.node == node).count());
         reached("node".into(), here, limits.per_node)
-            .or_else(|| reached("cluster".into(), count(copies().count()), limits.per_cluster))
+            // Others of the same bid may go to other clusters: how many come here is the home's to say.
+            .or_else(|| {
+                let held = copies().filter(|other| other.token.is_some());
+                reached("cluster".into(), count(held.count()), limits.per_cluster)
+            })
             .or_else(|| {
                 let most = limits.per_zone?;
                 // A node whose zone is not known may be in any: it is not counted as a zone of its own.
@@ -280,6 +284,28 @@ impl Lead {
             over.push(format!("uplink of {}: {used} of {capacity}", self.config.cluster));
         }
         over
+    }
+
+    /// A copy that was found running is given its part of links again, if others have not got it meanwhile: nobody asked
+    /// before it came back, and a link is not promised twice.
+    pub(super) fn reserve_for_adopted(&mut self, replica: &ReplicaId, out: &mut Vec<LeadOutput>) {
+        let Some(m) = self.mandates.get_mut(replica) else { return };
+        let uplink = std::mem::take(&mut m.rules.uplink);
+        m.placed_channels.clear();
+        let without = self.overbooked_links();
+        let Some(m) = self.mandates.get_mut(replica) else { return };
+        m.rules.uplink = uplink;
+        m.placed_channels.clone_from(&m.context.channels);
+        let with = self.overbooked_links();
+        let Some(over) = with.into_iter().find(|link| !without.contains(link)) else { return };
+        let Some(m) = self.mandates.get_mut(replica) else { return };
+        m.placed_channels.clear();
+        if uplink.0 > 0 {
+            let rules = PlaceRules { uplink: BitsPerSecond(0), ..m.rules.clone() };
+            let context = m.context.clone();
+            self.record(LeadRecord::Amended { replica: replica.clone(), context, rules }, out);
+        }
+        out.push(LeadOutput::Note(LeadNote::Unassured(replica.clone(), over)));
     }
 
     /// What is reserved on each node's link now.

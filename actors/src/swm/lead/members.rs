@@ -47,8 +47,9 @@ impl Lead {
         // What it left out it has told this lead before; if not, it reports below.
         let facts = facts.or(known.filter(|known| known.incarnation == incarnation));
         if term_seen > self.term {
-            // Somebody else took office after this lead; as the configured lead, rise above.
-            self.take_office(now, term_seen, out);
+            // Somebody else took office after this lead: whether it has ended is for the voters to say.
+            self.needs_term(term_seen, out);
+            return;
         }
         if let Some(facts) = facts {
             self.hear(now, from, facts, held, told, out);
@@ -255,7 +256,8 @@ impl Lead {
         if same && mandate.stage.adopt(Placement { token, node, incarnation }) && !known {
             mandate.placed_generation = copy.spec.generation;
             mandate.placed_resources = copy.spec.resources.clone();
-            mandate.placed_channels = mandate.context.channels.clone();
+            self.reserve_for_adopted(&replica, out);
+            let Some(mandate) = self.mandates.get_mut(&replica) else { return };
             mandate.run = run;
             mandate.idle_since = None;
             if phase == HeldPhase::Stopping {
@@ -463,14 +465,14 @@ impl Lead {
 
     /// Once every member has reported to a term, mandates that went back under older ones are history: their copies
     /// are gone, and late offers name an old term. A history that grows within one term ends by a new term.
-    pub(super) fn forget_settled_history(&mut self, now: BootTime, out: &mut Vec<LeadOutput>) {
+    pub(super) fn forget_settled_history(&mut self, out: &mut Vec<LeadOutput>) {
         if self.handed_back.len() <= HISTORY_MAX || !self.ready || !self.takeover.all_reported() {
             return;
         }
         if self.handed_back.values().any(|back| back.term < self.term) {
             self.record(LeadRecord::HistoryForgotten, out);
         } else {
-            self.take_office(now, self.term, out);
+            self.needs_term(self.term, out);
         }
     }
 

@@ -1,7 +1,8 @@
 //! The lead: the one member that decides inside its cluster.
 //!
 //! Contract for the shell: as with the ledger, feed inputs through [`Lead::handle`], carry out outputs in order, and
-//! have every [`LeadOutput::Journal`] on disk before any later output leaves. Recover with [`Lead::recover`], then
+//! have every [`LeadOutput::Journal`] where it outlives this process before any later output leaves: on the disks of a
+//! majority of the voters, see [`super::election::elector`]. Recover with [`Lead::recover`], then
 //! [`LeadInput::TakeOffice`]: a lead that restarts is a new lead, with a new term.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -83,8 +84,8 @@ impl LeadConfig {
 /// What a lead is told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LeadInput {
-    /// Begin (again): take a term above every known one.
-    TakeOffice,
+    /// Begin (again) under a term that was won; one that is not above every known one is ignored.
+    TakeOffice(Term),
     /// The lead's own right to act, as the election grants it.
     OwnLease(BootTime),
     /// A control message of an authenticated member: a node of this cluster, or a home.
@@ -114,6 +115,8 @@ pub enum LeadOutput {
     Decided(Box<Decision>),
     /// Something people should see.
     Note(LeadNote),
+    /// Out of office from now on: only a term above this one can decide here.
+    NeedsTerm(Term),
 }
 
 /// Something people should see.
@@ -143,6 +146,8 @@ pub enum LeadNote {
     Adopted(ReplicaId, NodeName, Token),
     /// A mandate went back to its home.
     HandedBack(ReplicaId, String),
+    /// A copy that was found runs on without the bandwidth of its ASSURED channels: a link has no room for it.
+    Unassured(ReplicaId, String),
     /// A message of an older lead or an older epoch was ignored.
     Ignored(String),
     /// A copy is stopped because its home has been silent for as long as it may be.
@@ -290,7 +295,7 @@ impl Lead {
     /// Feeds one input. Outputs are appended to `out`.
     pub fn handle(&mut self, now: BootTime, input: LeadInput, out: &mut Vec<LeadOutput>) {
         match input {
-            LeadInput::TakeOffice => self.take_office(now, self.term, out),
+            LeadInput::TakeOffice(term) => self.take_office(now, term, out),
             LeadInput::OwnLease(until) => self.own_lease = until,
             LeadInput::Message { from, message } => {
                 // The lead's own lease is checked here, after the reply that it acts on has come.
@@ -312,8 +317,17 @@ impl Lead {
         self.in_office && now < self.own_lease
     }
 
-    fn take_office(&mut self, now: BootTime, above: Term, out: &mut Vec<LeadOutput>) {
-        self.term = self.term.max(above).next_for(self.config.id);
+    /// The present term cannot decide any more; whoever grants terms is asked for one above `above`.
+    fn needs_term(&mut self, above: Term, out: &mut Vec<LeadOutput>) {
+        self.in_office = false;
+        out.push(LeadOutput::NeedsTerm(above.max(self.term)));
+    }
+
+    fn take_office(&mut self, now: BootTime, term: Term, out: &mut Vec<LeadOutput>) {
+        if term <= self.term {
+            return;
+        }
+        self.term = term;
         out.push(LeadOutput::Journal(LeadRecord::Term(self.term)));
         self.in_office = true;
         // What an earlier lead was answered is not known here.
@@ -362,7 +376,7 @@ impl Lead {
             }
             M::Stale { highest } => {
                 if highest > self.term {
-                    self.take_office(now, highest, out);
+                    self.needs_term(highest, out);
                 }
             }
             M::Status { replica, token, run, told } => {
@@ -406,7 +420,7 @@ impl Lead {
             self.ready = true;
             out.push(LeadOutput::Note(LeadNote::Ready(self.term)));
         }
-        self.forget_settled_history(now, out);
+        self.forget_settled_history(out);
         if self.ready {
             self.replace_what_is_due(now, out);
         }
@@ -435,6 +449,16 @@ impl Lead {
             unknown_node,
             |member| member.name.clone(),
         )
+    }
+
+    /// As [`LeadInput::OwnLease`], without anything happening.
+    pub(crate) fn set_own_lease(&mut self, until: BootTime) {
+        self.own_lease = until;
+    }
+
+    /// Decides nothing any more, until it takes office again.
+    pub(crate) fn leave_office(&mut self) {
+        self.in_office = false;
     }
 
     /// The present term.

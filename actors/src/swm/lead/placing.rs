@@ -41,14 +41,16 @@ impl Lead {
     /// Opens an attempt for every mandate that has none and is due.
     pub(super) fn place_all(&mut self, now: BootTime, out: &mut Vec<LeadOutput>) {
         let idle = self.mandates.iter().filter(|(_, m)| m.stage == Stage::Idle);
-        let due: Vec<(Reverse<Priority>, ReplicaId)> = idle
+        // Where there is not room for all, those of a higher class come first; those that labels bind to nodes before
+        // those that may follow them.
+        let due: BTreeSet<(Reverse<Priority>, bool, ReplicaId)> = idle
             .filter(|(_, m)| m.next_try <= now)
             .filter(|(_, m)| m.recalled || self.standing(now, m) == Standing::Allowed)
-            .map(|(replica, m)| (Reverse(m.context.demands.priority), replica.clone()))
+            .map(|(replica, m)| {
+                (Reverse(m.context.demands.priority), m.node_selector.is_empty(), replica.clone())
+            })
             .collect();
-        // Where there is not room for all, those of a higher class come first.
-        let due: BTreeSet<(Reverse<Priority>, ReplicaId)> = due.into_iter().collect();
-        for (_, replica) in due {
+        for (_, _, replica) in due {
             if self.mandates.get(&replica).is_some_and(|m| m.recalled) {
                 self.close_if_unwanted(now, &replica, out);
             } else {
@@ -238,7 +240,7 @@ impl Lead {
                 partners.push(Partner {
                     delay: Delay::between_nodes((node, member.facts.as_ref()), (end.node, there)),
                     limit: channel.delay_max,
-                    assured: channel.assured,
+                    assured: channel.assured && !wanted.rules.followers.contains(&end.replica.service),
                     channel: channel.name.clone(),
                     other: format!("{} on {}", end.replica.service, self.name_of(end.node)),
                 });

@@ -97,6 +97,11 @@ pub enum LeadRecord {
 }
 
 impl Lead {
+    /// Takes over a record of the lead in office, so that this member can go on in its place.
+    pub fn learn(&mut self, record: &LeadRecord) {
+        self.replay(record);
+    }
+
     pub(super) fn replay(&mut self, record: &LeadRecord) {
         match record {
             LeadRecord::Term(term) => self.term = self.term.max(*term),

@@ -72,7 +72,7 @@ impl Play {
         let lead = Lead::recover(config(), &journal);
         let mut play = Self { lead, journal, now: BootTime(1_000_000), nonce: 0 };
         play.feed(LeadInput::OwnLease(BootTime(u64::MAX)));
-        play.feed(LeadInput::TakeOffice);
+        play.feed(LeadInput::TakeOffice(play.lead.term().next_for(LEAD)));
         play
     }
 
@@ -88,12 +88,18 @@ impl Play {
         let mut out = vec![];
         self.lead.handle(self.now, input, &mut out);
         let mut sent = vec![];
+        let mut needs = None;
         for output in out {
             match output {
                 LeadOutput::Journal(record) => self.journal.push(record),
                 LeadOutput::Send { to, message } => sent.push((to, message)),
+                LeadOutput::NeedsTerm(above) => needs = Some(above),
                 LeadOutput::Decided(_) | LeadOutput::Note(_) => {}
             }
+        }
+        if let Some(above) = needs {
+            // The voters grant it at once.
+            sent.extend(self.feed(LeadInput::TakeOffice(above.next_for(LEAD))));
         }
         sent
     }

@@ -113,6 +113,31 @@ pub enum ClusterStatus {
     Unknown,
 }
 
+/// A voter of a cluster's electorate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VoterView {
+    /// Name of the node; its id where the name is not known.
+    pub node: String,
+    /// The life of its journal in which it votes.
+    #[schemars(with = "String")]
+    pub incarnation: Incarnation,
+    /// Whether it only votes, and never leads.
+    pub witness: bool,
+    /// Whether the lead has heard from it within a lease.
+    pub answers: bool,
+}
+
+/// Who may elect a cluster's lead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ElectorateView {
+    /// Grows with every change.
+    pub version: u64,
+    /// The voters.
+    pub voters: Vec<VoterView>,
+}
+
 /// A cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -126,6 +151,9 @@ pub struct ClusterView {
     pub lead: Option<NodeName>,
     /// Term of the lead.
     pub term: u64,
+    /// Who elects the lead, in the words of the present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub electorate: Option<ElectorateView>,
     /// Nodes ready.
     pub nodes_ready: u32,
     /// Nodes known.

@@ -19,8 +19,8 @@ pub use decision::{
 };
 pub use doctor::{CheckUp, CheckView, DoctorView, Verdict};
 pub use fleet::{
-    ActorState, ActorView, ClusterStatus, ClusterView, EventObject, EventType, EventView, FactSource,
-    FactView, NodeStatus, NodeView,
+    ActorState, ActorView, ClusterStatus, ClusterView, ElectorateView, EventObject, EventType, EventView,
+    FactSource, FactView, NodeStatus, NodeView, VoterView,
 };
 pub use links::{LinkSource, LinkStatus, LinkView};
 pub use list::{ErrorBody, List};

@@ -1,0 +1,117 @@
+//! Who votes: the lead has as many voters as the size of its cluster is worth, and replaces those that are lost.
+//!
+//! One alone is fine, of two both are needed, so there are one, three, or in a large cluster five. A member that is to
+//! vote first gets all records and grants its lease, so that it is of use in the moment it counts; then the electorate
+//! changes by this one voter.
+
+use std::collections::BTreeSet;
+
+use codeco_protocol::election::ElectionMessage;
+use codeco_protocol::ids::MemberId;
+use codeco_protocol::units::BootTime;
+
+use super::super::electorate::{Electorate, Role, Voter};
+use super::copies::Follower;
+use super::record::Entry;
+use super::{Elector, ElectorNote, ElectorOutput, Standing};
+
+/// Nodes from which on three vote.
+const THREE_FROM: usize = 3;
+/// Nodes from which on five vote.
+const FIVE_FROM: usize = 9;
+
+/// How many are to vote in a cluster of so many nodes.
+fn wanted(nodes: usize) -> usize {
+    match nodes {
+        0..THREE_FROM => 1,
+        THREE_FROM..FIVE_FROM => 3,
+        _ => 5,
+    }
+}
+
+impl Elector {
+    pub(super) fn tend_electorate(&mut self, now: BootTime, out: &mut Vec<ElectorOutput>) {
+        let (me, resend, lost_after) = (self.me(), self.config.lead.resend, self.config.lost_after);
+        let Standing::Reigning(reign) = &mut self.standing else { return };
+        if reign.next_tend > now || !reign.office.may_act(now) {
+            return;
+        }
+        reign.next_tend = now + resend;
+        let present: BTreeSet<MemberId> = self
+            .lead
+            .members()
+            .filter(|(_, member)| member.reported.is_some() && !member.lost)
+            .map(|(node, _)| node)
+            .collect();
+        let voters: Vec<Voter> = reign.office.electorate().voters().map(|(voter, _)| voter).collect();
+        // Another life of its journal, or silent for long.
+        let gone = |voter: &Voter| {
+            *voter != me
+                && reign.followers.get(&voter.member).is_none_or(|follower| {
+                    follower.life != Some(voter.incarnation) || now.since(follower.heard) >= lost_after
+                })
+        };
+        let (gone, sound): (Vec<Voter>, Vec<Voter>) = voters.iter().partition(|voter| gone(voter));
+        let missing = wanted(present.len()).saturating_sub(sound.len());
+        let votes = |member: &MemberId| sound.iter().any(|voter| voter.member == *member);
+        // Whoever is being prepared stays chosen; others are added in the order of their ids.
+        let known: Vec<MemberId> = reign.followers.keys().copied().collect();
+        let mut learners: Vec<MemberId> =
+            known.into_iter().filter(|member| present.contains(member) && !votes(member)).collect();
+        learners.extend(present.iter().copied().filter(|member| !votes(member) && *member != me.member));
+        let mut seen = BTreeSet::new();
+        learners.retain(|member| seen.insert(*member));
+        learners.truncate(missing);
+        let keep: BTreeSet<MemberId> =
+            voters.iter().map(|voter| voter.member).chain(learners.iter().copied()).collect();
+        reign.followers.retain(|member, _| keep.contains(member));
+        let mut invited = Vec::new();
+        let mut ready = Vec::new();
+        let end = reign.office.last();
+        for member in &learners {
+            let follower = reign.followers.entry(*member).or_insert_with(|| Follower::of(now, None));
+            match follower.life {
+                None if follower.next_invite <= now => {
+                    follower.next_invite = now + resend;
+                    invited.push(*member);
+                }
+                None => {}
+                Some(life) => {
+                    let voter = Self::as_voter(*member, life);
+                    let near = reign.office.stored_by(voter).is_some_and(|at| at + 8 >= end.sequence);
+                    if near && reign.office.granted_until(voter) > now {
+                        ready.push(voter);
+                    }
+                }
+            }
+        }
+        let change = match (gone.first(), ready.first()) {
+            (Some(gone), Some(_)) if voters.len() > 1 => Some((*gone, false)),
+            (None, Some(voter)) if ready.len() >= missing => Some((*voter, true)),
+            _ => None,
+        };
+        for member in invited {
+            self.send(member, ElectionMessage::Invite, out);
+        }
+        if let Some((voter, added)) = change {
+            self.change_electorate(voter, added, out);
+        }
+    }
+
+    fn change_electorate(&mut self, voter: Voter, add: bool, out: &mut Vec<ElectorOutput>) {
+        let Standing::Reigning(reign) = &mut self.standing else { return };
+        let step = |electorate: &Electorate| {
+            if add { electorate.with(voter, Role::Member) } else { electorate.without(voter) }
+        };
+        // Not while the change before is on its way: tried again soon.
+        let Ok(at) = reign.office.change(step) else { return };
+        let electorate = reign.office.electorate().clone();
+        self.electorate = Some(electorate.clone());
+        out.push(ElectorOutput::Note(ElectorNote::ElectorateChanged {
+            electorate: electorate.clone(),
+            added: add.then_some(voter),
+            removed: (!add).then_some(voter),
+        }));
+        self.store(at, Entry::Electorate(electorate), out);
+    }
+}
