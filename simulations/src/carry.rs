@@ -207,7 +207,10 @@ impl World {
                 }
                 ElectorOutput::Send { to, message } => {
                     self.check_lead_orders(node, &message)?;
-                    let lead = self.electors[node].elector.as_ref().map(|elector| elector.lead());
+                    let lead = self.electors[node]
+                        .elector
+                        .as_ref()
+                        .map(codeco_actors::swm::election::elector::Elector::lead);
                     let keeps = |replica: &ReplicaId| {
                         lead.is_some_and(|lead| lead.mandates().any(|(known, _)| known == replica))
                     };

@@ -268,7 +268,8 @@ impl World {
     /// A lead that stops a copy of which it knows that it serves, and the only one, takes no more away than the budget
     /// of its service allows.
     fn check_budget(&mut self, node: usize, replica: &ReplicaId, token: Token) -> Result<(), Violation> {
-        let lead = self.electors[node].elector.as_ref().map(|elector| elector.lead());
+        let lead =
+            self.electors[node].elector.as_ref().map(codeco_actors::swm::election::elector::Elector::lead);
         let mandate = lead.and_then(|lead| lead.mandates().find(|(id, _)| *id == replica)).map(|(_, m)| m);
         let closes = mandate.is_some_and(|m| matches!(m.stage, Stage::Closing(p) if p.token == token));
         let by_choice = closes && self.oracle.closing.get(&(replica.clone(), token)) == Some(&true);

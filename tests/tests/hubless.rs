@@ -75,9 +75,9 @@ fn fleet_whose_hub_is_killed_goes_on_and_a_hub_with_an_empty_disk_sees_it_all() 
     for entry in std::fs::read_dir(&state).unwrap().flatten().filter(|entry| entry.file_name() != "ca") {
         let path = entry.path();
         if path.is_dir() {
-            std::fs::remove_dir_all(path).unwrap()
+            std::fs::remove_dir_all(path).unwrap();
         } else {
-            std::fs::remove_file(path).unwrap()
+            std::fs::remove_file(path).unwrap();
         }
     }
     fleet.local.start_hub().unwrap();
