@@ -28,6 +28,9 @@ pub(crate) struct Context {
     pub(crate) ca: String,
     /// API token.
     pub(crate) token: String,
+    /// Where other members of the fleet listen, asked in turn when the hub cannot be reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) members: Vec<String>,
 }
 
 impl Context {
@@ -126,7 +129,7 @@ mod tests {
 
     fn context(name: &str, token: &str) -> Context {
         let (server, ca) = ("https://127.0.0.1:1".to_owned(), "PEM".to_owned());
-        Context { name: name.to_owned(), server, ca, token: token.to_owned() }
+        Context { name: name.to_owned(), server, ca, token: token.to_owned(), members: Vec::new() }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! writer of its own map, all others hold views of it that may be stale and say how stale.
 
 mod facts;
+mod homes;
 mod learning;
 mod message;
 mod ring;
@@ -14,6 +15,7 @@ pub use facts::{
     CertificateFact, ClusterFact, ElectorateFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, ReplicaFact,
     ReplicaState, VoterFact,
 };
+pub use homes::{ApiTokenFact, AppFact};
 pub use learning::{
     ARTEFACT_MAX, GateFact, GateState, HORIZON, LearningError, LoadFact, LoadSeries, LossPpm, ModelFact,
     WHOLE, WINDOW, Weights,

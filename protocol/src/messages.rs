@@ -602,6 +602,51 @@ pub enum ControlMessage {
     },
     /// Between the members of a cluster that elect its lead.
     Election(ElectionMessage),
+    /// Home → any member: keep a copy of an application.
+    Keep {
+        /// Which.
+        app: AppUid,
+        /// The home's right.
+        epoch: Epoch,
+        /// Grows with every change; an older one changes nothing.
+        revision: u64,
+        /// The records that stand for it, opaque here.
+        records: Vec<u8>,
+    },
+    /// That member → home: this is on my disk.
+    Kept {
+        /// Which.
+        app: AppUid,
+        /// The home's right.
+        epoch: Epoch,
+        /// The newest there.
+        revision: u64,
+    },
+    /// Lead → home: are you there? Asked for replicas that name how long their home may be silent.
+    Watch {
+        /// Ties the answer to the time of asking.
+        nonce: u64,
+        /// The lead's term.
+        term: Term,
+        /// How long something may run on after the lead's own count has ended: its nodes' leases.
+        allowance: Micros,
+    },
+    /// Home → lead: yes; these mandates of yours have been given to others.
+    Watched {
+        /// The question.
+        nonce: u64,
+        /// The term it was asked under.
+        term: Term,
+        /// Mandates of that cluster that are void, each until it has come back.
+        lost: Vec<(ReplicaId, MandateId)>,
+    },
+    /// Home → that member: the application is gone, and so may the copy be.
+    Drop {
+        /// Which.
+        app: AppUid,
+        /// The home's right.
+        epoch: Epoch,
+    },
 }
 
 /// Messages from one member to another, in order.
@@ -643,12 +688,17 @@ impl ControlMessage {
             | M::BidRequest { .. }
             | M::Offer { .. }
             | M::Recall { .. }
-            | M::Election(_) => Addressee::Lead,
+            | M::Election(_)
+            | M::Watched { .. } => Addressee::Lead,
             M::Bid { .. }
             | M::Accepted { .. }
             | M::Declined { .. }
             | M::Returned { .. }
-            | M::LeadIs { .. } => Addressee::Home,
+            | M::LeadIs { .. }
+            | M::Watch { .. }
+            | M::Keep { .. }
+            | M::Kept { .. }
+            | M::Drop { .. } => Addressee::Home,
         }
     }
 }

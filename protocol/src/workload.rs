@@ -89,6 +89,8 @@ pub struct WorkloadSpec {
     pub partition: PartitionPolicy,
     /// The pod spec as the user wrote it, in JSON: fields this project does not interpret are handed on untouched.
     pub pod_spec_json: String,
+    /// How long a cluster whose home is silent keeps its right to a copy; `None` is for ever.
+    pub lost_after: Option<Micros>,
 }
 
 /// A replica as handed to a runtime.

@@ -135,6 +135,7 @@ impl World {
                 resources: some_resources(&mut self.rng),
                 partition,
                 pod_spec_json: String::new(),
+                lost_after: None,
             },
             node_selector: if self.rng.u8(0..4) == 0 {
                 vec![("disk".into(), "ssd".into())]
@@ -143,6 +144,7 @@ impl World {
             },
             cluster_selector: Vec::new(),
             max_unavailable: self.rng.u32(1..=2),
+            on_reconnect: Default::default(),
             spread: Default::default(),
             regions: Vec::new(),
         });

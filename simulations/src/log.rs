@@ -105,6 +105,11 @@ impl fmt::Display for Brief<'_> {
                 write!(f, "Returned {replica} mandate {} by {term}", mandate.0)
             }
             M::LeadIs { term, .. } => write!(f, "LeadIs {term}"),
+            M::Watch { nonce, term, .. } => write!(f, "Watch {nonce:x} by {term}"),
+            M::Watched { nonce, term, lost } => write!(f, "Watched {nonce:x} by {term}, lost {lost:?}"),
+            M::Keep { app, epoch, revision, .. } => write!(f, "Keep {app} {epoch} revision {revision}"),
+            M::Kept { app, epoch, revision } => write!(f, "Kept {app} {epoch} revision {revision}"),
+            M::Drop { app, epoch } => write!(f, "Drop {app} {epoch}"),
             M::Election(message) => write!(f, "{}", Letter(message)),
         }
     }

@@ -49,6 +49,14 @@ impl Fleet {
     /// # Errors
     /// [`Trouble`].
     pub fn start(codeco: &str, shape: Shape) -> Result<Self, Trouble> {
+        Self::start_with(codeco, shape, false)
+    }
+
+    /// The same, where `faults` may be injected.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn start_with(codeco: &str, shape: Shape, faults: bool) -> Result<Self, Trouble> {
         let folder =
             TempDir::with_prefix("codeco-test-").map_err(Trouble::file(Path::new("temporary folder")))?;
         let state = folder.path().join("state");
@@ -58,7 +66,7 @@ impl Fleet {
             clusters: shape.clusters,
             nodes: shape.nodes,
             runtime: RuntimeKind::Process,
-            faults: false,
+            faults,
             agent_args: vec!["--lease-ms".into(), shape.lease_ms.to_string().into()],
             hub_args: Vec::new(),
         };
@@ -74,11 +82,16 @@ impl Fleet {
         Ok(fleet)
     }
 
-    fn write_context(&self) -> Result<(), Trouble> {
+    /// Writes the context of the command: the hub first, then all agents.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn write_context(&self) -> Result<(), Trouble> {
         let access = self.local.access()?;
         let context = serde_json::json!({
             "current": "test",
-            "contexts": [{"name": "test", "server": access.server, "ca": access.ca, "token": access.token}],
+            "contexts": [{"name": "test", "server": access.server, "ca": access.ca, "token": access.token,
+                          "members": self.local.apis()}],
         });
         codeco_protocol::identity::write_private(&self.contexts, context.to_string().as_bytes()).map_err(
             |e| Trouble::Command { command: "(writing the file of contexts)".into(), said: e.to_string() },
@@ -121,6 +134,32 @@ impl Fleet {
         let mut command = self.command(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.spawn().map_err(|e| Trouble::Command { command: arguments.join(" "), said: e.to_string() })
+    }
+
+    /// Runs the command as somebody who reaches that agent alone.
+    ///
+    /// # Errors
+    /// [`Trouble::Command`].
+    pub fn codeco_at(&self, agent: usize, arguments: &[&str]) -> Result<String, Trouble> {
+        let access = self.local.access()?;
+        let api = format!("https://{}", self.local.agents()[agent].api());
+        let context = serde_json::json!({
+            "current": "test",
+            "contexts": [{"name": "test", "server": "https://127.0.0.1:9", "ca": access.ca, "token": access.token,
+                          "members": [api]}],
+        });
+        let failed = |said| Trouble::Command { command: arguments.join(" "), said };
+        let path = self.contexts.with_file_name("at.yaml");
+        codeco_protocol::identity::write_private(&path, context.to_string().as_bytes())
+            .map_err(|e| failed(e.to_string()))?;
+        let mut command = self.command(arguments);
+        let output = command.env("CODECO_CONFIG", &path).stdin(Stdio::null()).output();
+        let output = output.map_err(|e| failed(e.to_string()))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(failed(format!("{}: {said}", output.status)));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// `get KIND`, understood.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use codeco_protocol::gossip::Liveness;
-use codeco_protocol::ids::ClusterName;
+use codeco_protocol::ids::{ClusterName, MemberId};
 use codeco_protocol::units::BootTime;
 
 use crate::fabric::Commons;
@@ -14,8 +14,9 @@ use crate::swm::home::ClusterFacts;
 #[must_use]
 pub fn cluster_facts(commons: &Commons, now: BootTime) -> Vec<ClusterFacts> {
     let mut clusters: BTreeMap<ClusterName, ClusterFacts> = BTreeMap::new();
+    let own = commons.own_view(now);
     commons.with_views(|views| {
-        for view in views.iter() {
+        for view in views.iter().chain(std::iter::once(&own)) {
             let Some(fact) = view.cluster() else { continue };
             let lead = view.identity.id;
             if view.identity.cluster() != Some(&fact.cluster) || fact.term.owner != lead {
@@ -24,8 +25,13 @@ pub fn cluster_facts(commons: &Commons, now: BootTime) -> Vec<ClusterFacts> {
             if clusters.get(&fact.cluster).is_some_and(|known| known.term >= fact.term) {
                 continue;
             }
+            let here = view.identity == commons.own;
             let alive = matches!(commons.liveness(lead), Some(Liveness::Alive | Liveness::Suspect));
-            let round_trip = commons.link(lead).map(|link| link.rtt().into());
+            let round_trip = if here {
+                Some(codeco_protocol::units::Micros(0))
+            } else {
+                commons.link(lead).map(|link| link.rtt().into())
+            };
             clusters.insert(
                 fact.cluster.clone(),
                 ClusterFacts {
@@ -39,10 +45,25 @@ pub fn cluster_facts(commons: &Commons, now: BootTime) -> Vec<ClusterFacts> {
                     coordinate: commons.point(lead),
                     age: view.age(now),
                     traits: fact.traits.clone(),
-                    reachable: alive && commons.sessions.is_up(&view.identity),
+                    reachable: here || (alive && commons.sessions.is_up(&view.identity)),
                 },
             );
         }
     });
     clusters.into_values().collect()
+}
+
+/// Members that could keep copies of applications now: those that share least with this one first.
+#[must_use]
+pub fn keepers(commons: &Commons) -> Vec<MemberId> {
+    let links = commons.links();
+    let reached = links.values().map(|linked| linked.connection.identity());
+    let mut found: Vec<(bool, MemberId)> = reached
+        .filter(|identity| commons.sessions.is_up(identity))
+        .map(|identity| {
+            (identity.cluster().is_some() && identity.cluster() == commons.own.cluster(), identity.id)
+        })
+        .collect();
+    found.sort_unstable();
+    found.into_iter().map(|(_, id)| id).collect()
 }

@@ -104,6 +104,9 @@ pub trait Fleet: Send + Sync + 'static {
     -> Result<(), ApiError>;
     /// Has all replicas of a cluster moved elsewhere, or lets them come again.
     async fn cluster_drain(&self, cluster: ClusterName, drained: bool) -> Result<(), ApiError>;
+    /// Takes an operator's word that nothing runs in a cluster any more. Returns how many replicas of this home's
+    /// applications may start elsewhere now.
+    async fn cluster_lost(&self, cluster: ClusterName) -> Result<u64, ApiError>;
     /// Has a node vote alone in its cluster: the majority of the voters is lost for good.
     async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError>;
     /// Asks for an application's end.

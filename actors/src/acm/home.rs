@@ -1,17 +1,22 @@
 //! The home of applications as an actor of a member: how it is restored, and what happens around it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use codeco_protocol::api::EventType;
+use codeco_protocol::gossip::{AppFact, Fact, OwnState};
+use codeco_protocol::ids::AppUid;
+use codeco_protocol::token::Epoch;
 use futures::FutureExt as _;
 
+use crate::clock::wall_now;
 use crate::evidence::Note;
 use crate::journal::Journal;
 use crate::process::Member;
 use crate::supervision::ChildRef;
 use crate::swm::actor::{CoreMessage, Effects, Restore, Started, WRITER};
-use crate::swm::home::{Home, HomeConfig, HomeInput, HomeNote, HomeOutput};
+use crate::swm::home::{App, Home, HomeConfig, HomeInput, HomeNote, HomeOutput};
 
 /// The home's actor.
 pub type HomeRef = ChildRef<CoreMessage<Home>>;
@@ -20,7 +25,8 @@ pub type HomeRef = ChildRef<CoreMessage<Home>>;
 #[must_use]
 pub fn restore_home(state: &Path, member: &Arc<Member>, seed: u64) -> Restore<Home> {
     let path = state.join("home.journal");
-    let home_config = HomeConfig::new(member.commons.own.id, seed);
+    let mut home_config = HomeConfig::new(member.commons.own.id, seed);
+    home_config.first_revision = wall_now().0 << 16;
     Arc::new(move || {
         let (path, home_config) = (path.clone(), home_config.clone());
         async move {
@@ -38,7 +44,60 @@ pub fn restore_home(state: &Path, member: &Arc<Member>, seed: u64) -> Restore<Ho
 /// What happens around the home.
 pub struct HomeEffects {
     /// The member it lives in.
-    pub member: Arc<Member>,
+    member: Arc<Member>,
+    /// What was last told of each application.
+    told: Mutex<BTreeMap<AppUid, (Epoch, u64, bool)>>,
+}
+
+impl HomeEffects {
+    /// Around the home of `member`.
+    #[must_use]
+    pub fn new(member: Arc<Member>) -> Self {
+        Self { member, told: Mutex::default() }
+    }
+
+    /// Others hear of the applications this member speaks for, and of those it keeps copies of.
+    fn spread(&self, home: &Home) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = home.apps().map(|(uid, app)| (uid, (app.epoch, app.generation, app.deleting)));
+        let copies = home.copies().map(|(uid, copy)| (uid, (copy.epoch, copy.revision, true)));
+        let apps: BTreeMap<AppUid, (Epoch, u64, bool)> = copies.chain(own).collect();
+        if *told == apps {
+            return;
+        }
+        self.member.commons.set_home(home.apps().next().is_some());
+        self.member.commons.publish(|state| {
+            for uid in told.keys().filter(|uid| !apps.contains_key(uid)) {
+                state.remove(&format!("app/{uid}"));
+            }
+            let news = |uid: &AppUid| told.get(uid) != apps.get(uid);
+            for (uid, app) in home.apps().filter(|(uid, _)| news(uid)) {
+                self.tell(state, uid, app);
+            }
+            let copies =
+                home.copies().filter(|(uid, _)| news(uid) && home.apps().all(|(own, _)| own != *uid));
+            for (uid, copy) in copies {
+                if let Some(app) = copy.app(uid) {
+                    self.tell(state, uid, &app);
+                }
+            }
+        });
+        *told = apps;
+    }
+
+    fn tell(&self, state: &mut OwnState, uid: AppUid, app: &App) {
+        let context = &app.spec.context;
+        self.member.learn_app(uid, &context.name);
+        let fact = AppFact {
+            uid,
+            namespace: context.namespace.clone(),
+            name: context.name.clone(),
+            epoch: app.epoch,
+            generation: app.generation,
+            deleting: app.deleting,
+        };
+        state.set(&format!("app/{uid}"), Fact::App(Box::new(fact)));
+    }
 }
 
 impl Effects<Home> for HomeEffects {
@@ -54,9 +113,7 @@ impl Effects<Home> for HomeEffects {
 
     fn observe(&self, home: &Home) {
         self.member.readiness.met("home");
-        for (uid, app) in home.apps() {
-            self.member.learn_app(uid, &app.spec.context.name);
-        }
+        self.spread(home);
     }
 }
 
@@ -92,6 +149,24 @@ impl HomeEffects {
             HomeNote::HandedBack(id, cluster, why) => {
                 replica(Normal, "HandedBack", &id, format!("cluster {cluster} gave it back: {why}"))
             }
+            HomeNote::ClusterLost(id, cluster, true) => replica(
+                Warning,
+                "ClusterLost",
+                &id,
+                format!("cluster {cluster} is not heard, and has stopped it: it may start elsewhere"),
+            ),
+            HomeNote::ClusterLost(id, cluster, false) => replica(
+                Warning,
+                "ClusterLost",
+                &id,
+                format!("cluster {cluster} is not heard, and may run it: a second copy may start elsewhere"),
+            ),
+            HomeNote::Reconciled(id, kept, dropped) => replica(
+                Normal,
+                "Reconciled",
+                &id,
+                format!("of two copies the one in {kept} stays; the one in {dropped} is stopped"),
+            ),
             HomeNote::Unplaceable(id, why) => {
                 replica(Warning, "Unplaceable", &id, format!("no cluster can run it: {why}"))
             }

@@ -29,7 +29,9 @@ pub fn serve_api(
     let (refusals, refused) = Refusals::new();
     let refusals = Arc::new(refusals);
     tokio::spawn(note_api_refusals(refused, Arc::clone(&refusals), Arc::clone(member)));
-    let server = ApiServer::new(tls_config(slot)?, fleet, tokens, Arc::clone(&refusals), Limits::default());
+    let name = member.commons.own.cluster().map_or(member.name.clone(), |c| format!("{c}/{}", member.name));
+    let server =
+        ApiServer::new(tls_config(slot)?, fleet, tokens, Arc::clone(&refusals), Limits::default(), name);
     let stopped = async move {
         // A dropped sender means the same.
         let _ = stop.wait_for(|stop| *stop).await;

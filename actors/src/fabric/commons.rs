@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use codeco_protocol::coordinate::Coordinate;
@@ -65,6 +66,10 @@ pub struct Commons {
     roster: watch::Sender<u64>,
     liveness: RwLock<BTreeMap<MemberId, (Identity, Liveness)>>,
     links: RwLock<BTreeMap<MemberId, Linked>>,
+    /// Where members of other clusters can be dialled, as others say.
+    pub(super) foreign: Mutex<super::foreign::Foreign>,
+    /// Whether this member speaks for applications, and so needs to reach all clusters.
+    home: AtomicBool,
     /// Where this member is in the network, once it knows.
     own_point: watch::Sender<Option<Coordinate>>,
     /// Where others say that they are, each heard from itself.
@@ -118,6 +123,8 @@ impl Commons {
             roster: watch::Sender::new(0),
             liveness: RwLock::new(BTreeMap::new()),
             links: RwLock::new(BTreeMap::new()),
+            foreign: Mutex::default(),
+            home: AtomicBool::new(false),
             own_point: watch::Sender::new(None),
             points: RwLock::default(),
             forgotten: Mutex::default(),
@@ -352,6 +359,23 @@ impl Commons {
         self.with_views(|views| views.get(member).cloned())
     }
 
+    /// This member as others see it now.
+    #[must_use]
+    pub fn own_view(&self, now: BootTime) -> View {
+        self.state().as_view(&self.own, now)
+    }
+
+    /// Says whether this member speaks for applications.
+    pub fn set_home(&self, home: bool) {
+        self.home.store(home, Ordering::Relaxed);
+    }
+
+    /// Whether this member speaks for applications.
+    #[must_use]
+    pub fn is_home(&self) -> bool {
+        self.home.load(Ordering::Relaxed)
+    }
+
     /// What is believed of a member.
     #[must_use]
     pub fn liveness(&self, member: MemberId) -> Option<Liveness> {
@@ -396,7 +420,8 @@ impl Commons {
     #[must_use]
     pub(super) fn hints_for(&self, peer: &Identity) -> Vec<Hint> {
         let Some(cluster) = peer.cluster() else { return Vec::new() };
-        self.with_views(|views| {
+        let mut hints = self.foreign_hints(peer);
+        hints.extend(self.with_views(|views| {
             views
                 .iter()
                 .filter(|view| view.identity.cluster() == Some(cluster) && view.identity.id != peer.id)
@@ -405,8 +430,9 @@ impl Commons {
                     Some(Hint { identity: view.identity.clone(), address })
                 })
                 .take(512)
-                .collect()
-        })
+                .collect::<Vec<_>>()
+        }));
+        hints
     }
 
     /// The address at which others can dial us, as far as we know.

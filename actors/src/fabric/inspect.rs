@@ -72,6 +72,8 @@ pub enum InspectRequest {
     Trust,
     /// When its present life began: eight bytes, little-endian. Every member may ask.
     Life,
+    /// The applications it speaks for, after the one named: [`AppPages`](crate::acm::apps::AppPages).
+    Apps(Option<codeco_protocol::ids::AppUid>),
 }
 
 impl WireMessage for InspectRequest {

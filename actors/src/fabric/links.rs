@@ -321,7 +321,7 @@ impl LinksActor {
         }
         self.commons.remember(identity.id);
         self.commons.post.introduce(&identity);
-        let role = self.session_role(&identity);
+        let role = self.session_role(&identity, connection.is_dialled());
         let (outbox, waiting) = mpsc::channel(link::OUTBOX_MAX);
         let (commons, myself) = (Arc::clone(&self.commons), self.myself.clone());
         let task = link::run(commons, Arc::clone(&connection), role, myself, outbox.clone(), waiting);
@@ -334,12 +334,18 @@ impl LinksActor {
         self.judge(now, MembershipInput::Connected(identity), state);
     }
 
-    /// A node opens a session to its lead, and a lead to every hub.
-    fn session_role(&self, peer: &Identity) -> SessionRole {
+    /// A node opens a session to its lead, a lead to every hub, and who has dialled a node of another cluster to that.
+    fn session_role(&self, peer: &Identity, dialled: bool) -> SessionRole {
         let lead = self.config.watcher.lead();
         let to_my_lead = lead == Some(peer.id) && peer.cluster() == self.commons.own.cluster();
         let i_lead = lead == Some(self.commons.own.id);
-        if to_my_lead || (i_lead && peer.is_hub()) { SessionRole::Open } else { SessionRole::Wait }
+        let abroad =
+            !peer.is_hub() && !self.commons.own.is_hub() && peer.cluster() != self.commons.own.cluster();
+        if to_my_lead || (i_lead && peer.is_hub()) || (abroad && dialled) {
+            SessionRole::Open
+        } else {
+            SessionRole::Wait
+        }
     }
 
     /// The lead has become known, or has changed, after connections were made.
@@ -351,7 +357,10 @@ impl LinksActor {
         state.session_with = lead;
         for linked in self.commons.links().into_values() {
             let identity = linked.connection.identity().clone();
-            if self.session_role(&identity) == SessionRole::Open && !self.commons.sessions.is_up(&identity) {
+            let dialled = linked.connection.is_dialled();
+            if self.session_role(&identity, dialled) == SessionRole::Open
+                && !self.commons.sessions.is_up(&identity)
+            {
                 let task = link::run_session(Arc::clone(&self.commons), linked.connection);
                 tokio::spawn(task);
             }
@@ -443,6 +452,7 @@ impl LinksActor {
     /// Members of our own cluster that others know of.
     fn hints(&self, now: BootTime, from: &Identity, hints: Vec<Hint>, state: &mut LinksState) {
         let own = &self.commons.own;
+        self.commons.take_foreign(&hints);
         if !from.is_hub() && from.cluster() != own.cluster() {
             return;
         }
@@ -473,6 +483,28 @@ impl LinksActor {
             self.commons.refresh(now, state.membership.living_since().into_iter());
         }
         self.keep_lead(now, state);
+        self.reach_clusters(now, state);
+    }
+
+    /// Leads, and homes of applications, reach the leads of other clusters.
+    fn reach_clusters(&self, now: BootTime, state: &mut LinksState) {
+        let cluster = self.commons.own.cluster();
+        let of_other = |expected: &Expected| matches!(expected, Expected::NodeOf(of) if Some(of) != cluster);
+        let leads = self.config.watcher.lead() == Some(self.commons.own.id);
+        let wanted: BTreeMap<SocketAddr, Expected> = if cluster.is_some() && (leads || self.commons.is_home())
+        {
+            let list = self.commons.foreign_to_dial();
+            list.into_iter().map(|(cluster, address)| (address, Expected::NodeOf(cluster))).collect()
+        } else {
+            BTreeMap::new()
+        };
+        let dialling = |target: &Target| target.dialling;
+        state.targets.retain(|at, target| {
+            !of_other(&target.expected) || dialling(target) || wanted.get(at) == Some(&target.expected)
+        });
+        for (address, expected) in wanted {
+            state.targets.entry(address).or_insert_with(|| Target::new(expected, now)).kept = true;
+        }
     }
 
     fn keep_lead(&self, now: BootTime, state: &mut LinksState) {

@@ -105,6 +105,12 @@ impl Core for Home {
     }
 
     fn message(from: &Identity, message: ControlMessage) -> Option<HomeInput> {
+        if matches!(
+            message,
+            ControlMessage::Keep { .. } | ControlMessage::Kept { .. } | ControlMessage::Drop { .. }
+        ) {
+            return Some(HomeInput::Copy { from: from.id, message });
+        }
         let cluster = from.cluster()?.clone();
         (message.addressee() == Addressee::Home).then_some(HomeInput::Message {
             from: from.id,

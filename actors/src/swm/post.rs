@@ -100,6 +100,12 @@ impl Post {
         debug_assert!(set.is_ok(), "the cores of a process are set once");
     }
 
+    /// The home of applications in this process.
+    #[must_use]
+    pub fn home(&self) -> Option<ChildRef<CoreMessage<Home>>> {
+        self.cores.get()?.home.clone()
+    }
+
     /// Says over which sessions to send. Once.
     pub fn set_sessions(&self, sessions: Sessions) {
         let set = self.sessions.set(sessions);
@@ -228,7 +234,8 @@ impl Post {
     }
 
     /// Role and cluster come from the certificate: orders only from the lead, reports only from nodes of this
-    /// cluster, offers only from hubs, answers to a home only from nodes.
+    /// cluster, answers to a home only from nodes. Any member may be a home: a lead obeys each about the mandates of its
+    /// own epochs, and no others.
     fn may_send(&self, from: &Identity, message: &ControlMessage) -> bool {
         let same_cluster = from.cluster().is_some() && from.cluster() == self.own.cluster();
         match message.addressee() {
@@ -238,10 +245,16 @@ impl Post {
             Addressee::Lead => match message {
                 ControlMessage::BidRequest { .. }
                 | ControlMessage::Offer { .. }
-                | ControlMessage::Recall { .. } => from.is_hub(),
+                | ControlMessage::Recall { .. }
+                | ControlMessage::Watched { .. } => true,
                 _ => same_cluster,
             },
-            Addressee::Home => from.cluster().is_some(),
+            Addressee::Home => match message {
+                ControlMessage::Keep { .. } | ControlMessage::Kept { .. } | ControlMessage::Drop { .. } => {
+                    true
+                }
+                _ => from.cluster().is_some(),
+            },
         }
     }
 }

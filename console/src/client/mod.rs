@@ -3,14 +3,16 @@
 pub(crate) mod tls;
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use codeco_hub::api::{
-    ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten,
+    ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, LostView,
     NewApiToken, PanicRequest, RevokeRequest, TailQuery, TokenRequest, UpkeepRequest, VersionView,
 };
 use codeco_hub::fleet::{Applied, Filter, LogQuery, NewToken};
 use codeco_protocol::api::{CaView, DoctorView, ErrorBody, List, PlanView, RevokedView, codes};
+use codeco_protocol::identity::Expected;
 use codeco_protocol::ids::{AppName, ClusterName, Namespace, NodeName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,10 +35,18 @@ pub(crate) const MANIFEST_BYTES_MAX: usize = 1 << 20;
 
 /// Talks to the hub of one context.
 pub(crate) struct Client {
-    agent: Agent,
+    /// The hub, then the other members of the context.
+    places: Vec<Place>,
+    /// The one that answered last: asked first, so that one call does not wait for what the one before has waited for.
+    last: AtomicUsize,
     context: String,
-    server: String,
     authorization: HeaderValue,
+}
+
+/// Where a member answers.
+struct Place {
+    agent: Agent,
+    server: String,
 }
 
 impl Client {
@@ -51,26 +61,33 @@ impl Client {
                 .about(format!("context/{}", context.name))
                 .next("write the context again: `codeco dev` does for its own")
         };
-        if !context.server.starts_with("https://") {
-            return Err(broken(format!("its server is {:?}, expected https://HOST:PORT", context.server)));
-        }
-        let tls =
-            tls::client_config(&context.ca).map_err(|e| broken(format!("its ca is not usable: {e}")))?;
+        let tls = |expected| {
+            tls::client_config(&context.ca, expected)
+                .map_err(|e| broken(format!("its ca is not usable: {e}")))
+        };
+        let (hub, member) = (tls(Expected::Hub)?, tls(Expected::Any)?);
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", context.token))
             .map_err(|_| broken("its token has characters that no token has".to_owned()))?;
         authorization.set_sensitive(true);
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None)
-            .max_redirects(0)
-            .https_only(true)
-            .timeout_connect(Some(CONNECT_MAX))
-            .timeout_global(Some(call_max))
-            .build();
-        let connector = ().chain(TcpConnector::default()).chain(tls::HubTls(tls));
-        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
-        let server = context.server.trim_end_matches('/').to_owned();
-        Ok(Self { agent, context: context.name.clone(), server, authorization })
+        let mut places = Vec::new();
+        let of_members = context.members.iter().map(|server| (server, &member));
+        for (server, tls) in std::iter::once((&context.server, &hub)).chain(of_members) {
+            if !server.starts_with("https://") {
+                return Err(broken(format!("its server is {server:?}, expected https://HOST:PORT")));
+            }
+            let config = Agent::config_builder()
+                .http_status_as_error(false)
+                .proxy(None)
+                .max_redirects(0)
+                .https_only(true)
+                .timeout_connect(Some(CONNECT_MAX))
+                .timeout_global(Some(call_max))
+                .build();
+            let connector = ().chain(TcpConnector::default()).chain(tls::HubTls(tls.clone()));
+            let agent = Agent::with_parts(config, connector, DefaultResolver::default());
+            places.push(Place { agent, server: server.trim_end_matches('/').to_owned() });
+        }
+        Ok(Self { places, last: AtomicUsize::new(0), context: context.name.clone(), authorization })
     }
 
     /// A list: `path` is `apps`, `nodes`, …
@@ -86,6 +103,11 @@ impl Client {
     /// What applying the text of a file would do.
     pub(crate) fn plan(&self, file_name: &str, text: &str) -> Result<Vec<PlanView>, Failure> {
         self.json(&Method::POST, "plan", text.as_bytes(), Some(file_name))
+    }
+
+    /// Says that nothing runs in a cluster any more.
+    pub(crate) fn cluster_lost(&self, cluster: &ClusterName) -> Result<LostView, Failure> {
+        self.json(&Method::POST, &format!("clusters/{cluster}/lost"), &[], None)
     }
 
     /// Cordons, drains or opens what `path` names.
@@ -148,7 +170,7 @@ impl Client {
 
     /// Where it talks to.
     pub(crate) fn server(&self) -> &str {
-        &self.server
+        &self.place().server
     }
 
     /// Makes an actor panic.
@@ -185,7 +207,7 @@ impl Client {
     ) -> Result<T, Failure> {
         let answer = self.call(method, path, body, file)?;
         serde_json::from_slice(&answer)
-            .map_err(|e| self.strange(&format!("its answer to {path} is wrong: {e}")))
+            .map_err(|e| self.strange(self.place(), &format!("its answer to {path} is wrong: {e}")))
     }
 
     pub(crate) fn call(
@@ -195,50 +217,87 @@ impl Client {
         body: &[u8],
         file: Option<&str>,
     ) -> Result<Vec<u8>, Failure> {
-        let uri = format!("{}/api/v1/{path}", self.server);
+        let first = self.last.load(Ordering::Relaxed);
+        let mut failure = None;
+        for at in (0..self.places.len()).map(|step| (first + step) % self.places.len()) {
+            match self.call_at(&self.places[at], method, path, body, file) {
+                // Nobody was there to be asked: another member may be.
+                Err(error) if error.body.code == codes::UNREACHABLE.word() => {
+                    failure.get_or_insert(error);
+                }
+                answer => {
+                    if self.last.swap(at, Ordering::Relaxed) != at {
+                        eprintln!(
+                            "the hub of context {:?} cannot be reached: {} answers",
+                            self.context, self.places[at].server
+                        );
+                    }
+                    return answer;
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| self.strange(&self.places[0], "the context names no member")))
+    }
+
+    fn call_at(
+        &self,
+        place: &Place,
+        method: &Method,
+        path: &str,
+        body: &[u8],
+        file: Option<&str>,
+    ) -> Result<Vec<u8>, Failure> {
+        let uri = format!("{}/api/v1/{path}", place.server);
         let mut request = Request::builder().method(method).uri(uri);
         request = request.header("authorization", self.authorization.clone());
         if let Some(file) = file.and_then(|name| HeaderValue::from_bytes(name.as_bytes()).ok()) {
             request = request.header(FILE_NAME_HEADER, file);
         }
-        let bad = |e: ureq::http::Error| self.strange(&format!("{path} is no path: {e}"));
+        let bad = |e: ureq::http::Error| self.strange(place, &format!("{path} is no path: {e}"));
         let sent = if *method == Method::POST {
-            self.agent.run(request.body(body).map_err(bad)?)
+            place.agent.run(request.body(body).map_err(bad)?)
         } else {
-            self.agent.run(request.body(()).map_err(bad)?)
+            place.agent.run(request.body(()).map_err(bad)?)
         };
-        self.read(sent.map_err(|error| self.failed(&error))?)
+        self.read(place, sent.map_err(|error| self.failed(place, &error))?)
     }
 
-    fn read(&self, mut response: Response<ureq::Body>) -> Result<Vec<u8>, Failure> {
+    fn read(&self, place: &Place, mut response: Response<ureq::Body>) -> Result<Vec<u8>, Failure> {
         let status = response.status().as_u16();
         let reader = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
-        let bytes = reader.read_to_vec().map_err(|error| self.failed(&error))?;
+        let bytes = reader.read_to_vec().map_err(|error| self.failed(place, &error))?;
         if response.status().is_success() {
             return Ok(bytes);
         }
         match serde_json::from_slice::<ErrorBody>(&bytes) {
             Ok(body) => Err(Failure::answered(status, body)),
-            Err(_) => Err(self.strange(&format!("it answered with status {status} and no explanation"))),
+            Err(_) => {
+                Err(self.strange(place, &format!("it answered with status {status} and no explanation")))
+            }
         }
     }
 
     /// Who answers there is not what we know as a hub.
-    fn strange(&self, what: &str) -> Failure {
+    fn strange(&self, place: &Place, what: &str) -> Failure {
         Failure::new(
             ExitClass::Error,
             codes::STRANGE_ANSWER,
-            format!("{} at {}: {what}", self.whose(), self.server),
+            format!("{} at {}: {what}", self.whose(), place.server),
         )
         .next("compare the versions of both sides: `codeco version`")
+    }
+
+    /// Who has answered last.
+    fn place(&self) -> &Place {
+        &self.places[self.last.load(Ordering::Relaxed)]
     }
 
     fn whose(&self) -> String {
         format!("the hub of context {:?}", self.context)
     }
 
-    fn failed(&self, error: &ureq::Error) -> Failure {
-        let (whose, server) = (self.whose(), &self.server);
+    fn failed(&self, place: &Place, error: &ureq::Error) -> Failure {
+        let (whose, server) = (self.whose(), &place.server);
         if let Some(tls) = tls_error(error) {
             let message = format!("whoever answers at {server} is not {whose}: {tls}");
             return Failure::new(ExitClass::Unreachable, codes::WRONG_SERVER, message).next(

@@ -14,8 +14,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-/// TLS 1.3 that believes a hub of the authority `ca_pem`, or of one of several, and nobody else.
-pub(crate) fn client_config(ca_pem: &str) -> Result<Arc<ClientConfig>, String> {
+/// TLS 1.3 that believes `expected` of the authority `ca_pem`, or of one of several, and nobody else.
+pub(crate) fn client_config(ca_pem: &str, expected: Expected) -> Result<Arc<ClientConfig>, String> {
     let mut pins = Vec::new();
     for ca in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         let ca = ca.map_err(|e| e.to_string())?;
@@ -24,9 +24,8 @@ pub(crate) fn client_config(ca_pem: &str) -> Result<Arc<ClientConfig>, String> {
     if pins.is_empty() {
         return Err("it holds no certificate".to_owned());
     }
-    // The same judgement as a joining agent's: the authority of that key, and a hub of it.
-    let mut config =
-        pinned_client_config(pins, TrustClock::system(), Expected::Hub).map_err(|e| e.to_string())?;
+    // The same judgement as a joining agent's: the authority of that key, and a member of it.
+    let mut config = pinned_client_config(pins, TrustClock::system(), expected).map_err(|e| e.to_string())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

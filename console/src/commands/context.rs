@@ -101,13 +101,13 @@ impl ContextCommand {
                     )
                 })?;
                 let AdminAccess { server, ca, token } = access;
-                add(Context { name, server, ca, token }, session)
+                add(Context { name, server, ca, token, members: Vec::new() }, session)
             }
             Self::Add { name, token } => {
                 let known = contexts.pick(session.context.as_deref(), &path)?;
-                let (server, ca) = (known.server.clone(), known.ca.clone());
+                let (server, ca, members) = (known.server.clone(), known.ca.clone(), known.members.clone());
                 let token = read(&token, session)?.trim().to_owned();
-                add(Context { name, server, ca, token }, session)
+                add(Context { name, server, ca, token, members }, session)
             }
             Self::Show { output } => {
                 let shown = Shown::new(contexts.pick(session.context.as_deref(), &path)?, true);

@@ -2,6 +2,7 @@
 
 mod apply;
 mod certs;
+mod cluster;
 mod context;
 mod delete;
 mod describe;
@@ -77,6 +78,9 @@ pub(crate) enum Command {
     /// List and choose hubs to talk to.
     #[command(subcommand)]
     Context(context::ContextCommand),
+    /// Say what has become of a cluster.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Cause faults, to see that they are survived.
     #[command(subcommand)]
     Fault(fault::FaultCommand),
@@ -105,6 +109,7 @@ impl Command {
             Self::Ca(command) => command.run(session),
             Self::Version(args) => args.run(session),
             Self::Context(command) => command.run(session),
+            Self::Cluster(command) => command.run(session),
             Self::Fault(command) => command.run(session),
         }
     }

@@ -110,8 +110,13 @@ impl DevCommand {
             fleet.agents().len()
         )?;
         let access = fleet.access().map_err(|e| failed(&e))?;
-        let context =
-            Context { name: "dev".into(), server: access.server, ca: access.ca, token: access.token };
+        let context = Context {
+            name: "dev".into(),
+            server: access.server,
+            ca: access.ca,
+            token: access.token,
+            members: fleet.apis(),
+        };
         let client = Client::new(&context)?;
         contexts::save_and_use(&session.contexts, context)?;
         if !self.no_example {

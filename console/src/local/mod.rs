@@ -131,6 +131,12 @@ impl LocalAgent {
         loopback(self.ports.http)
     }
 
+    /// Where it serves the API.
+    #[must_use]
+    pub fn api(&self) -> SocketAddr {
+        loopback(self.ports.api)
+    }
+
     /// Where it listens for QUIC.
     #[must_use]
     pub fn udp(&self) -> SocketAddr {
@@ -263,7 +269,8 @@ impl LocalFleet {
         };
         let mut arguments: Vec<OsString> = Vec::new();
         let cloud = is_cloud(&agent.cluster, self.options.clusters);
-        let pairs: [(&str, OsString); 15] = [
+        let pairs: [(&str, OsString); 16] = [
+            ("--api", agent.api().to_string().into()),
             ("--state", agent.state.clone().into()),
             ("--name", agent.name.clone().into()),
             ("--listen", agent.udp().to_string().into()),
@@ -329,8 +336,13 @@ impl LocalFleet {
 
     fn join_token(&self, cluster: &str, founds: bool) -> Result<String, LocalError> {
         let access = self.access()?;
-        let context =
-            Context { name: "dev".into(), server: access.server, ca: access.ca, token: access.token };
+        let context = Context {
+            name: "dev".into(),
+            server: access.server,
+            ca: access.ca,
+            token: access.token,
+            members: Vec::new(),
+        };
         let client = Client::new(&context).map_err(|e| LocalError::Api(e.to_text()))?;
         let cluster = cluster.parse().map_err(|e| LocalError::Api(format!("{e}")))?;
         let request =
@@ -389,6 +401,14 @@ impl LocalFleet {
     #[must_use]
     pub fn agents(&self) -> &[LocalAgent] {
         &self.agents
+    }
+
+    /// Where the agents serve the API: one of each cluster first.
+    #[must_use]
+    pub fn apis(&self) -> Vec<String> {
+        let mut agents: Vec<&LocalAgent> = self.agents.iter().collect();
+        agents.sort_by(|a, b| (&a.name, &a.cluster).cmp(&(&b.name, &b.cluster)));
+        agents.into_iter().map(|agent| format!("https://{}", agent.api())).collect()
     }
 
     /// Process id of the hub while it runs.

@@ -25,6 +25,7 @@ pub(super) struct HubPorts {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct AgentPorts {
     pub(super) udp: u16,
+    pub(super) api: u16,
     pub(super) http: u16,
 }
 
@@ -78,10 +79,10 @@ impl HubPorts {
 
 impl AgentPorts {
     pub(super) fn choose() -> Result<Self, LocalError> {
-        Ok(Self { udp: free_udp()?, http: free_tcp()? })
+        Ok(Self { udp: free_udp()?, api: free_tcp()?, http: free_tcp()? })
     }
 
     pub(super) fn are_free(&self) -> bool {
-        udp_is_free(self.udp) && tcp_is_free(self.http)
+        udp_is_free(self.udp) && tcp_is_free(self.api) && tcp_is_free(self.http)
     }
 }

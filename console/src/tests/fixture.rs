@@ -72,7 +72,8 @@ impl Fixture {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let server = ApiServer::new(tls, fleet.clone(), tokens.clone(), refusals.clone(), limits);
+        let server =
+            ApiServer::new(tls, fleet.clone(), tokens.clone(), refusals.clone(), limits, "hub".into());
         let ((stop, stopped), (ends, ended)) = (oneshot::channel::<()>(), oneshot::channel());
         runtime.spawn(async move {
             server.serve(listener, async { drop(stopped.await) }).await;
@@ -100,7 +101,7 @@ impl Fixture {
 
     pub(super) fn context(&self, name: &str, token: &str) -> Context {
         let (server, ca) = (format!("https://{}", self.address), self.ca_pem.clone());
-        Context { name: name.to_owned(), server, ca, token: token.to_owned() }
+        Context { name: name.to_owned(), server, ca, token: token.to_owned(), members: Vec::new() }
     }
 
     pub(super) fn token_of(&self, role: ApiRole) -> String {
@@ -143,7 +144,11 @@ impl Fixture {
 
     pub(super) fn tls(&self) -> StreamOwned<ClientConnection, TcpStream> {
         let name = ServerName::try_from("hub").unwrap();
-        let connection = ClientConnection::new(client_config(&self.ca_pem).unwrap(), name).unwrap();
+        let connection = ClientConnection::new(
+            client_config(&self.ca_pem, codeco_protocol::identity::Expected::Hub).unwrap(),
+            name,
+        )
+        .unwrap();
         StreamOwned::new(connection, self.tcp())
     }
 

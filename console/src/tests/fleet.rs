@@ -354,6 +354,11 @@ impl Fleet for FakeFleet {
         Ok(())
     }
 
+    async fn cluster_lost(&self, cluster: ClusterName) -> Result<u64, ApiError> {
+        self.note(format!("lost {cluster}"));
+        Ok(3)
+    }
+
     async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError> {
         self.note(format!("electorate {cluster} {with}"));
         Ok(())

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use codeco_actors::acm::apps::page;
+use codeco_actors::acm::home::HomeRef;
 use codeco_actors::fabric::{InspectRequest, Inspector, LinksMessage};
 use codeco_actors::supervision::ChildRef;
+use codeco_actors::swm::actor::ask;
 use codeco_protocol::identity::{Registrar, TrustClock, Validity};
 use codeco_protocol::ids::Identity;
 
@@ -12,6 +15,7 @@ pub(super) struct HubInspector {
     pub(super) registrar: Registrar,
     pub(super) clock: TrustClock,
     pub(super) life: Duration,
+    pub(super) home: HomeRef,
     pub(super) own: Identity,
     pub(super) links: ChildRef<LinksMessage>,
 }
@@ -26,6 +30,11 @@ impl Inspector for HubInspector {
                 let ca = self.registrar.ca();
                 let issued = ca.issue(&signing_request, from, validity).map_err(|e| e.to_string())?;
                 Ok(issued.der)
+            }
+            InspectRequest::Apps(after) => {
+                let asked = ask(&self.home, move |home, _, _| page(home, after)).await;
+                let pages = asked.map_err(|e| e.to_string())?;
+                codeco_protocol::wire::encode(&pages).map_err(|e| e.to_string())
             }
             InspectRequest::Forget(member) if *from == self.own => self
                 .links

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use codeco_actors::acm::access::{spread_api, tokens_child};
 use codeco_actors::acm::answers::{CertAuthority, MemberFleet, standings};
 use codeco_actors::acm::api::{ApiTokens, ApiTokensError, Refusals};
-use codeco_actors::acm::clusters::cluster_facts;
+use codeco_actors::acm::clusters::{cluster_facts, keepers};
 use codeco_actors::acm::home::{HomeEffects, HomeRef, restore_home};
 use codeco_actors::acm::serve::{refusals_metric, serve_api};
 use codeco_actors::clock::boot_now;
@@ -137,10 +138,11 @@ pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -
         time,
         told: AtomicU64::new(0),
     };
-    let tree = plant(&config, &member, &registrar, Arc::new(keys));
+    let tree = plant(&config, &member, &registrar, Arc::new(keys), &tokens);
     tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
     let root =
         Supervisor::start(tree.root, &member.actors).await.map_err(|e| HubError::Tree(e.to_string()))?;
+    spread_api(&member, api_address);
     let fleet = Arc::new(MemberFleet {
         member: Arc::clone(&member),
         home: tree.home,
@@ -194,7 +196,13 @@ struct Tree {
 }
 
 /// Puts the tree together: links, identity, and ACM with the home of applications and its view of clusters.
-fn plant(config: &HubConfig, member: &Arc<Member>, registrar: &Registrar, keys: Arc<Keys>) -> Tree {
+fn plant(
+    config: &HubConfig,
+    member: &Arc<Member>,
+    registrar: &Registrar,
+    keys: Arc<Keys>,
+    tokens: &Arc<ApiTokens>,
+) -> Tree {
     let policy = Policy::default();
     let (events, supervision) = mpsc::channel(1_024);
     let seed = u64::try_from(member.commons.own.id.0 >> 64).unwrap_or(0);
@@ -210,7 +218,7 @@ fn plant(config: &HubConfig, member: &Arc<Member>, registrar: &Registrar, keys: 
         LinksConfig { hubs: Vec::new(), peers: Vec::new(), watcher, membership: config.membership, seed };
     let (links, links_ref) = links_child(Arc::clone(&member.commons), links_config, policy);
 
-    let effects = Arc::new(HomeEffects { member: Arc::clone(member) });
+    let effects = Arc::new(HomeEffects::new(Arc::clone(member)));
     let restore = restore_home(&config.state, member, seed);
     let post = Arc::clone(&member.commons.post);
     let (home, home_ref) = core_child("home", policy, restore, Arc::clone(&post), effects);
@@ -221,6 +229,7 @@ fn plant(config: &HubConfig, member: &Arc<Member>, registrar: &Registrar, keys: 
             let facts = cluster_facts(&member.commons, boot_now());
             // A home that is being restarted hears of the clusters next time.
             let _ = home.try_send(CoreMessage::Input(HomeInput::Clusters(facts)));
+            let _ = home.try_send(CoreMessage::Input(HomeInput::Keepers(keepers(&member.commons))));
             async { Ok(()) }.boxed()
         })
     };
@@ -257,12 +266,14 @@ fn plant(config: &HubConfig, member: &Arc<Member>, registrar: &Registrar, keys: 
         registrar: registrar.clone(),
         clock: keys.clock.clone(),
         life: config.certificate_life,
+        home: home_ref.clone(),
         own: member.commons.own.clone(),
         links: links_ref,
     };
     // Set once: this is the only tree of this process.
     let _ = member.commons.inspector.set(Arc::new(inspector));
-    let acm = supervisor("acm", vec![home, clusters]);
+    let (tokens, _) = tokens_child(member, tokens, policy);
+    let acm = supervisor("acm", vec![home, clusters, tokens]);
     let mut children = vec![links, identity, netma, acm.into_child(policy)];
     children.extend(learner.map(|(learner, _)| supervisor("pdlc", vec![learner]).into_child(policy)));
     let root = supervisor("hub", children);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use codeco_actors::acm::apps::page;
 use codeco_actors::fabric::{InspectRequest, Inspector, LinksMessage};
 use codeco_actors::process::{Faults, Member, check_up};
 use codeco_actors::supervision::ChildRef;
@@ -27,7 +28,15 @@ pub(super) struct AgentInspector {
 impl Inspector for AgentInspector {
     async fn answer(&self, from: &Identity, request: InspectRequest) -> Result<Vec<u8>, String> {
         let of_ours = from.cluster() == Some(&self.cluster);
-        if !from.is_hub() && !of_ours {
+        // What people of any cluster may see, they see through the member they ask.
+        let is_view = matches!(
+            request,
+            InspectRequest::Events
+                | InspectRequest::Decisions(_)
+                | InspectRequest::Actors
+                | InspectRequest::Apps(_)
+        );
+        if !from.is_hub() && !of_ours && !is_view {
             return Err("only hubs and members of the same cluster are answered".into());
         }
         match request {
@@ -39,6 +48,12 @@ impl Inspector for AgentInspector {
             }
             InspectRequest::Panic { actor, times } if from.is_hub() => {
                 self.faults.panic(&actor, times).map(|()| Vec::new())
+            }
+            InspectRequest::Apps(after) => {
+                let home = self.member.commons.post.home().ok_or("this member has no home yet")?;
+                let pages =
+                    ask(&home, move |home, _, _| page(home, after)).await.map_err(|e| e.to_string())?;
+                codeco_protocol::wire::encode(&pages).map_err(|e| e.to_string())
             }
             // An operator's word comes by a hub, or by this member's own API; a lead passes it on.
             InspectRequest::Unenrol { node, forced } if from.is_hub() || *from == self.member.commons.own => {

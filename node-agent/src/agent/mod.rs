@@ -1,5 +1,6 @@
 //! The agent's process: its tree of actors, its start and its end.
 
+mod acm;
 mod credentials;
 mod inspector;
 mod load;
@@ -74,6 +75,14 @@ pub enum AgentError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Its API.
+    #[error("cannot serve the API at {address}: {detail}; choose another address with --api, or --api none")]
+    Api {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What is wrong.
+        detail: String,
+    },
     /// Its root supervisor.
     #[error("the supervision tree was not started: {0}")]
     Tree(String),
@@ -132,13 +141,18 @@ pub async fn run(
         .await
         .map_err(|source| AgentError::Http { address: config.http, source })?;
 
-    let tree = plant(&config, &cluster, &member, &workloads, &renewals);
+    let tokens = acm::tokens(&config.state)?;
+    let tree = plant(&config, &cluster, &member, &workloads, &renewals, &tokens);
+    let (home, faults) = (tree.home, tree.faults);
     tokio::spawn(Arc::clone(&workloads).pump(reports));
     tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
     let root =
         Supervisor::start(tree.root, &member.actors).await.map_err(|e| AgentError::Tree(e.to_string()))?;
+    let (stop_api, api_stopped) = tokio::sync::watch::channel(false);
+    let api = acm::serve(&config, &member, home, faults, tokens, api_stopped).await?;
     let (stop_http, http_stopped) = tokio::sync::oneshot::channel::<()>();
-    let samples = samples(Arc::clone(&member));
+    let refusals = api.as_ref().map(|(_, refusals)| Arc::clone(refusals));
+    let samples = samples(Arc::clone(&member), refusals);
     let server = tokio::spawn(serve_health(http, member.readiness.clone(), samples, async {
         let _ = http_stopped.await;
     }));
@@ -153,6 +167,11 @@ pub async fn run(
         object: config.name.to_string(),
         message: "stops in order".into(),
     });
+    // Requests under way end first, then the actors they ask.
+    let _ = stop_api.send(true);
+    if let Some((server, _)) = api {
+        let _ = tokio::time::timeout(Duration::from_secs(2), server).await;
+    }
     root.stop().await;
     if let (Engine::Process(runtime), true) = (&engine, config.stop_workloads_on_exit)
         && let Err(error) = runtime.shutdown(true).await
@@ -202,6 +221,8 @@ async fn start_runtime(
 struct Tree {
     root: SupervisorSpec,
     supervision: mpsc::Receiver<codeco_actors::supervision::Event>,
+    home: codeco_actors::acm::home::HomeRef,
+    faults: Faults,
 }
 
 /// Puts the tree together: links, MDM, NetMA, identity, and SWM with elector, workloads and ledger.
@@ -211,6 +232,7 @@ fn plant(
     member: &Arc<Member>,
     workloads: &Arc<workloads::Workloads>,
     renewals: &Arc<Renewals>,
+    tokens: &Arc<codeco_actors::acm::api::ApiTokens>,
 ) -> Tree {
     // Set once: this is the only tree of this process.
     let _ = member.hubs.set(config.hubs.clone());
@@ -255,6 +277,8 @@ fn plant(
         .with("links", panic_by(&links_ref, || LinksMessage::Panic))
         .with("workloads", panic_by(&workloads_ref, || workloads::WorkloadsMessage::Panic))
         .with("ledger", panic_by(&ledger_ref, || CoreMessage::Panic));
+    let (acm_children, home_ref) = acm::children(config, member, tokens, seed, policy);
+    faults = faults.with("home", panic_by(&home_ref, || CoreMessage::Panic));
     let effects = swm::ElectorEffects {
         member: Arc::clone(member),
         cluster: cluster.clone(),
@@ -266,7 +290,11 @@ fn plant(
     let (elector, elector_ref) = core_child("elector", policy, restore, Arc::clone(&post), Arc::new(effects));
     faults = faults.with("elector", panic_by(&elector_ref, || CoreMessage::Panic));
     let swm_children = vec![elector, node.into_child(policy)];
-    let cores = Cores { ledger: Some(ledger_ref.clone()), elector: Some(elector_ref.clone()), home: None };
+    let cores = Cores {
+        ledger: Some(ledger_ref.clone()),
+        elector: Some(elector_ref.clone()),
+        home: Some(home_ref.clone()),
+    };
     post.set_cores(cores);
 
     let (mdm, mdm_ref) = mdm(config, member, &ledger_ref, policy);
@@ -284,7 +312,7 @@ fn plant(
         member: Arc::clone(member),
         workloads: Arc::clone(workloads),
         cluster: cluster.clone(),
-        faults,
+        faults: faults.clone(),
         elector: elector_ref.clone(),
         links: links_ref,
     };
@@ -292,9 +320,12 @@ fn plant(
     let _ = member.commons.inspector.set(Arc::new(inspector));
 
     let swm = supervisor("swm", Strategy::OneForOne, swm_children);
-    let mut children = vec![links, identity, mdm, netma, swm.into_child(policy), follow];
+    let acm = supervisor("acm", Strategy::OneForOne, acm_children);
+    let mut children =
+        vec![links, identity, mdm, netma, swm.into_child(policy), acm.into_child(policy), follow];
     children.extend(learning.into_iter().map(|(_, (spec, _))| spec));
-    Tree { root: supervisor("agent", Strategy::OneForOne, children), supervision }
+    let root = supervisor("agent", Strategy::OneForOne, children);
+    Tree { root, supervision, home: home_ref, faults }
 }
 
 type Periodic =
@@ -370,9 +401,10 @@ fn identity(
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn samples(member: Arc<Member>) -> Samples {
+fn samples(member: Arc<Member>, refusals: Option<Arc<codeco_actors::acm::api::Refusals>>) -> Samples {
     Arc::new(move || {
         let mut metrics = member.metrics();
+        metrics.extend(refusals.as_deref().map(codeco_actors::acm::serve::refusals_metric));
         if let Some(facts) = member.fact().node {
             let gauge = |name, help, value| Metric {
                 name,

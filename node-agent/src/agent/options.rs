@@ -52,6 +52,9 @@ pub struct AgentOptions {
     /// TCP address of /healthz, /readyz and /metrics [default: 127.0.0.1:7401].
     #[arg(long, env = "CODECO_HTTP")]
     pub http: Option<SocketAddr>,
+    /// TCP address of the API, always TLS; `none` for no API here [default: 127.0.0.1:7402].
+    #[arg(long, env = "CODECO_API")]
+    pub api: Option<String>,
     /// UDP addresses of hubs.
     #[arg(long = "hub", env = "CODECO_HUBS", value_delimiter = ',')]
     pub hubs: Vec<SocketAddr>,
@@ -144,6 +147,8 @@ pub struct AgentConfig {
     pub listen: SocketAddr,
     /// TCP address of health and metrics.
     pub http: SocketAddr,
+    /// TCP address of the API; `None` is no API.
+    pub api: Option<SocketAddr>,
     /// Hubs.
     pub hubs: Vec<SocketAddr>,
     /// Other agents.
@@ -225,6 +230,7 @@ impl AgentOptions {
             name,
             listen: self.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 7400))),
             http: self.http.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7401))),
+            api: api(self.api.as_deref())?,
             hubs: self.hubs.clone(),
             peers: self.peers.clone(),
             join: self.join.as_deref().map(parse_join).transpose()?,
@@ -284,6 +290,14 @@ fn load_step_ms(found: Option<u32>) -> Result<u32, ConfigError> {
         return Err(value("load-step-ms", &step.to_string(), &expected));
     }
     Ok(step)
+}
+
+fn api(text: Option<&str>) -> Result<Option<SocketAddr>, ConfigError> {
+    match text {
+        None => Ok(Some(SocketAddr::from(([127, 0, 0, 1], 7402)))),
+        Some("none") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| value("api", text, "HOST:PORT, or none")),
+    }
 }
 
 fn parse_join(text: &str) -> Result<JoinToken, ConfigError> {

@@ -444,6 +444,15 @@ fn lead_note(member: &Member, cluster: &ClusterName, note: LeadNote) -> Note {
         LeadNote::HandedBack(replica, why) => {
             of_replica(Normal, "HandedBack", &replica, format!("the mandate went back to its home: {why}"))
         }
+        LeadNote::HomeLost(replica) => of_replica(
+            Warning,
+            "HomeLost",
+            &replica,
+            "its home has been silent for lostAfter: it is stopped here before it may start elsewhere".into(),
+        ),
+        LeadNote::HomeHeard(replica) => {
+            of_replica(Normal, "HomeHeard", &replica, "its home is heard again: it may run here".into())
+        }
         LeadNote::Unassured(replica, link) => of_replica(
             Warning,
             "Unassured",

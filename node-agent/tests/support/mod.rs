@@ -132,6 +132,7 @@ pub fn script(service: &str, text: &str) -> Workload {
             resources: Resources::default(),
             partition: PartitionPolicy::Autonomous,
             pod_spec_json: String::new(),
+            lost_after: None,
         },
     }
 }

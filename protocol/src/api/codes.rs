@@ -54,6 +54,9 @@ codes! {
     APP_DELETING = "app-deleting", exit 1: "An application of this name is still being deleted";
         left: "nothing was changed";
         next: "apply again once `codeco get apps -A` no longer lists it".
+    APP_ELSEWHERE = "app-elsewhere", exit 1: "Another member speaks for the application";
+        left: "nothing was changed";
+        next: "ask the member named: it alone numbers specifications of the application and deletes it".
     APP_NOT_FOUND = "app-not-found", exit 3: "The hub knows no such application";
         left: "nothing was changed";
         next: "`codeco get apps -A` lists what is known".

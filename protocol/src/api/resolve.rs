@@ -218,6 +218,7 @@ impl CodecoApp {
             ),
             partition: rules.partition_policy.unwrap_or_else(|| pod.partition_default()).into(),
             pod_spec_json: serde_json::to_string(pod).map_err(|e| self.wrong("podspec", "a pod spec", &e))?,
+            lost_after: self.quantity("lostAfter", rules.lost_after.as_deref())?,
         };
         Ok(ResolvedService {
             name,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bincode::{Decode, Encode};
 
 use super::learning::{GateFact, LoadFact, ModelFact};
+use super::{ApiTokenFact, AppFact};
 use crate::demands::ClusterTraits;
 use crate::identity::Serial;
 use crate::ids::{AppName, ClusterName, Incarnation, MemberId, Namespace, NodeName, ReplicaId};
@@ -181,4 +182,10 @@ pub enum Fact {
     Model(Box<ModelFact>),
     /// Its cluster's gate, if it is the lead.
     Gate(Box<GateFact>),
+    /// An application it speaks for, or keeps a copy of.
+    App(Box<AppFact>),
+    /// Where it answers people.
+    Api(SocketAddr),
+    /// API tokens it has given out, if it is a hub.
+    ApiTokens(Vec<ApiTokenFact>),
 }

@@ -240,6 +240,12 @@ impl OwnState {
         self.map.facts.get(key).map(|(_, fact)| fact)
     }
 
+    /// The same, as others would see it now.
+    #[must_use]
+    pub fn as_view(&self, identity: &Identity, now: BootTime) -> View {
+        View { identity: identity.clone(), fresh_at: now, map: self.map.clone() }
+    }
+
     /// The present version.
     #[must_use]
     pub fn version(&self) -> u64 {

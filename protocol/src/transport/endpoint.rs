@@ -324,6 +324,12 @@ impl Transport {
         &self.inner.shared.clock
     }
 
+    /// The credentials that new connections show; they follow each renewal.
+    #[must_use]
+    pub fn credentials_slot(&self) -> Arc<CredentialsSlot> {
+        Arc::clone(&self.inner.shared.slot)
+    }
+
     /// Treats packets to and from `peers` badly for as long as `life`, or until healed.
     ///
     /// # Errors

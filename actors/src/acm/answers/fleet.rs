@@ -1,6 +1,6 @@
 //! The fleet as the API sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use codeco_protocol::api::{
     ErrorCode, EventType, EventView, LinkView, List, ModelView, NodeView, PlanView, ReplicaView, ResolvedApp,
     RevokedView, Selector, SelectorError, codes,
 };
+use codeco_protocol::gossip::{AppFact, View};
 use codeco_protocol::identity::Registrar;
 use codeco_protocol::ids::{
     AppName, AppUid, ClusterName, Identity, MemberId, Namespace, NodeName, ReplicaId, Role,
@@ -33,11 +34,12 @@ use super::intents::without_effect;
 use super::naming::Told;
 use super::views::{AppSnapshot, Copies, app_view, cluster_views, node_view, replica_views, snapshot};
 use crate::acm::api::FaultWish;
+use crate::acm::apps::ask_apps;
 use crate::acm::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use crate::acm::home::HomeRef;
 
 /// How long an apply waits for a second member to hold the specification.
-const DURABLE_WAIT: Duration = Duration::from_millis(300);
+const DURABLE_WAIT: Duration = Duration::from_secs(3);
 /// Longest life of a join token.
 const TOKEN_LIFE_MAX: u64 = 30 * 24 * 3_600;
 
@@ -81,10 +83,90 @@ impl MemberFleet {
         })
     }
 
+    /// Applications of this home, and of every other one that can be asked. What is not included is said.
+    async fn all_apps(&self) -> Result<(Vec<AppSnapshot>, Vec<String>), ApiError> {
+        let mut apps = self.apps_now().await?;
+        let (commons, now) = (&self.member.commons, boot_now());
+        let homes: Vec<(Identity, String, Vec<AppFact>)> = commons.with_views(|views| {
+            let with_apps = views.iter().filter(|view| view.apps().next().is_some());
+            with_apps
+                .map(|view| {
+                    let name = view.member().map_or_else(String::new, |member| member.name.clone());
+                    let name = view.identity.cluster().map_or(name.clone(), |c| format!("{c}/{name}"));
+                    (view.identity.clone(), name, view.apps().cloned().collect())
+                })
+                .collect()
+        });
+        let asked = homes.into_iter().map(|(identity, name, facts)| async move {
+            let age = commons.view(identity.id).map_or(0, |view| view.age(now).0 / 1_000_000);
+            let answer = match commons.link(identity.id) {
+                Some(link) => ask_apps(&link).await,
+                None => Err(format!("is not connected, and was last heard {age} s ago")),
+            };
+            (identity, name, facts, answer)
+        });
+        let mut warnings = Vec::new();
+        let mut copies: BTreeMap<AppUid, (AppSnapshot, String)> = BTreeMap::new();
+        let mut missing = Vec::new();
+        let mut spoken: BTreeSet<MemberId> = BTreeSet::from([commons.own.id]);
+        let kept_here = ask(&self.home, |home, _, _| {
+            home.copies().filter_map(|(uid, copy)| Some((uid, copy.app(uid)?))).collect::<Vec<_>>()
+        });
+        let here = (
+            commons.own.clone(),
+            self.member.name.clone(),
+            Vec::new(),
+            Ok(kept_here.await.unwrap_or_default()),
+        );
+        for (identity, name, facts, answer) in join_all(asked).await.into_iter().chain([here]) {
+            match answer {
+                Ok(list) => {
+                    spoken.insert(identity.id);
+                    for (uid, app) in list {
+                        let snapshot =
+                            AppSnapshot { uid, app, changes: Vec::new(), home: Some(name.clone()) };
+                        if snapshot.app.epoch.owner == identity.id {
+                            apps.push(snapshot);
+                        } else {
+                            copies.insert(uid, (snapshot, name.clone()));
+                        }
+                    }
+                }
+                Err(why) => missing.push((identity, name, facts, why)),
+            }
+        }
+        // A copy counts only where the home itself cannot be asked.
+        for (uid, (mut snapshot, keeper)) in copies {
+            let owner = snapshot.app.epoch.owner;
+            if spoken.contains(&owner) || apps.iter().any(|known| known.uid == uid) {
+                continue;
+            }
+            let context = &snapshot.app.spec.context;
+            warnings.push(format!(
+                "the home of {}/{} cannot be asked: shown is the copy that {keeper} keeps",
+                context.namespace, context.name
+            ));
+            snapshot.home = Some(format!("{owner} (copy at {keeper})"));
+            apps.push(snapshot);
+        }
+        for (identity, name, facts, why) in missing {
+            let lost = facts.iter().filter(|app| app.epoch.owner == identity.id);
+            let lost = lost.filter(|app| apps.iter().all(|known| known.uid != app.uid));
+            let names: Vec<String> = lost.map(|app| format!("{}/{}", app.namespace, app.name)).collect();
+            if !names.is_empty() {
+                warnings.push(format!("home {name} of {}: {why}: not included", names.join(", ")));
+            }
+        }
+        Ok((apps, warnings))
+    }
+
     pub(super) fn nodes_now(&self, filter: &Filter) -> Vec<NodeView> {
         let (commons, now) = (&self.member.commons, boot_now());
-        let mut nodes: Vec<NodeView> = commons
-            .with_views(|views| views.iter().filter_map(|view| node_view(commons, view, now)).collect());
+        let own = commons.own_view(now);
+        let mut nodes: Vec<NodeView> = commons.with_views(|views| {
+            let all = views.iter().chain(std::iter::once(&own));
+            all.filter_map(|view| node_view(commons, view, now)).collect()
+        });
         nodes.retain(|node| {
             filter.cluster.as_ref().is_none_or(|cluster| node.cluster == *cluster)
                 && filter.node.as_ref().is_none_or(|name| node.name == *name)
@@ -102,6 +184,9 @@ impl MemberFleet {
         let mut warnings = Vec::new();
         let mut questions = Vec::new();
         for node in self.nodes_now(filter) {
+            if node.id == self.member.commons.own.id {
+                continue;
+            }
             match self.member.commons.link(node.id) {
                 Some(link) => questions.push(ask_one(link, node, &request)),
                 None => warnings
@@ -116,6 +201,41 @@ impl MemberFleet {
             }
         }
         (items, warnings)
+    }
+
+    /// Asks a node, which may be this very member.
+    pub(super) async fn inspect_node(
+        &self,
+        id: MemberId,
+        request: InspectRequest,
+    ) -> Result<Vec<u8>, InspectError> {
+        let commons = &self.member.commons;
+        if id == commons.own.id {
+            let inspector = commons
+                .inspector
+                .get()
+                .ok_or_else(|| InspectError::Unreachable("is still starting".into()))?;
+            return inspector.answer(&commons.own, request).await.map_err(InspectError::Refused);
+        }
+        let link = commons.link(id).ok_or_else(|| InspectError::Unreachable("is not connected".into()))?;
+        inspect(&link, &request).await
+    }
+
+    /// What this member itself tells, where it is asked of.
+    fn told_here<T: Told>(&self, filter: &Filter, mut items: Vec<T>) -> Vec<T> {
+        match self.member.commons.own.cluster() {
+            None if filter.cluster.is_none() && filter.node.is_none() => items,
+            None => Vec::new(),
+            Some(cluster) => {
+                let of_cluster = filter.cluster.as_ref().is_none_or(|wanted| wanted == cluster);
+                let of_node = filter.node.as_ref().is_none_or(|node| node.as_str() == self.member.name);
+                if !of_cluster || !of_node {
+                    return Vec::new();
+                }
+                items.iter_mut().for_each(|item| item.told_by(cluster, &self.member.name));
+                items
+            }
+        }
     }
 
     /// How members are called by people, by the identity in their certificates: who has just joined is known to others
@@ -175,6 +295,7 @@ impl MemberFleet {
     async fn apply_one(&self, app: &CodecoApp) -> Result<Applied, ApiError> {
         let resolved = self.resolved(app)?;
         let (namespace, name) = (resolved.namespace.clone(), resolved.name.clone());
+        self.is_ours(&namespace, &name).await?;
         let mut warnings = without_effect(app, &resolved);
         warnings.extend(self.infeasible(app).await);
         let spec = app_spec(resolved, app);
@@ -214,16 +335,46 @@ impl MemberFleet {
         })
     }
 
+    /// An error if another member speaks for an application of this name, and this one does not.
+    async fn is_ours(&self, namespace: &Namespace, name: &AppName) -> Result<(), ApiError> {
+        let elsewhere = self.member.commons.with_views(|views| {
+            let speaks = |app: &AppFact, view: &View| {
+                app.namespace == *namespace && app.name == *name && app.epoch.owner == view.identity.id
+            };
+            views.iter().find(|view| view.apps().any(|app| speaks(app, view))).map(|view| {
+                let name = view.member().map_or_else(String::new, |member| member.name.clone());
+                (view.identity.cluster().map_or(name.clone(), |c| format!("{c}/{name}")), view.api())
+            })
+        });
+        let Some((home, api)) = elsewhere else { return Ok(()) };
+        if self.apps_now().await?.iter().any(|known| {
+            let context = &known.app.spec.context;
+            context.namespace == *namespace && context.name == *name
+        }) {
+            return Ok(());
+        }
+        let address = api.map_or_else(String::new, |api| format!(", whose API is at https://{api}"));
+        Err(error(
+            409,
+            codes::APP_ELSEWHERE,
+            Some(format!("app/{name}")),
+            format!("app {namespace}/{name} has its home at {home}{address}; nothing was changed here"),
+            "ask that member, with a context that names it: `codeco context import`",
+        ))
+    }
+
     /// On how many members the specification is durable, once that is two, or nobody else could be reached in time.
     async fn wait_for_second(&self, uid: AppUid) -> u32 {
         let began = std::time::Instant::now();
         loop {
-            let durable = self.apps_now().await.ok().and_then(|apps| {
-                let found = apps.into_iter().find(|snapshot| snapshot.uid == uid)?;
-                Some(app_view(&found, &[]).durable_on)
+            let found = ask(&self.home, move |home, _, _| {
+                let keepers =
+                    home.apps().find(|(known, _)| *known == uid).map(|(_, app)| app.keepers().count());
+                (keepers.unwrap_or(0), home.has_keepers())
             });
-            let durable = durable.unwrap_or(1);
-            if durable >= 2 || began.elapsed() > DURABLE_WAIT {
+            let (keepers, reachable) = found.await.unwrap_or_default();
+            let durable = 1 + u32::try_from(keepers).unwrap_or(u32::MAX - 1);
+            if durable >= 2 || !reachable || began.elapsed() > DURABLE_WAIT {
                 return durable;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -268,6 +419,7 @@ pub fn app_spec(resolved: ResolvedApp, app: &CodecoApp) -> AppSpec {
                 node_selector: pairs(service.node_selector),
                 cluster_selector: pairs(service.cluster_selector),
                 max_unavailable: service.max_unavailable,
+                on_reconnect: service.on_reconnect,
                 spread: super::intents::limits_of(service.spread),
                 regions: service.regions,
             })
@@ -313,14 +465,14 @@ fn warned<T>(kind: &str, items: Vec<T>, warnings: Vec<String>) -> List<T> {
 #[async_trait]
 impl Fleet for MemberFleet {
     async fn apps(&self, filter: Filter) -> Result<List<AppView>, ApiError> {
+        let (apps, warnings) = self.all_apps().await?;
         let copies = Copies::of(&self.member.commons, boot_now());
-        let apps = self.apps_now().await?;
         let views = apps
             .iter()
             .filter(|snapshot| matches(&filter, snapshot))
             .map(|snapshot| app_view(snapshot, &replica_views(snapshot, &copies)))
             .collect();
-        Ok(List::new("App", views))
+        Ok(warned("App", views, warnings))
     }
 
     async fn apply(&self, apps: Vec<CodecoApp>) -> Result<Vec<Applied>, ApiError> {
@@ -352,12 +504,17 @@ impl Fleet for MemberFleet {
         self.set_cluster_drained(cluster, drained).await
     }
 
+    async fn cluster_lost(&self, cluster: ClusterName) -> Result<u64, ApiError> {
+        self.declare_cluster_lost(cluster).await
+    }
+
     async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError> {
         self.impose_electorate(&cluster, &with).await
     }
 
     async fn delete(&self, namespace: Namespace, name: AppName) -> Result<(), ApiError> {
         let object = format!("app/{name}");
+        self.is_ours(&namespace, &name).await?;
         let deleted = ask(&self.home, move |home, now, out| home.delete(now, &namespace, &name, out)).await;
         match deleted {
             Ok(Ok(_)) => Ok(()),
@@ -382,8 +539,8 @@ impl Fleet for MemberFleet {
     }
 
     async fn replicas(&self, filter: Filter) -> Result<List<ReplicaView>, ApiError> {
+        let (apps, warnings) = self.all_apps().await?;
         let copies = Copies::of(&self.member.commons, boot_now());
-        let apps = self.apps_now().await?;
         let mut rows: Vec<ReplicaView> = apps
             .iter()
             .filter(|snapshot| matches(&filter, snapshot))
@@ -404,7 +561,7 @@ impl Fleet for MemberFleet {
         rows.retain(|row| filter.cluster.is_none() || row.cluster == filter.cluster);
         rows.retain(|row| filter.node.is_none() || row.node == filter.node);
         newest(&mut rows, filter.limit, false);
-        Ok(List::new("Replica", rows))
+        Ok(warned("Replica", rows, warnings))
     }
 
     async fn nodes(&self, filter: Filter) -> Result<List<NodeView>, ApiError> {
@@ -427,9 +584,7 @@ impl Fleet for MemberFleet {
 
     async fn events(&self, filter: Filter) -> Result<List<EventView>, ApiError> {
         let (mut events, warnings) = self.ask_nodes::<EventView>(&filter, InspectRequest::Events).await;
-        if filter.cluster.is_none() && filter.node.is_none() {
-            events.extend(self.member.events.list());
-        }
+        events.extend(self.told_here(&filter, self.member.events.list()));
         if let Some(app) = &filter.app {
             let of_replicas = format!("{app}/");
             events.retain(|event| {
@@ -458,7 +613,7 @@ impl Fleet for MemberFleet {
         };
         let request = InspectRequest::Decisions(app.clone());
         let (mut decisions, warnings) = self.ask_nodes::<DecisionView>(&filter, request).await;
-        decisions.extend(self.member.decisions.list(app.as_ref()));
+        decisions.extend(self.told_here(&filter, self.member.decisions.list(app.as_ref())));
         decisions.retain(|decision| wanted(&filter, decision));
         decisions.sort_by_key(|decision| std::cmp::Reverse(decision.at));
         newest(&mut decisions, filter.limit, false);
@@ -468,9 +623,7 @@ impl Fleet for MemberFleet {
     async fn actors(&self, filter: Filter) -> Result<List<ActorView>, ApiError> {
         let (nodes, warnings) = self.ask_nodes::<ActorView>(&filter, InspectRequest::Actors).await;
         let mut actors = Vec::new();
-        if filter.cluster.is_none() && filter.node.is_none() {
-            actors.extend(self.member.actor_views());
-        }
+        actors.extend(self.told_here(&filter, self.member.actor_views()));
         actors.extend(nodes);
         Ok(warned("Actor", actors, warnings))
     }
@@ -483,7 +636,7 @@ impl Fleet for MemberFleet {
 
     async fn logs(&self, query: LogQuery) -> Result<Vec<u8>, ApiError> {
         let object = format!("replica/{}/{}-{}", query.app, query.service, query.index);
-        let apps = self.apps_now().await?;
+        let (apps, _) = self.all_apps().await?;
         let filter = Filter { namespace: Some(query.namespace), app: Some(query.app), ..Filter::default() };
         let not_found = |what: String| {
             error(
@@ -505,10 +658,9 @@ impl Fleet for MemberFleet {
             let next = "the log is on that node; ask again when `codeco get nodes` shows it Ready";
             error(503, codes::NODE_UNREACHABLE, Some(object.clone()), format!("node {name}: {why}"), next)
         };
-        let link = self.member.commons.link(id).ok_or_else(|| unreachable("is not connected".into()))?;
         let request =
             InspectRequest::Logs { replica, container: query.container, tail_bytes: query.tail_bytes };
-        match inspect(&link, &request).await {
+        match self.inspect_node(id, request).await {
             Ok(bytes) => Ok(bytes),
             Err(InspectError::Refused(why)) => Err(not_found(why)),
             Err(e) => Err(unreachable(e.to_string())),

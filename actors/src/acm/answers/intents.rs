@@ -134,18 +134,7 @@ fn of_service(service: &ResolvedService) -> Vec<IntentView> {
 
 /// One sentence for each intent of `app` that nothing acts on yet.
 pub(super) fn without_effect(_: &CodecoApp, resolved: &ResolvedApp) -> Vec<String> {
-    let mut fields = Vec::new();
-    for service in &resolved.services {
-        let own = |field: &str| format!("placement.{field} of service {}", service.name);
-        if service.lost_after.is_some() {
-            fields.push(own("lostAfter"));
-        }
-        if service.on_reconnect != Default::default() {
-            fields.push(own("onReconnect"));
-        }
-    }
-    let mut warnings: Vec<String> =
-        fields.into_iter().map(|field| format!("{field} is kept, but nothing acts on it yet")).collect();
+    let mut warnings = Vec::new();
     if let Some(channel) = resolved.channels.iter().find(|channel| channel.to_app.is_some()) {
         warnings.push(format!(
             "channel {} leads to another application: it counts for nothing in placement yet",
@@ -173,10 +162,7 @@ mod tests {
         let warnings = without_effect(&apps[0], &apps[0].resolve(1).unwrap());
         assert_eq!(
             warnings,
-            [
-                "placement.lostAfter of service web is kept, but nothing acts on it yet",
-                "channel web-x leads to another application: it counts for nothing in placement yet",
-            ]
+            ["channel web-x leads to another application: it counts for nothing in placement yet"]
         );
     }
 

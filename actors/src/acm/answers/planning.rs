@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::evidence::decision_view;
-use crate::fabric::{InspectRequest, inspect};
+use crate::evidence::{Note, decision_view};
+use crate::fabric::InspectRequest;
 use crate::swm::actor::ask;
 use crate::swm::home::{Plan, PlanAction, Planned};
 use crate::swm::ledger::Upkeep;
-use codeco_protocol::api::{CodecoApp, PlanView, PlannedAction, PlannedReplica, codes};
+use codeco_protocol::api::{CodecoApp, EventType, PlanView, PlannedAction, PlannedReplica, codes};
 use codeco_protocol::ids::{ClusterName, NodeName};
 
 use super::fleet::{MemberFleet, app_spec, error};
@@ -86,9 +86,25 @@ impl MemberFleet {
                 next,
             )
         };
-        let link = self.member.commons.link(id).ok_or_else(|| unreachable("is not connected".into()))?;
-        let answer = inspect(&link, &InspectRequest::Upkeep(upkeep)).await;
+        let answer = self.inspect_node(id, InspectRequest::Upkeep(upkeep)).await;
         answer.map(|_| ()).map_err(|e| unreachable(e.to_string()))
+    }
+
+    pub(super) async fn declare_cluster_lost(&self, cluster: ClusterName) -> Result<u64, ApiError> {
+        let (object, name) = (Some(format!("cluster/{cluster}")), cluster.clone());
+        let lost =
+            ask(&self.home, move |home, now, out| home.cluster_lost(now, &name, out)).await.map_err(|e| {
+                let message = format!("it is not known whether cluster {cluster} counts as lost: {e}");
+                error(503, codes::HOME_UNAVAILABLE, object, message, "ask again: twice changes nothing")
+            })?;
+        self.member.events.tell(Note {
+            kind: EventType::Warning,
+            reason: "ClusterDeclaredLost",
+            object_kind: "Cluster",
+            object: cluster.to_string(),
+            message: format!("an operator says that nothing runs there: {lost} replicas may start elsewhere"),
+        });
+        Ok(u64::try_from(lost).unwrap_or(u64::MAX))
     }
 
     pub(super) async fn set_cluster_drained(

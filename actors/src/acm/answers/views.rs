@@ -26,6 +26,8 @@ pub(super) struct AppSnapshot {
     pub(super) app: App,
     /// How far changes of its services have come.
     pub(super) changes: Vec<(ServiceName, Progress)>,
+    /// Where its home is, if not here.
+    pub(super) home: Option<String>,
 }
 
 /// All applications of a home.
@@ -34,7 +36,7 @@ pub(super) fn snapshot(home: &Home) -> Vec<AppSnapshot> {
         .map(|(uid, app)| {
             let names = app.spec.services.iter().map(|service| service.name.clone());
             let changes = names.map(|name| (name.clone(), home.progress(uid, &name))).collect();
-            AppSnapshot { uid, app: app.clone(), changes }
+            AppSnapshot { uid, app: app.clone(), changes, home: None }
         })
         .collect()
 }
@@ -57,10 +59,11 @@ pub(super) struct Copies(BTreeMap<ReplicaId, Vec<Copy>>);
 impl Copies {
     pub(super) fn of(commons: &Commons, now: BootTime) -> Self {
         let mut copies: BTreeMap<ReplicaId, Vec<Copy>> = BTreeMap::new();
+        let own = commons.own_view(now);
         commons.with_views(|views| {
-            for view in views.iter() {
+            for view in views.iter().chain(std::iter::once(&own)) {
                 let Some(cluster) = view.identity.cluster() else { continue };
-                let liveness = commons.liveness(view.identity.id).unwrap_or(Liveness::Dead);
+                let liveness = liveness(commons, view).unwrap_or(Liveness::Dead);
                 let blind = view.member().and_then(|member| blind(member.not_ready.as_deref()?));
                 for fact in view.replicas() {
                     copies.entry(fact.replica.clone()).or_default().push(Copy {
@@ -155,16 +158,34 @@ fn main_row(
         row.message =
             format!("waiting for cluster {} to give mandate {} back", mandate.cluster, mandate.id.0);
     } else if let Some((_, node, token)) = &mandate.accepted {
-        row.phase = ReplicaPhase::Unknown;
         row.node = Some(node.clone());
         row.token = Some(token.to_string());
-        row.message = format!("node {node} has promised it, but says nothing of it");
+        match mandate.run {
+            Some(run) => {
+                row.phase = running(run);
+                row.ready = row.phase == ReplicaPhase::Running;
+                row.message = format!("in the words of the lead of {}", mandate.cluster);
+            }
+            None => {
+                row.phase = ReplicaPhase::Unknown;
+                row.message = format!("node {node} has promised it, but says nothing of it");
+            }
+        }
     } else {
         row.phase = ReplicaPhase::Reserving;
         row.message =
             format!("cluster {} has mandate {} and looks for a node", mandate.cluster, mandate.id.0);
     }
     row
+}
+
+fn running(run: RunPhase) -> ReplicaPhase {
+    match run {
+        RunPhase::Waiting | RunPhase::Starting => ReplicaPhase::Starting,
+        RunPhase::Ready => ReplicaPhase::Running,
+        RunPhase::Finished => ReplicaPhase::Finished,
+        RunPhase::Failed => ReplicaPhase::Failed,
+    }
 }
 
 fn empty_row(snapshot: &AppSnapshot, service: &ServiceName, index: u32) -> ReplicaView {
@@ -210,10 +231,7 @@ fn copy_row(snapshot: &AppSnapshot, service: &ServiceName, index: u32, copy: &Co
         _ if copy.blind.is_some() => ReplicaPhase::Unknown,
         (HeldPhase::Stopping, _) => ReplicaPhase::Stopping,
         (HeldPhase::Reserved, _) => ReplicaPhase::Reserving,
-        (HeldPhase::Committed, RunPhase::Waiting | RunPhase::Starting) => ReplicaPhase::Starting,
-        (HeldPhase::Committed, RunPhase::Ready) => ReplicaPhase::Running,
-        (HeldPhase::Committed, RunPhase::Finished) => ReplicaPhase::Finished,
-        (HeldPhase::Committed, RunPhase::Failed) => ReplicaPhase::Failed,
+        (HeldPhase::Committed, run) => running(run),
     };
     row.ready = row.phase == ReplicaPhase::Running;
     if let (false, Some(why)) = (silent, &copy.blind) {
@@ -244,12 +262,6 @@ pub(super) fn app_view(snapshot: &AppSnapshot, rows: &[ReplicaView]) -> AppView 
         !app.wants(&key.0, key.1) || promised >= generation
     };
     let settled = app.replicas.iter().all(|(key, replica)| accepted(key, replica));
-    let holders = app
-        .replicas
-        .values()
-        .filter_map(|replica| replica.mandate.as_ref().filter(|m| m.accepted.is_some()))
-        .map(|mandate| &mandate.cluster)
-        .collect::<std::collections::BTreeSet<_>>();
     AppView {
         namespace: app.spec.context.namespace.clone(),
         name: app.spec.context.name.clone(),
@@ -262,7 +274,8 @@ pub(super) fn app_view(snapshot: &AppSnapshot, rows: &[ReplicaView]) -> AppView 
         replicas_ready: ready,
         clusters,
         created_at: app.created,
-        durable_on: 1 + count(holders.iter()),
+        home: snapshot.home.clone(),
+        durable_on: 1 + count(app.keepers()),
         conditions: {
             let mut conditions = conditions(rows, wanted, ready);
             conditions.extend(changing(&snapshot.changes, rows));
@@ -388,13 +401,18 @@ fn conditions(rows: &[ReplicaView], wanted: u32, ready: u32) -> Vec<Condition> {
     vec![placed, is_ready]
 }
 
+/// What is believed of a member; of this very one there is no doubt.
+fn liveness(commons: &Commons, view: &View) -> Option<Liveness> {
+    if view.identity == commons.own { Some(Liveness::Alive) } else { commons.liveness(view.identity.id) }
+}
+
 /// A node in its own words, and how fresh they are.
 pub(super) fn node_view(commons: &Commons, view: &View, now: BootTime) -> Option<NodeView> {
     let cluster = view.identity.cluster()?.clone();
     let member = view.member()?;
     let name = NodeName::new(member.name.clone()).ok()?;
     let age_ms = view.age(now).0 / 1_000;
-    let liveness = commons.liveness(view.identity.id);
+    let liveness = liveness(commons, view);
     let status = match liveness {
         Some(Liveness::Alive | Liveness::Suspect) if member.cut_off => NodeStatus::CutOff,
         Some(Liveness::Alive | Liveness::Suspect) if member.node.is_none() => NodeStatus::Joining,
@@ -460,16 +478,16 @@ pub(super) fn node_view(commons: &Commons, view: &View, now: BootTime) -> Option
 /// Clusters: those whose lead describes them, and those of which only nodes are known.
 pub(super) fn cluster_views(commons: &Commons, nodes: &[NodeView], now: BootTime) -> Vec<ClusterView> {
     let mut rows: BTreeMap<ClusterName, ClusterView> = BTreeMap::new();
+    let own = commons.own_view(now);
     commons.with_views(|views| {
-        for view in views.iter() {
+        for view in views.iter().chain(std::iter::once(&own)) {
             let Some(fact) = view.cluster() else { continue };
             if view.identity.cluster() != Some(&fact.cluster)
                 || rows.get(&fact.cluster).is_some_and(|known| known.term >= fact.term.number)
             {
                 continue;
             }
-            let alive =
-                matches!(commons.liveness(view.identity.id), Some(Liveness::Alive | Liveness::Suspect));
+            let alive = matches!(liveness(commons, view), Some(Liveness::Alive | Liveness::Suspect));
             let status = match (alive, fact.ready && fact.nodes_ready == fact.nodes) {
                 (false, _) => ClusterStatus::NoLead,
                 (true, true) => ClusterStatus::Ready,

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::refusals::{RefusalReason, Refused};
+use super::requests::MEMBER_HEADER;
 use super::server::Shared;
 use super::tokens::Bearer;
 use crate::acm::fleet::ApiError;
@@ -92,13 +93,17 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, n
         }
     }
     let answer = timeout(shared.limits.request, next.run(request)).await;
-    answer.unwrap_or_else(|_| {
+    let mut response = answer.unwrap_or_else(|_| {
         let message = format!("the fleet did not answer within {:?}", shared.limits.request);
         ApiError::new(StatusCode::GATEWAY_TIMEOUT, codes::TIMEOUT, message)
             .about(route)
             .next("try again; `codeco get nodes` shows who is not heard")
             .into_response()
-    })
+    });
+    if let Ok(member) = HeaderValue::from_str(&shared.member) {
+        response.headers_mut().insert(MEMBER_HEADER, member);
+    }
+    response
 }
 
 fn admit(shared: &Shared, request: &Request, route: &str) -> Result<Bearer, ApiError> {

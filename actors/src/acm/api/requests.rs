@@ -7,6 +7,8 @@ use super::guard::ApiRole;
 
 /// Header with the name of the applied file, for messages.
 pub const FILE_NAME_HEADER: &str = "x-codeco-file-name";
+/// Header of answers with the name of the member that gave them.
+pub const MEMBER_HEADER: &str = "x-codeco-member";
 /// Shortest life of a join token.
 pub const TTL_SECONDS_MIN: u64 = 10;
 /// Longest life of a join token: 30 days.
@@ -69,6 +71,16 @@ pub struct TailQuery {
     pub container: Option<String>,
     /// At most so many bytes from the end.
     pub tail_bytes: Option<u32>,
+}
+
+/// What saying that a cluster is lost did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LostView {
+    /// The cluster.
+    pub cluster: codeco_protocol::ids::ClusterName,
+    /// Replicas that may start elsewhere now.
+    pub replicas: u64,
 }
 
 /// Versions of the hub.

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
 use super::requests::{
-    ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten,
+    ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, LostView,
     NewApiToken, PanicRequest, RevokeRequest, TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery,
     TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
 };
@@ -68,6 +68,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/nodes/{cluster}/{node}/upkeep", post(node_upkeep))
         .route("/api/v1/nodes/{cluster}/{node}/forget", post(forget))
         .route("/api/v1/clusters/{cluster}/upkeep", post(cluster_upkeep))
+        .route("/api/v1/clusters/{cluster}/lost", post(cluster_lost))
         .route("/api/v1/clusters/{cluster}/electorate", post(electorate))
         .route("/api/v1/apps/{namespace}/{name}", delete(remove))
         .route("/api/v1/logs/{namespace}/{app}/{service}/{index}", get(logs))
@@ -153,6 +154,15 @@ async fn cluster_upkeep(
     Ok(Json(serde_json::json!({})))
 }
 
+async fn cluster_lost(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<ClusterName>, axum::extract::rejection::PathRejection>,
+) -> Reply<LostView> {
+    let Path(cluster) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
+    let replicas = shared.fleet.cluster_lost(cluster.clone()).await?;
+    Ok(Json(LostView { cluster, replicas }))
+}
+
 async fn electorate(
     State(shared): State<Arc<Shared>>,
     path: Result<Path<ClusterName>, axum::extract::rejection::PathRejection>,
@@ -231,7 +241,7 @@ async fn api_token(State(shared): State<Arc<Shared>>, request: Request) -> Reply
     };
     let made = made.map_err(|e| internal(format!("the maker of tokens failed: {e}")))?;
     let token = made.map_err(|error| match error {
-        ApiTokensError::Exists { .. } | ApiTokensError::TooMany => {
+        ApiTokensError::Exists { .. } | ApiTokensError::TooMany | ApiTokensError::NotHere => {
             ApiError::new(StatusCode::CONFLICT, codes::API_TOKEN_NOT_MADE, error.to_string())
                 .next("no token was made")
         }

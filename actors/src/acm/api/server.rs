@@ -50,6 +50,8 @@ pub(super) struct Shared {
     pub(super) tokens: Arc<ApiTokens>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) limits: Limits,
+    /// Who answers.
+    pub(super) member: String,
 }
 
 /// The API server.
@@ -59,7 +61,8 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// A server over `fleet` that admits the bearers of `tokens` and tells `refusals` whom it did not.
+    /// A server over `fleet` that admits the bearers of `tokens` and tells `refusals` whom it did not. Answers name
+    /// `member` as who gave them.
     #[must_use]
     pub fn new(
         tls: Arc<ServerConfig>,
@@ -67,8 +70,9 @@ impl ApiServer {
         tokens: Arc<ApiTokens>,
         refusals: Arc<Refusals>,
         limits: Limits,
+        member: String,
     ) -> Self {
-        let shared = Arc::new(Shared { fleet, tokens, refusals, limits });
+        let shared = Arc::new(Shared { fleet, tokens, refusals, limits, member });
         Self { tls: TlsAcceptor::from(tls), shared }
     }
 

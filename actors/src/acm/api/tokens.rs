@@ -8,7 +8,9 @@ use std::sync::{Mutex, PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use codeco_protocol::gossip::ApiTokenFact;
 use codeco_protocol::identity::{FileError, read_private, write_private};
+use codeco_protocol::ids::MemberId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
@@ -17,10 +19,12 @@ use super::guard::ApiRole;
 
 /// Most tokens of one hub.
 pub const TOKENS_MAX: usize = 256;
+/// Most hubs whose tokens a node knows.
+const HUBS_MAX: usize = 16;
 /// Form of the file. A newer form is refused, so that an older program never drops what it does not know.
 const FORMAT: u32 = 1;
 /// Largest file read, in bytes: far more than [`TOKENS_MAX`] tokens take.
-const FILE_LEN_MAX: u64 = 256 << 10;
+const FILE_LEN_MAX: u64 = 4 << 20;
 /// Longest name of a token.
 const NAME_LEN_MAX: usize = 63;
 /// Longest text that is looked up; every token is shorter.
@@ -58,6 +62,9 @@ pub enum ApiTokensError {
         /// The name, cut to 80 characters.
         name: String,
     },
+    /// This member gives out none.
+    #[error("API tokens are made and revoked at hubs; a node only admits those that it has heard of")]
+    NotHere,
     /// There are too many.
     #[error("there are {TOKENS_MAX} API tokens already: revoke one")]
     TooMany,
@@ -85,6 +92,9 @@ struct Entry {
     role: ApiRole,
     /// Hash of the whole text, base64url.
     sha256: String,
+    /// The hub that gave it out, at a member that gives out none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hub: Option<MemberId>,
     #[serde(skip)]
     hash: [u8; 32],
 }
@@ -100,6 +110,8 @@ struct Content {
 #[derive(Debug)]
 pub struct ApiTokens {
     path: PathBuf,
+    /// Whether tokens are given out here, and not heard of from hubs.
+    own: bool,
     entries: RwLock<Vec<Entry>>,
     /// Held while the file is written, so that checks never wait for the disk.
     writing: Mutex<()>,
@@ -117,7 +129,56 @@ impl ApiTokens {
             Err(error) if error.is_not_found() => Vec::new(),
             Err(error) => return Err(error.into()),
         };
-        Ok(Self { path: path.to_owned(), entries: RwLock::new(entries), writing: Mutex::new(()) })
+        Ok(Self { path: path.to_owned(), own: true, entries: RwLock::new(entries), writing: Mutex::new(()) })
+    }
+
+    /// Reads the file of a member that gives out no tokens, and admits those that hubs have given out: it must know
+    /// them when no hub can be reached.
+    ///
+    /// # Errors
+    /// As [`ApiTokens::open`].
+    pub fn open_heard(path: &Path) -> Result<Self, ApiTokensError> {
+        Ok(Self { own: false, ..Self::open(path)? })
+    }
+
+    /// What others are to know of the tokens given out here.
+    #[must_use]
+    pub fn facts(&self) -> Vec<ApiTokenFact> {
+        let fact = |entry: Entry| ApiTokenFact {
+            name: entry.name,
+            role: entry.role.word().to_owned(),
+            sha256: entry.hash,
+        };
+        self.entries().into_iter().filter(|entry| entry.hub.is_none()).map(fact).collect()
+    }
+
+    /// Takes what a hub says of its tokens: all of them, so those it leaves out stop to work. Kept on disk. What cannot
+    /// be a token is left out.
+    ///
+    /// # Errors
+    /// [`ApiTokensError::File`], and then all is as before.
+    pub fn heard(&self, hub: MemberId, facts: &[ApiTokenFact]) -> Result<(), ApiTokensError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.entries();
+        let (own, mut entries): (Vec<Entry>, Vec<Entry>) =
+            before.iter().cloned().partition(|entry| entry.hub == Some(hub));
+        let hubs: std::collections::BTreeSet<_> = entries.iter().map(|entry| entry.hub).collect();
+        if own.is_empty() && hubs.len() >= HUBS_MAX {
+            return Ok(());
+        }
+        entries.extend(facts.iter().take(TOKENS_MAX).filter_map(|fact| {
+            let role = fact.role.parse().ok()?;
+            let sha256 = URL_SAFE_NO_PAD.encode(fact.sha256);
+            let (name, hash) = (fact.name.clone(), fact.sha256);
+            is_name(&name).then_some(Entry { name, role, sha256, hub: Some(hub), hash })
+        }));
+        let same =
+            |a: &Entry, b: &Entry| (&a.name, a.role, a.hash, a.hub) == (&b.name, b.role, b.hash, b.hub);
+        let known = |entry: &Entry| before.iter().any(|old| same(old, entry));
+        if entries.len() == before.len() && entries.iter().all(known) {
+            return Ok(());
+        }
+        self.save(entries)
     }
 
     /// A new token, whose text is told this once. It is on disk when this returns.
@@ -175,8 +236,10 @@ impl ApiTokens {
     }
 
     fn add(&self, name: &str, role: ApiRole, replace: bool) -> Result<String, ApiTokensError> {
-        let printable = name.chars().all(|c| c.is_ascii_graphic());
-        if name.is_empty() || name.len() > NAME_LEN_MAX || !printable {
+        if !self.own {
+            return Err(ApiTokensError::NotHere);
+        }
+        if !is_name(name) {
             return Err(ApiTokensError::BadName { name: name.chars().take(80).collect() });
         }
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -194,7 +257,13 @@ impl ApiTokens {
         getrandom::fill(&mut secret).map_err(|e| ApiTokensError::Random { detail: e.to_string() })?;
         let text = format!("codeco-api.{role}.{}", URL_SAFE_NO_PAD.encode(secret));
         let hash = hash(&text);
-        entries.push(Entry { name: name.to_owned(), role, sha256: URL_SAFE_NO_PAD.encode(hash), hash });
+        entries.push(Entry {
+            name: name.to_owned(),
+            role,
+            sha256: URL_SAFE_NO_PAD.encode(hash),
+            hub: None,
+            hash,
+        });
         self.save(entries)?;
         Ok(text)
     }
@@ -214,6 +283,10 @@ impl ApiTokens {
     }
 }
 
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= NAME_LEN_MAX && name.chars().all(|c| c.is_ascii_graphic())
+}
+
 fn hash(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
@@ -223,8 +296,9 @@ fn parse(content: &[u8]) -> Result<Vec<Entry>, String> {
     if content.format != FORMAT {
         return Err(format!("its format is {}", content.format));
     }
-    if content.tokens.len() > TOKENS_MAX {
-        return Err(format!("it holds {} tokens, at most {TOKENS_MAX} are expected", content.tokens.len()));
+    if content.tokens.len() > TOKENS_MAX * HUBS_MAX {
+        let max = TOKENS_MAX * HUBS_MAX;
+        return Err(format!("it holds {} tokens, at most {max} are expected", content.tokens.len()));
     }
     for entry in &mut content.tokens {
         let bytes = URL_SAFE_NO_PAD.decode(&entry.sha256).ok().and_then(|bytes| bytes.try_into().ok());
@@ -281,6 +355,30 @@ mod tests {
         assert!(tokens.check(&new).is_none() && tokens.list().is_empty());
         assert!(matches!(tokens.revoke("dev"), Err(ApiTokensError::Unknown { .. })));
         assert!(matches!(tokens.create("a\nb", ApiRole::Admin), Err(ApiTokensError::BadName { .. })));
+    }
+
+    #[test]
+    fn token_of_a_hub_works_at_a_node_that_has_heard_of_it_until_the_hub_leaves_it_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let hub = ApiTokens::open(&folder.path().join("hub")).unwrap();
+        let path = folder.path().join("node");
+        let node = ApiTokens::open_heard(&path).unwrap();
+        let (admin, viewer) =
+            (hub.create("alice", ApiRole::Admin).unwrap(), hub.create("bob", ApiRole::Viewer).unwrap());
+        assert_eq!(node.check(&admin), None, "nobody has told");
+        node.heard(MemberId(1), &hub.facts()).unwrap();
+        let node = ApiTokens::open_heard(&path).unwrap();
+        assert_eq!(node.check(&admin).unwrap(), Bearer { name: "alice".into(), role: ApiRole::Admin });
+        assert!(matches!(node.create("eve", ApiRole::Admin), Err(ApiTokensError::NotHere)));
+        let raised = viewer.replace("viewer", "admin");
+        assert!(node.check(&viewer).is_some() && node.check(&raised).is_none());
+        hub.revoke("bob").unwrap();
+        node.heard(MemberId(1), &hub.facts()).unwrap();
+        node.heard(MemberId(2), &[]).unwrap();
+        assert!(node.check(&viewer).is_none() && node.check(&admin).is_some());
+        let strange = ApiTokenFact { name: "x".into(), role: "root".into(), sha256: [1; 32] };
+        node.heard(MemberId(3), &[strange]).unwrap();
+        assert_eq!(node.list().len(), 1);
     }
 
     #[test]

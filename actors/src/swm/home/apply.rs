@@ -135,7 +135,7 @@ impl Home {
     pub(super) fn match_replicas(&mut self) {
         for app in self.apps.values_mut() {
             if app.deleting {
-                app.replicas.retain(|_, replica| replica.mandate.is_some());
+                app.replicas.retain(|_, replica| replica.mandate.is_some() || !replica.lost.is_empty());
                 continue;
             }
             app.add_wanted();
@@ -146,10 +146,8 @@ impl Home {
         let mut unwanted = Vec::new();
         for (uid, app) in &self.apps {
             for ((service, index), replica) in &app.replicas {
-                if let Some(held) = &replica.mandate
-                    && !held.recalling
-                    && !app.wants(service, *index)
-                {
+                let held = replica.mandate.iter().chain(&replica.lost);
+                for held in held.filter(|held| !held.recalling && !app.wants(service, *index)) {
                     let id = ReplicaId { app: *uid, service: service.clone(), index: *index };
                     unwanted.push(HomeRecord::Recalling { replica: id, mandate: held.id });
                 }
@@ -164,11 +162,14 @@ impl Home {
         let gone: Vec<AppUid> = self
             .apps
             .iter()
-            .filter(|(_, app)| app.deleting && app.replicas.values().all(|r| r.mandate.is_none()))
+            .filter(|(_, app)| {
+                app.deleting && app.replicas.values().all(|r| r.mandate.is_none() && r.lost.is_empty())
+            })
             .map(|(uid, _)| *uid)
             .collect();
         for app in gone {
             let Some(context) = self.apps.get(&app).map(|a| a.spec.context.clone()) else { continue };
+            self.drop_copies(app, out);
             self.record(HomeRecord::Removed { app }, out);
             out.push(HomeOutput::Note(HomeNote::Removed(app, context.namespace, context.name)));
         }

@@ -265,6 +265,13 @@ impl Home {
                 let other = |text: &str| Some(Obstacle::Other(text.to_owned()));
                 let barred = match (facts.reachable, missing, pause, line) {
                     _ if self.drained.contains(&facts.name) => other("cluster is being drained"),
+                    _ if app
+                        .replicas
+                        .get(key)
+                        .is_some_and(|r| r.lost.iter().any(|l| l.cluster == facts.name)) =>
+                    {
+                        other("it has an older mandate, which must come back first")
+                    }
                     _ if holds.is_some_and(|held| held.cluster == facts.name) => {
                         other("it is to leave its node here, and no other node would do")
                     }
@@ -405,7 +412,7 @@ pub(super) fn obstacles(
 }
 
 impl ClusterFacts {
-    fn free_share(&self) -> f64 {
+    pub(super) fn free_share(&self) -> f64 {
         let all = self.capacity.cpu.as_f64();
         if all > 0.0 { self.free.cpu.as_f64() / all } else { 0.0 }
     }

@@ -30,9 +30,11 @@ impl Home {
         let mut due = Vec::new();
         for (uid, app) in &self.apps {
             for ((service, index), replica) in &app.replicas {
-                let Some(held) = &replica.mandate else { continue };
-                let answered = held.accepted.is_some();
-                if held.next_send <= now && (held.recalling || !answered || held.ask_again <= now) {
+                for held in replica.mandate.iter().chain(&replica.lost) {
+                    let answered = held.accepted.is_some();
+                    if held.next_send > now || !(held.recalling || !answered || held.ask_again <= now) {
+                        continue;
+                    }
                     due.push((ReplicaId { app: *uid, service: service.clone(), index: *index }, held.id));
                 }
             }
@@ -55,6 +57,7 @@ impl Home {
         let awaited = held.rolling.is_some() || !held.run.is_some_and(is_available);
         held.ask_again = now + if awaited { ASK_SOON } else { ASK_AGAIN };
         let (cluster, recalling, offered_to) = (held.cluster.clone(), held.recalling, held.rule.offered_to);
+        let (held_limit, held_grace) = (held.limit, held.grace);
         let Some(facts) = self.clusters.get(&cluster).filter(|facts| facts.reachable) else { return };
         let (lead, term) = (facts.lead, facts.term);
         let Some(app) = self.apps.get(&replica.app) else { return };
@@ -70,7 +73,11 @@ impl Home {
             return;
         }
         let Some(service) = app.spec.services.iter().find(|s| s.name == replica.service) else { return };
-        let (replace, replaces) = self.allowance(replica);
+        let lost = app
+            .replica(&replica.service, replica.index)
+            .is_some_and(|r| r.lost.iter().any(|l| l.id == mandate));
+        // What may be done with a copy is decided of the present one; another one only says what it is.
+        let (replace, replaces) = if lost { Default::default() } else { self.allowance(replica) };
         let message = ControlMessage::Offer {
             term,
             epoch,
@@ -83,6 +90,18 @@ impl Home {
             replaces,
             rules: self.rules_for(app, &(replica.service.clone(), replica.index), service, facts),
         };
+        let (limit, grace) = (service.spec.lost_after, service.spec.stop_grace);
+        let bounded = (held_limit, held_grace);
+        // The longest of all that the cluster may have heard; a first offer sets it.
+        let longest = match (offered_to, held_limit, limit) {
+            (None, ..) => limit,
+            (Some(_), Some(a), Some(b)) => Some(a.max(b)),
+            _ => None,
+        };
+        if bounded != (longest, held_grace.max(grace)) {
+            let (limit, grace) = (longest, held_grace.max(grace));
+            self.record(HomeRecord::Bounded { replica: replica.clone(), mandate, limit, grace }, out);
+        }
         if offered_to.is_none_or(|highest| highest < term) {
             // Which terms were asked must survive a crash: an older lead's answer must not count afterwards.
             self.record(HomeRecord::Offered { replica: replica.clone(), mandate, term }, out);

@@ -7,6 +7,8 @@
 mod apply;
 mod bidding;
 mod constraints;
+mod contact;
+mod copies;
 mod mandates;
 mod plan;
 mod record;
@@ -26,12 +28,15 @@ use codeco_protocol::token::{Epoch, MandateId, Term, Token};
 use codeco_protocol::units::{BootTime, Micros, WallTime};
 use codeco_protocol::workload::WorkloadSpec;
 
+use super::contact::{HomeContact, Patience};
 use super::decision::Decision;
 use super::mandate::MandateRule;
+use codeco_protocol::api::OnReconnect;
 use mandates::Answer;
 
 pub use apply::{Applied, ApplyError, DeleteError};
 pub use constraints::UplinkShare;
+pub use copies::{AppRecords, Copy, KEEPERS};
 pub use plan::{PLANS_MAX, Plan, PlanAction, Planned};
 pub use record::HomeRecord;
 pub use rollout::{Pick, Progress};
@@ -54,6 +59,10 @@ pub struct HomeConfig {
     pub decline_pause: Micros,
     /// Seed of the sampling of bidders.
     pub seed: u64,
+    /// Above every revision of an earlier life of this home, as far as its clock can tell.
+    pub first_revision: u64,
+    /// What is added to the time a cluster may be silent.
+    pub patience: Patience,
 }
 
 impl HomeConfig {
@@ -67,6 +76,8 @@ impl HomeConfig {
             bidders_max: 4,
             decline_pause: Micros::from_secs(5),
             seed,
+            first_revision: 0,
+            patience: Patience { drift_ppm: 10_000, margin: Micros::from_secs(1) },
         }
     }
 }
@@ -86,6 +97,8 @@ pub struct ServiceSpec {
     pub cluster_selector: Vec<(String, String)>,
     /// How many copies a change may take away at a time; with 0, none is stopped before another one is ready.
     pub max_unavailable: u32,
+    /// Which of two copies stays when a cluster is heard again.
+    pub on_reconnect: OnReconnect,
     /// Most copies in one place.
     pub spread: SpreadLimits,
     /// Regions its copies may be in; empty is anywhere.
@@ -144,6 +157,15 @@ pub enum HomeInput {
         /// The message.
         message: ControlMessage,
     },
+    /// Members that could keep copies now, those to be preferred first.
+    Keepers(Vec<MemberId>),
+    /// A message about a copy of an application, of any member.
+    Copy {
+        /// The sender, as its certificate says.
+        from: MemberId,
+        /// The message.
+        message: ControlMessage,
+    },
     /// Time has passed.
     Tick,
 }
@@ -179,6 +201,10 @@ pub enum HomeNote {
     HandedBack(ReplicaId, ClusterName, String),
     /// No cluster can run a replica for now.
     Unplaceable(ReplicaId, String),
+    /// A cluster has been silent for too long: the replica may go elsewhere. Whether the copy there has surely stopped.
+    ClusterLost(ReplicaId, ClusterName, bool),
+    /// Of two copies the one in the first cluster stays, and the one in the second goes.
+    Reconciled(ReplicaId, ClusterName, ClusterName),
 }
 
 /// A mandate, from the home's side.
@@ -200,6 +226,12 @@ pub struct HomeMandate {
     pub leaving: Leaving,
     /// What may be done with the copy now, while it is being changed.
     pub rolling: Option<Pick>,
+    /// How long its cluster may be silent under any specification it was offered; `None` is for ever.
+    pub limit: Option<Micros>,
+    /// The longest time a copy may take to end under any of these.
+    pub grace: Micros,
+    /// Its token when its cluster was last heard before it was given to another one.
+    pub before: Option<Token>,
     /// When the lead said that: its term, and the number within it.
     told: Option<(Term, u64)>,
     /// What it has of its cluster's uplink.
@@ -213,6 +245,8 @@ pub struct HomeMandate {
 pub struct HomeReplica {
     /// Its mandate, while a cluster has one.
     pub mandate: Option<HomeMandate>,
+    /// Mandates of clusters that were silent for too long, until they are back.
+    pub lost: Vec<HomeMandate>,
     /// Why it is nowhere.
     pub waiting: Option<String>,
     /// The same without figures, as it was last made an event.
@@ -239,6 +273,7 @@ pub struct App {
     /// Its replicas.
     pub replicas: BTreeMap<(ServiceName, u32), HomeReplica>,
     bidding: Option<bidding::Bidding>,
+    kept: copies::Kept,
 }
 
 /// See the module.
@@ -253,6 +288,11 @@ pub struct Home {
     /// Plans under way, by request.
     plans: BTreeMap<u64, plan::Planning>,
     next_plan: u64,
+    /// Copies kept for other homes.
+    copies: BTreeMap<AppUid, Copy>,
+    keepers: Vec<MemberId>,
+    /// Leads that ask whether this home is there, by cluster.
+    contacts: BTreeMap<ClusterName, HomeContact>,
 }
 
 impl Home {
@@ -267,6 +307,9 @@ impl Home {
             next_request: 1,
             plans: BTreeMap::new(),
             next_plan: 0,
+            copies: BTreeMap::new(),
+            keepers: Vec::new(),
+            contacts: BTreeMap::new(),
         };
         for record in records {
             home.replay(record);
@@ -284,6 +327,8 @@ impl Home {
             HomeInput::Message { from, cluster, message } => {
                 self.handle_message(now, from, &cluster, message, out);
             }
+            HomeInput::Keepers(members) => self.keepers = members,
+            HomeInput::Copy { from, message } => self.handle_copy(now, from, message, out),
             HomeInput::Tick => {}
         }
         self.work(now, out);
@@ -315,6 +360,9 @@ impl Home {
             M::Returned { term, mandate, replica, .. } if term.owner == from => {
                 self.handle_handed_back(now, cluster, term, mandate, &replica, None, out);
             }
+            M::Watch { nonce, term, allowance } if term.owner == from => {
+                self.handle_watch(now, from, cluster, (nonce, term, allowance), out);
+            }
             M::LeadIs { term, .. } if term.owner == from => {
                 if let Some(facts) = self.clusters.get_mut(cluster)
                     && facts.term < term
@@ -329,11 +377,15 @@ impl Home {
 
     fn work(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
         // Here, not only where a specification changes: a crash may have come between the change and its recalls.
+        self.assume_contact(now);
         self.recall_what_is_unwanted(out);
+        self.declare_lost(now, out);
+        self.reconcile(out);
         self.decide_bids(now, out);
         self.ask_for_bids(now, out);
         self.pace_changes(out);
         self.repeat_offers(now, out);
+        self.send_copies(now, out);
         self.remove_what_is_back(out);
     }
 

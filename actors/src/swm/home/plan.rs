@@ -101,6 +101,7 @@ impl Home {
                 deleting: false,
                 replicas: BTreeMap::new(),
                 bidding: None,
+                kept: Default::default(),
             },
         };
         let generation = app.generation + 1;
@@ -211,6 +212,9 @@ impl Home {
         if let Some(entry) = app.replicas.get_mut(key) {
             // So that the next one sees this one there, as it would.
             entry.mandate = Some(HomeMandate {
+                limit: None,
+                grace: Default::default(),
+                before: None,
                 id: MandateId(entry.next_mandate.max(1)),
                 cluster: cluster.clone(),
                 rule: MandateRule::default(),

@@ -3,9 +3,10 @@
 use bincode::{Decode, Encode};
 use codeco_protocol::ids::{AppUid, ClusterName, ReplicaId};
 use codeco_protocol::token::{Epoch, MandateId, Term};
-use codeco_protocol::units::{BootTime, WallTime};
+use codeco_protocol::units::{BootTime, Micros, WallTime};
 
-use super::{App, AppSpec, Home, HomeMandate, HomeReplica, Pick};
+use super::{App, AppSpec, Copy, Home, HomeMandate, HomeReplica, Pick};
+use crate::acm::apps::Heard;
 use crate::swm::mandate::MandateRule;
 
 /// One record of a home's journal. Variants are append-only.
@@ -82,10 +83,79 @@ pub enum HomeRecord {
         /// Which of both.
         drained: bool,
     },
+    /// How long the cluster of a mandate may be silent, and how long a copy there may take to end, under any
+    /// specification it is offered.
+    Bounded {
+        /// The replica.
+        replica: ReplicaId,
+        /// The mandate.
+        mandate: MandateId,
+        /// How long; `None` is for ever.
+        limit: Option<Micros>,
+        /// How long at most.
+        grace: Micros,
+    },
+    /// A mandate's cluster has been silent for too long, or is lost by an operator's word: another one may get the
+    /// replica.
+    Lost {
+        /// The replica.
+        replica: ReplicaId,
+        /// The mandate.
+        mandate: MandateId,
+        /// Whether it is wanted back as soon as its cluster is heard.
+        recalled: bool,
+    },
+    /// Of two copies in different clusters one stays: all other mandates are wanted back.
+    Reconciled {
+        /// The replica.
+        replica: ReplicaId,
+        /// The mandate that stays.
+        keep: MandateId,
+    },
+    /// A copy of another home's application is kept.
+    Copied {
+        /// The application.
+        app: AppUid,
+        /// The home's right.
+        epoch: Epoch,
+        /// How new it is.
+        revision: u64,
+        /// Its records, as they travel.
+        records: Vec<u8>,
+    },
+    /// That application is gone.
+    CopyDropped {
+        /// The application.
+        app: AppUid,
+    },
+}
+
+impl HomeRecord {
+    /// The application of this home that it changes.
+    fn app(&self) -> Option<AppUid> {
+        match self {
+            Self::Applied { app, .. } | Self::Deleting { app } => Some(*app),
+            Self::Mandated { replica, .. }
+            | Self::Offered { replica, .. }
+            | Self::Recalling { replica, .. }
+            | Self::HandedBack { replica, .. }
+            | Self::Rolling { replica, .. }
+            | Self::Bounded { replica, .. }
+            | Self::Lost { replica, .. }
+            | Self::Reconciled { replica, .. } => Some(replica.app),
+            Self::Removed { .. }
+            | Self::ClusterDrained { .. }
+            | Self::Copied { .. }
+            | Self::CopyDropped { .. } => None,
+        }
+    }
 }
 
 impl Home {
     pub(super) fn replay(&mut self, record: &HomeRecord) {
+        if let Some(app) = record.app().and_then(|uid| self.apps.get_mut(&uid)) {
+            app.kept.revision += 1;
+        }
         match record {
             HomeRecord::Applied { app, epoch, generation, spec, created } => {
                 let entry = self.apps.entry(*app).or_insert_with(|| App {
@@ -96,7 +166,9 @@ impl Home {
                     deleting: false,
                     replicas: std::collections::BTreeMap::new(),
                     bidding: None,
+                    kept: super::copies::Kept { revision: self.config.first_revision, ..Default::default() },
                 });
+                entry.kept.next_send = BootTime(0);
                 entry.epoch = *epoch;
                 entry.generation = *generation;
                 entry.spec = spec.clone();
@@ -126,6 +198,9 @@ impl Home {
                     run: None,
                     leaving: Default::default(),
                     rolling: None,
+                    limit: None,
+                    grace: Micros(0),
+                    before: None,
                     told: None,
                     uplink: Default::default(),
                     next_send: BootTime(0),
@@ -156,11 +231,45 @@ impl Home {
             HomeRecord::ClusterDrained { cluster, drained: false } => {
                 self.drained.remove(cluster);
             }
+            HomeRecord::Bounded { replica, mandate, limit, grace } => {
+                if let Some(held) = self.mandate_mut(replica, *mandate) {
+                    held.limit = *limit;
+                    held.grace = *grace;
+                }
+            }
+            HomeRecord::Lost { replica, mandate, recalled } => {
+                let Some(entry) = self.replica_mut(replica) else { return };
+                if let Some(mut held) = entry.mandate.take_if(|held| held.id == *mandate) {
+                    held.recalling = *recalled;
+                    held.before = held.accepted.take().map(|(.., token)| token);
+                    held.run = None;
+                    held.rolling = None;
+                    held.next_send = BootTime(0);
+                    entry.lost.push(held);
+                }
+            }
+            HomeRecord::Reconciled { replica, keep } => {
+                let Some(entry) = self.replica_mut(replica) else { return };
+                if let Some(at) = entry.lost.iter().position(|held| held.id == *keep) {
+                    let kept = entry.lost.remove(at);
+                    entry.lost.extend(entry.mandate.replace(kept));
+                }
+                for held in &mut entry.lost {
+                    held.recalling = true;
+                    held.next_send = BootTime(0);
+                }
+            }
+            HomeRecord::Copied { app, epoch, revision, records } => {
+                let copy = Copy { epoch: *epoch, revision: *revision, records: records.clone() };
+                self.copies.insert(*app, copy);
+            }
+            HomeRecord::CopyDropped { app } => {
+                self.copies.remove(app);
+            }
             HomeRecord::HandedBack { replica, mandate } => {
-                if let Some(entry) = self.replica_mut(replica)
-                    && entry.mandate.as_ref().is_some_and(|held| held.id == *mandate)
-                {
-                    entry.mandate = None;
+                if let Some(entry) = self.replica_mut(replica) {
+                    entry.mandate = entry.mandate.take().filter(|held| held.id != *mandate);
+                    entry.lost.retain(|held| held.id != *mandate);
                 }
             }
         }
@@ -171,7 +280,8 @@ impl Home {
         replica: &ReplicaId,
         mandate: MandateId,
     ) -> Option<&mut HomeMandate> {
-        self.replica_mut(replica)?.mandate.as_mut().filter(|held| held.id == mandate)
+        let entry = self.replica_mut(replica)?;
+        entry.mandate.iter_mut().chain(&mut entry.lost).find(|held| held.id == mandate)
     }
 
     /// The records that stand for the present state: a compacted journal.
@@ -180,42 +290,86 @@ impl Home {
         let drained =
             |cluster: &ClusterName| HomeRecord::ClusterDrained { cluster: cluster.clone(), drained: true };
         let mut records: Vec<HomeRecord> = self.drained.iter().map(drained).collect();
-        for (uid, app) in &self.apps {
+        for uid in self.apps.keys() {
+            records.extend(self.records_of(*uid));
+        }
+        for (app, copy) in &self.copies {
+            let (epoch, revision, bytes) = (copy.epoch, copy.revision, copy.records.clone());
+            records.push(HomeRecord::Copied { app: *app, epoch, revision, records: bytes });
+        }
+        records
+    }
+
+    /// The records that stand for one application; none if it is not known.
+    #[must_use]
+    pub fn records_of(&self, uid: AppUid) -> Vec<HomeRecord> {
+        let mut records = Vec::new();
+        if let Some(app) = self.apps.get(&uid) {
             records.push(HomeRecord::Applied {
-                app: *uid,
+                app: uid,
                 epoch: app.epoch,
                 generation: app.generation,
                 spec: app.spec.clone(),
                 created: app.created,
             });
             for ((service, index), entry) in &app.replicas {
-                let replica = ReplicaId { app: *uid, service: service.clone(), index: *index };
+                let replica = ReplicaId { app: uid, service: service.clone(), index: *index };
                 snapshot_replica(&replica, entry, &mut records);
             }
             if app.deleting {
-                records.push(HomeRecord::Deleting { app: *uid });
+                records.push(HomeRecord::Deleting { app: uid });
             }
         }
         records
+    }
+
+    /// An application of another home, from the records that stand for it and what that home last heard of its copies.
+    #[must_use]
+    pub fn app_of(uid: AppUid, records: &[HomeRecord], heard: &[Heard]) -> Option<App> {
+        let scratch = super::HomeConfig::new(codeco_protocol::ids::MemberId(0), 0);
+        let mut home = Home::recover(scratch, records);
+        let mut app = home.apps.remove(&uid)?;
+        for (service, index, generation, node, token, run) in heard {
+            let replica = app.replicas.get_mut(&(service.clone(), *index));
+            if let Some(held) = replica.and_then(|replica| replica.mandate.as_mut()) {
+                held.accepted = Some((*generation, node.clone(), *token));
+                held.run = Some(*run);
+            }
+        }
+        Some(app)
     }
 }
 
 fn snapshot_replica(replica: &ReplicaId, entry: &HomeReplica, records: &mut Vec<HomeRecord>) {
     let replica = || replica.clone();
-    let Some(held) = &entry.mandate else {
-        if entry.next_mandate > 0 {
-            // Numbers are never used twice, so the last one is kept even if no cluster has it.
-            let mandate = MandateId(entry.next_mandate - 1);
-            let cluster = entry.last_cluster.clone();
-            if let Some(cluster) = cluster {
-                records.push(HomeRecord::Mandated { replica: replica(), mandate, cluster });
-                records.push(HomeRecord::HandedBack { replica: replica(), mandate });
-            }
+    for held in &entry.lost {
+        snapshot_mandate(&replica(), held, records);
+        records.push(HomeRecord::Lost { replica: replica(), mandate: held.id, recalled: held.recalling });
+    }
+    if entry.next_mandate > 0 && entry.newest() != Some(MandateId(entry.next_mandate - 1)) {
+        // Numbers are never used twice, so the last one is kept even if no cluster has it.
+        let mandate = MandateId(entry.next_mandate - 1);
+        if let Some(cluster) = entry.last_cluster.clone() {
+            records.push(HomeRecord::Mandated { replica: replica(), mandate, cluster });
+            records.push(HomeRecord::HandedBack { replica: replica(), mandate });
         }
-        return;
-    };
+    }
+    if let Some(held) = &entry.mandate {
+        snapshot_mandate(&replica(), held, records);
+        if held.recalling {
+            records.push(HomeRecord::Recalling { replica: replica(), mandate: held.id });
+        }
+    }
+}
+
+fn snapshot_mandate(replica: &ReplicaId, held: &HomeMandate, records: &mut Vec<HomeRecord>) {
+    let replica = || replica.clone();
     let (mandate, cluster) = (held.id, held.cluster.clone());
     records.push(HomeRecord::Mandated { replica: replica(), mandate, cluster });
+    if held.limit.is_some() || held.grace.0 > 0 {
+        let (limit, grace) = (held.limit, held.grace);
+        records.push(HomeRecord::Bounded { replica: replica(), mandate, limit, grace });
+    }
     if let Some(term) = held.rule.offered_to {
         records.push(HomeRecord::Offered { replica: replica(), mandate, term });
     }
@@ -223,7 +377,24 @@ fn snapshot_replica(replica: &ReplicaId, entry: &HomeReplica, records: &mut Vec<
         let pick = held.rolling;
         records.push(HomeRecord::Rolling { replica: replica(), mandate, pick });
     }
-    if held.recalling {
-        records.push(HomeRecord::Recalling { replica: replica(), mandate });
+}
+
+impl HomeReplica {
+    /// The highest number of a mandate that some cluster has.
+    fn newest(&self) -> Option<MandateId> {
+        self.mandate.iter().chain(&self.lost).map(|held| held.id).max()
+    }
+}
+
+impl App {
+    /// What was last heard of its copies.
+    #[must_use]
+    pub fn heard(&self) -> Vec<Heard> {
+        let held = self.replicas.iter().filter_map(|(key, replica)| Some((key, replica.mandate.as_ref()?)));
+        held.filter_map(|((service, index), held)| {
+            let (generation, node, token) = held.accepted.clone()?;
+            Some((service.clone(), *index, generation, node, token, held.run?))
+        })
+        .collect()
     }
 }

@@ -34,6 +34,7 @@ fn app(replicas: u32, cpu: u64) -> AppSpec {
         resources: Resources::new(MilliCpu(cpu), Bytes(0)),
         partition: PartitionPolicy::Fence,
         pod_spec_json: String::new(),
+        lost_after: None,
     };
     AppSpec {
         context: AppContext {
@@ -51,6 +52,7 @@ fn app(replicas: u32, cpu: u64) -> AppSpec {
             node_selector: vec![],
             cluster_selector: vec![],
             max_unavailable: 1,
+            on_reconnect: Default::default(),
             spread: Default::default(),
             regions: vec![],
         }],
@@ -416,3 +418,5 @@ fn home_hears_of_a_copy_in_the_order_in_which_its_lead_spoke() {
     play.hear(lead, answer(10, RunPhase::Failed, 1));
     assert_eq!(run(&play), Some(RunPhase::Failed));
 }
+
+mod contact;

@@ -6,6 +6,7 @@ use codeco_protocol::token::{Term, Token};
 use codeco_protocol::units::BootTime;
 use codeco_protocol::workload::PartitionPolicy;
 
+use super::contact::Standing;
 use super::replace::DOUBT;
 use super::{HISTORY_MAX, Lead, LeadNote, LeadOutput, LeadRecord, MANDATES_MAX, NODES_MAX, is_available};
 use crate::swm::attempt::{Placement, Stage};
@@ -63,6 +64,10 @@ impl Lead {
                 member.next_fence = now + self.config.resend;
             }
             self.send(from, ControlMessage::Fence { term: self.term }, out);
+            return;
+        }
+        if self.awaits_a_home(now, from) {
+            // The node asks again, and its present lease goes on meanwhile.
             return;
         }
         let revoke = self.settle_held(now, from, out);
@@ -347,6 +352,10 @@ impl Lead {
                 }
                 continue;
             };
+            if self.standing(now, mandate) == Standing::Over {
+                revoke.push((replica, token));
+                continue;
+            }
             if mandate.stage.placement().is_none_or(|p| p.token != token) && self.is_to_go(&replica, token) {
                 let name = self.name_of(node);
                 out.push(LeadOutput::Note(LeadNote::Revoked(replica.clone(), name, token)));

@@ -8,6 +8,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod constraints;
+mod contact;
 mod forget;
 mod members;
 mod offers;
@@ -27,6 +28,7 @@ use codeco_protocol::workload::{ChannelSpec, WorkloadSpec};
 
 use super::advice::Advice;
 use super::attempt::Stage;
+use super::contact::ClusterContact;
 use super::decision::Decision;
 use super::lease::{LeadLease, LeaseConfig};
 use super::takeover::Takeover;
@@ -151,6 +153,10 @@ pub enum LeadNote {
     Unassured(ReplicaId, String),
     /// A message of an older lead or an older epoch was ignored.
     Ignored(String),
+    /// A copy is stopped because its home has been silent for as long as it may be.
+    HomeLost(ReplicaId),
+    /// The home is heard again: the replica may run.
+    HomeHeard(ReplicaId),
 }
 
 /// What a lead knows of a node.
@@ -222,6 +228,8 @@ pub struct Mandate {
     outgoing: Option<replace::Outgoing>,
     /// What the home was told last.
     told: Option<replace::Told>,
+    /// Whether it may not run, because its home is silent.
+    suspended: bool,
 }
 
 /// A mandate that went back to its home.
@@ -253,6 +261,10 @@ pub struct Lead {
     /// the only one.
     waited_out: BTreeMap<NodeId, Term>,
     attempts: u64,
+    /// Homes, as far as replicas ask for that.
+    contacts: BTreeMap<MemberId, ClusterContact>,
+    next_nonce: u64,
+    office_since: BootTime,
     /// How many things this process has said to homes.
     said: u64,
     advice: Advice,
@@ -277,6 +289,9 @@ impl Lead {
             waited_out: BTreeMap::new(),
             attempts: 0,
             advice: Advice::default(),
+            contacts: BTreeMap::new(),
+            next_nonce: 0,
+            office_since: BootTime(0),
         };
         for record in records {
             lead.replay(record);
@@ -327,6 +342,9 @@ impl Lead {
         self.term = term;
         out.push(LeadOutput::Journal(LeadRecord::Term(self.term)));
         self.in_office = true;
+        // What an earlier lead was answered is not known here.
+        self.contacts.clear();
+        self.office_since = now;
         self.ready = false;
         self.attempts = 0;
         self.takeover = Takeover::of(self.members.keys().copied());
@@ -399,6 +417,7 @@ impl Lead {
             M::Recall { epoch, mandate, replica } => {
                 self.handle_recall(now, from, epoch, mandate, &replica, out);
             }
+            M::Watched { nonce, term, lost } => self.handle_watched(now, from, (nonce, term), lost, out),
             _ => {}
         }
     }
@@ -406,6 +425,8 @@ impl Lead {
     /// What time alone brings about.
     fn work(&mut self, now: BootTime, out: &mut Vec<LeadOutput>) {
         self.fence_the_silent(now, out);
+        self.ask_homes(now, out);
+        self.stop_the_unheard(now, out);
         self.wait_out_the_lost(now, out);
         if !self.ready && self.takeover.is_complete() {
             self.ready = true;
@@ -478,6 +499,7 @@ impl Lead {
     #[must_use]
     pub fn next_tick(&self, now: BootTime) -> BootTime {
         let mut next = now + self.config.resend;
+        next = self.next_end().map_or(next, |end| next.min(end));
         for mandate in self.mandates.values() {
             let due = match mandate.stage {
                 // Before the takeover is complete nothing is placed.

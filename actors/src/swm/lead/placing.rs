@@ -14,6 +14,7 @@ use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::workload::PartitionPolicy;
 
 use super::constraints::{Occupant, Wanted, cost_of, other_end, power_of};
+use super::contact::Standing;
 use super::{Lead, LeadNote, LeadOutput, LeadRecord, Mandate, Member, NEW};
 use crate::netma::Delay;
 use crate::swm::attempt::{Placement, Stage};
@@ -44,6 +45,7 @@ impl Lead {
         // those that may follow them.
         let due: BTreeSet<(Reverse<Priority>, bool, ReplicaId)> = idle
             .filter(|(_, m)| m.next_try <= now)
+            .filter(|(_, m)| m.recalled || self.standing(now, m) == Standing::Allowed)
             .map(|(replica, m)| {
                 (Reverse(m.context.demands.priority), m.node_selector.is_empty(), replica.clone())
             })
@@ -258,6 +260,10 @@ impl Lead {
         out: &mut Vec<LeadOutput>,
     ) {
         let resend = self.config.resend;
+        if self.mandates.get(replica).is_some_and(|m| self.standing(now, m) != Standing::Allowed) {
+            // Nothing is promised that may not run; the reservation ends by itself.
+            return;
+        }
         let Some(m) = self.mandates.get_mut(replica) else { return };
         let Some(p) = m.stage.placement().filter(|p| p.node == from && p.token == token) else { return };
         if !m.stage.reserved(token) {

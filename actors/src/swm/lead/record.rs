@@ -282,6 +282,7 @@ impl Mandate {
             replace: Default::default(),
             outgoing: None,
             told: None,
+            suspended: false,
         }
     }
 }

@@ -34,6 +34,7 @@ fn spec(generation: u64, partition: PartitionPolicy) -> WorkloadSpec {
         resources: size(100),
         partition,
         pod_spec_json: String::new(),
+        lost_after: None,
     }
 }
 
@@ -528,3 +529,5 @@ fn lead_that_took_office_does_not_wait_for_a_node_that_was_forgotten() {
     next.joins(N2, 800);
     assert!(next.lead.is_ready(), "everybody enrolled has reported");
 }
+
+mod contact;

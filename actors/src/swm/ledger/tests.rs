@@ -31,6 +31,7 @@ fn spec(cpu: u64, partition: PartitionPolicy) -> WorkloadSpec {
         resources: Resources::new(MilliCpu(cpu), Bytes(0)),
         partition,
         pod_spec_json: String::new(),
+        lost_after: None,
     }
 }
 

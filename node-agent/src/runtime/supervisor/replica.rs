@@ -247,6 +247,8 @@ impl Replica {
         container.failures = container.failures.saturating_add(1);
         container.state = ContainerState::Waiting(now + delay);
         self.restarts = self.restarts.saturating_add(1);
+        // It is ready again once all its containers run again.
+        self.ready = false;
         let container = self.name(index);
         out.push(self.event(RuntimeEventKind::Restarting { container, delay }));
     }

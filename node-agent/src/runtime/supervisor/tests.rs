@@ -43,6 +43,7 @@ fn workload(partition: PartitionPolicy, restart: RestartPolicy, containers: usiz
             resources: Resources::default(),
             partition,
             pod_spec_json: String::new(),
+            lost_after: None,
         },
     }
 }

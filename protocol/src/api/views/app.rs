@@ -81,6 +81,9 @@ pub struct AppView {
     pub clusters: Vec<ClusterName>,
     /// When it was first applied.
     pub created_at: WallTime,
+    /// The member that speaks for it, where that is not the one that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
     /// Members that hold the specification on disk.
     pub durable_on: u32,
     /// Conditions.
