@@ -138,7 +138,7 @@ pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -
         time,
         told: AtomicU64::new(0),
     };
-    let tree = plant(&config, &member, &registrar, Arc::new(keys), &tokens);
+    let tree = plant(&config, &member, &registrar, &Arc::new(keys), &tokens);
     tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
     let root =
         Supervisor::start(tree.root, &member.actors).await.map_err(|e| HubError::Tree(e.to_string()))?;
@@ -200,7 +200,7 @@ fn plant(
     config: &HubConfig,
     member: &Arc<Member>,
     registrar: &Registrar,
-    keys: Arc<Keys>,
+    keys: &Arc<Keys>,
     tokens: &Arc<ApiTokens>,
 ) -> Tree {
     let policy = Policy::default();
@@ -235,7 +235,7 @@ fn plant(
     };
     let (netma, netma_ref) = netma_child(&member.network, policy, config.membership.period, |_| {});
     let (identity, _) = {
-        let (config, member, keys) = (config.clone(), Arc::clone(member), Arc::clone(&keys));
+        let (config, member, keys) = (config.clone(), Arc::clone(member), Arc::clone(keys));
         let trust = keys.authority.trust();
         let keeper = Arc::new(TrustKeeper::new(&keys.authority.trust_path(), trust.version()));
         periodic_child("identity", policy, Duration::from_secs(1), move || {
