@@ -16,7 +16,7 @@ use codeco_actors::acm::answers::{CertAuthority, Certified, Handover, Standing};
 use codeco_protocol::identity::{
     Asker, Ca, ChainSummary, JoinGrant, JoinHandler, JoinRefusal, JoinRequest, KeyHash, REVOCATIONS_MAX,
     Registrar, RenewGrant, RenewHandler, RenewRequest, Revocation, Revoked, SignedTrust, SpiffeId, Trust,
-    TrustClock, TrustList, Validity, certificate_pem, read_private, write_private,
+    TokenId, TrustClock, TrustList, Validity, certificate_pem, read_private, write_private,
 };
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::units::WallTime;
@@ -329,6 +329,10 @@ impl JoinHandler for Authority {
             }
         }
         Ok(grant)
+    }
+
+    fn founds(&self, token: TokenId) -> bool {
+        self.registrar.founds(token)
     }
 }
 

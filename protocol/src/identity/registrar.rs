@@ -116,9 +116,7 @@ pub trait JoinHandler: Send + Sync + fmt::Debug + 'static {
     async fn join(&self, peer: SocketAddr, request: JoinRequest) -> Result<JoinGrant, JoinRefusal>;
 
     /// Whether the bearer of a token that was used founds the electorate of its cluster.
-    fn founds(&self, _token: TokenId) -> bool {
-        false
-    }
+    fn founds(&self, token: TokenId) -> bool;
 }
 
 /// Admits members with an authority of its own and a book of tokens. Cheap to clone.

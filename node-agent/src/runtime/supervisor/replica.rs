@@ -318,13 +318,14 @@ impl Replica {
             State::Over(Cause::Failed(message)) => ReplicaPhase::Failed { message: message.clone() },
             State::Over(Cause::LeaseExpired) => ReplicaPhase::LeaseExpired,
             State::Over(Cause::Stopped) | State::Ending { .. } => ReplicaPhase::Stopping,
-            State::Alive if !self.ready => ReplicaPhase::Starting,
             State::Alive => {
                 let waits = |c: &Container| matches!(c.state, ContainerState::Waiting(_));
                 if self.containers.iter().any(waits) {
                     ReplicaPhase::BackingOff
-                } else {
+                } else if self.ready {
                     ReplicaPhase::Running
+                } else {
+                    ReplicaPhase::Starting
                 }
             }
         }
