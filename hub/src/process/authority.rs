@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use codeco_actors::acm::answers::{CertAuthority, Certified, Handover, Standing};
 use codeco_protocol::identity::{
     Asker, Ca, ChainSummary, JoinGrant, JoinHandler, JoinRefusal, JoinRequest, KeyHash, REVOCATIONS_MAX,
-    Registrar, RenewGrant, RenewHandler, RenewRequest, Revocation, Revoked, SignedTrust, SpiffeId, Trust,
-    TokenId, TrustClock, TrustList, Validity, certificate_pem, read_private, write_private,
+    Registrar, RenewGrant, RenewHandler, RenewRequest, Revocation, Revoked, SignedTrust, SpiffeId, TokenId,
+    Trust, TrustClock, TrustList, Validity, certificate_pem, read_private, write_private,
 };
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::units::WallTime;

@@ -314,6 +314,10 @@ impl Home {
         for record in records {
             home.replay(record);
         }
+        for app in home.apps.values_mut() {
+            // Nothing has been sent in this life, and its first revision is above those of all earlier ones.
+            app.kept.revision = home.config.first_revision;
+        }
         home.match_replicas();
         home
     }
