@@ -243,10 +243,10 @@ impl Post {
                 same_cluster && *self.lead.read().unwrap_or_else(PoisonError::into_inner) == Some(from.id)
             }
             Addressee::Lead => match message {
-                ControlMessage::BidRequest { .. }
-                | ControlMessage::Offer { .. }
-                | ControlMessage::Recall { .. }
-                | ControlMessage::Watched { .. } => true,
+                ControlMessage::Offer { epoch, .. } | ControlMessage::Recall { epoch, .. } => {
+                    epoch.owner == from.id
+                }
+                ControlMessage::BidRequest { .. } | ControlMessage::Watched { .. } => true,
                 _ => same_cluster,
             },
             Addressee::Home => match message {

@@ -484,7 +484,7 @@ impl Lead {
     /// Whether `token`, or a newer mandate of its replica, has gone back to the home.
     pub(super) fn went_back(&self, replica: &ReplicaId, token: Token) -> bool {
         self.handed_back
-            .get(replica)
+            .get(&(replica.clone(), token.epoch.owner))
             .is_some_and(|back| (back.epoch, back.mandate) >= (token.epoch, token.mandate))
     }
 }

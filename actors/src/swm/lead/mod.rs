@@ -253,7 +253,8 @@ pub struct Lead {
     members: BTreeMap<NodeId, Member>,
     mandates: BTreeMap<ReplicaId, Mandate>,
     /// Mandates that went back, so that a late offer or a late copy is recognised.
-    handed_back: BTreeMap<ReplicaId, HandedBack>,
+    /// By home, so that no other member can speak for it.
+    handed_back: BTreeMap<(ReplicaId, MemberId), HandedBack>,
     /// Copies left behind on lost nodes: to be stopped, or taken back, when the node returns.
     owed: BTreeMap<NodeId, BTreeMap<ReplicaId, Token>>,
     /// The last term in which each node was waited out. A lead that finds a node silent when it takes office does not

@@ -58,7 +58,7 @@ impl Lead {
             return;
         }
         let Offer { epoch, mandate, replica, .. } = &offer;
-        if let Some(back) = self.handed_back.get(replica)
+        if let Some(back) = self.handed_back.get(&(replica.clone(), epoch.owner))
             && (back.epoch, back.mandate) >= (*epoch, *mandate)
         {
             let (epoch, mandate, replica) = (*epoch, *mandate, replica.clone());
@@ -214,7 +214,7 @@ impl Lead {
             None => {
                 let known = self
                     .handed_back
-                    .get(replica)
+                    .get(&(replica.clone(), epoch.owner))
                     .is_some_and(|back| (back.epoch, back.mandate) >= (epoch, mandate));
                 if !known {
                     // Never seen here: from now on a late offer of it is refused, and a late copy stopped.

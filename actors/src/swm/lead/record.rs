@@ -132,7 +132,7 @@ impl Lead {
             LeadRecord::HandedBack { replica, epoch, mandate } => {
                 self.mandates.remove(replica);
                 let back = HandedBack { epoch: *epoch, mandate: *mandate, term: self.term };
-                self.handed_back.insert(replica.clone(), back);
+                self.handed_back.insert((replica.clone(), epoch.owner), back);
             }
             LeadRecord::Owed { node, replica, token } => {
                 self.owed.entry(*node).or_default().insert(replica.clone(), *token);
@@ -186,9 +186,9 @@ impl Lead {
         // History before mandates: replaying a mandate that went back would remove a newer one. By term, because a
         // mandate that went back is remembered under the term that replay has come to.
         let mut history: Vec<_> = self.handed_back.iter().collect();
-        history.sort_by_key(|(replica, back)| (back.term, *replica));
+        history.sort_by_key(|(of, back)| (back.term, *of));
         let mut term = Term::default();
-        for (replica, back) in history {
+        for ((replica, _), back) in history {
             if back.term > term {
                 term = back.term;
                 records.push(LeadRecord::Term(term));

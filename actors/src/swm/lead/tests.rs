@@ -531,3 +531,20 @@ fn lead_that_took_office_does_not_wait_for_a_node_that_was_forgotten() {
 }
 
 mod contact;
+
+#[test]
+fn lead_told_by_a_stranger_that_a_replica_went_back_still_takes_it_from_its_home_and_keeps_it() {
+    let mut play = Play::with_nodes();
+    let stranger = MemberId(0xbad);
+    let lie = M::Recall {
+        epoch: Epoch { number: u64::MAX, owner: stranger },
+        mandate: MandateId(u64::MAX),
+        replica: replica(),
+    };
+    play.hear(stranger, lie.clone());
+    let (_, token) = play.placed(PartitionPolicy::Fence);
+    play.hear(stranger, lie);
+    assert_eq!(play.stage().placement().map(|p| p.token), Some(token));
+    play.recalled(2);
+    assert_eq!(play.stage().placement().map(|p| p.token), Some(token), "nor does its home by another number");
+}
