@@ -330,7 +330,7 @@ fn node_whose_disk_was_copied_is_superseded_by_the_later_process_and_both_are_vi
     let pairs = [
         ("--state", copy.display().to_string()),
         ("--name", "node-2".to_owned()),
-        ("--lead", "node-1".to_owned()),
+        ("--api", "none".to_owned()),
         ("--listen", udp.to_string()),
         ("--http", http.to_string()),
         ("--hub", stage.udp("hub").to_string()),
