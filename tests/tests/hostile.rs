@@ -171,11 +171,12 @@ impl Siege {
         }
     }
 
-    /// Another cluster's node learns nothing; one of the same cluster does not cause faults.
+    /// Another cluster's node learns no more than people may see through it; one of the same cluster causes no faults.
     fn members_ask_nothing_that_is_not_theirs(&self) {
         let panic = InspectRequest::Panic { actor: "ledger".into(), times: 1 };
         for (who, request, why) in [
-            ("edge-2", InspectRequest::Events, "only hubs and members of the same cluster"),
+            ("edge-2", InspectRequest::Doctor, "only hubs and members of the same cluster"),
+            ("edge-2", panic.clone(), "only hubs and members of the same cluster"),
             ("edge-1", panic, "only hubs may inject faults"),
         ] {
             let as_whom = credentials(&self.ca, node_of(who));

@@ -2,7 +2,7 @@
 //!
 //! A pure core, [`Netma`], is shown once a second what the transport counts and what the membership believes. It keeps
 //! a [`Link`] for each member it has been connected to, moves its own point ([`vivaldi`]), and says when either has
-//! changed by so much that others should hear of it. Its shell is [`actor`].
+//! changed by so much that others should hear of it. Its shell is `actor.rs`.
 //!
 //! | file | concept |
 //! |---|---|

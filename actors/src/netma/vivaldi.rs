@@ -7,8 +7,8 @@
 //! swings for ever.
 //!
 //! Whoever lies about its point can pull at those who measure it, and at nobody else. A point that fits much worse than
-//! most is left out ([`Vivaldi::fitting`]); a step is bounded ([`FORCE_MAX_US`]), and so is the certainty that counts
-//! ([`ERROR_TRUSTED`]); and each member is asked once a round, by the clock of the one who asks. So it takes half of
+//! most is left out ([`Vivaldi::fitting`]); a step is bounded (`FORCE_MAX_US`), and so is the certainty that counts
+//! (`ERROR_TRUSTED`); and each member is asked once a round, by the clock of the one who asks. So it takes half of
 //! somebody's neighbours to mislead it.
 
 use codeco_protocol::coordinate::{Coordinate, DIMENSIONS, ERROR_MAX_PERMILLE, EXTENT_MAX_US};

@@ -46,7 +46,7 @@ pub struct PlacementRules {
     /// Labels a node must have, beside those of the pod spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<BTreeMap<String, String>>,
-    /// Regions (`topology.kubernetes.io/region`) its copies, and so its data, may be in, at most [`RESIDENCY_MAX`].
+    /// Regions (`topology.kubernetes.io/region`) its copies, and so its data, may be in, at most sixteen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub residency: Option<Vec<String>>,
     /// How close together copies may be.
