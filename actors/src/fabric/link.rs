@@ -535,8 +535,19 @@ pub(super) async fn is_superseded(commons: &Commons, newcomer: &PeerConnection) 
         return false;
     };
     // One that does not say is taken as it always was: the later connection counts.
-    let Ok(answer) = inspect(newcomer, &InspectRequest::Life).await else { return false };
-    answer.first_chunk().is_some_and(|life| u64::from_le_bytes(*life) < known)
+    life_of(newcomer).await.is_some_and(|life| life < known)
+}
+
+/// Whether the process behind `old` has ended, or its life began before that of the one behind `newcomer`.
+pub(super) async fn is_outlived(old: &PeerConnection, newcomer: &PeerConnection) -> bool {
+    let (old, new) = (life_of(old).await, life_of(newcomer).await);
+    new.is_some() && old < new
+}
+
+/// When the process behind a connection began its life, as it says itself; `None` if it does not answer.
+async fn life_of(connection: &PeerConnection) -> Option<u64> {
+    let answer = inspect(connection, &InspectRequest::Life).await.ok()?;
+    answer.first_chunk().map(|life| u64::from_le_bytes(*life))
 }
 
 /// Opens a session on a connection that had none.

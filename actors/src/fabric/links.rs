@@ -288,7 +288,15 @@ impl LinksActor {
                 let problem = "another process with this identity has begun a later life: is one a copy of the other's \
                                disk? Stop one, and have it join anew";
                 connection.refuse(RefusalReason::Superseded, problem);
-            } else if let Some(running) = myself.running().await {
+                return;
+            }
+            if let Some(old) = commons.link(connection.identity().id)
+                && link::is_outlived(&old, &connection).await
+            {
+                // Whoever dialled it: it does not lead to the member any more.
+                old.close(CloseReason::Duplicate);
+            }
+            if let Some(running) = myself.running().await {
                 // The process stops: the connection is dropped, and so closed.
                 let _ = running.send(LinksMessage::Checked(Box::new(connection)));
             }
