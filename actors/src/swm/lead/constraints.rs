@@ -31,6 +31,8 @@ pub(super) struct Wanted<'a> {
     pub(super) refused: &'a BTreeSet<NodeId>,
     /// Replicas of the same bid, where they would go.
     pub(super) given: &'a [(&'a ReplicaId, NodeId, &'a Resources)],
+    /// Whether its present copy is to serve until this one is ready.
+    pub(super) beside: bool,
 }
 
 /// A copy on a node, or one that would be there.
@@ -100,7 +102,14 @@ impl Lead {
             uplink: wanted.rules.uplink.0 > 0,
         });
         // A copy of its own that serves until this one is ready keeps its part of links until then.
-        let others = self.placed().filter(|other| other.replica != wanted.replica || other.outgoing);
+        let others = self.placed().filter_map(|other| {
+            let present = other.replica == wanted.replica && !other.outgoing;
+            match (present, wanted.beside) {
+                (true, false) => None,
+                (true, true) => Some(Occupant { outgoing: true, ..other }),
+                (false, _) => Some(other),
+            }
+        });
         others.chain(given).collect()
     }
 
@@ -264,6 +273,7 @@ impl Lead {
             resources: &m.spec.resources,
             refused: &refused,
             given: &[],
+            beside: false,
         };
         let occupants = self.occupants(&wanted);
         let node = m.stage.placement().map(|p| p.node);

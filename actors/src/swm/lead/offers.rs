@@ -301,6 +301,7 @@ impl Lead {
                 resources: &demand.resources,
                 refused: &refused,
                 given: &given,
+                beside: false,
             };
             let ranking = score::rank(
                 &self.sites(now, &wanted),

@@ -33,7 +33,7 @@ impl Mandate {
     /// As a replica that looks for a node.
     pub(super) fn wanted<'a>(&'a self, replica: &'a ReplicaId, refused: &'a BTreeSet<NodeId>) -> Wanted<'a> {
         let (context, rules, resources) = (&self.context, &self.rules, &self.spec.resources);
-        Wanted { replica, context, rules, resources, refused, given: &[] }
+        Wanted { replica, context, rules, resources, refused, given: &[], beside: false }
     }
 }
 

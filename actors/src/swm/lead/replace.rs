@@ -14,6 +14,7 @@ use codeco_protocol::token::Token;
 use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::workload::{ChannelSpec, PartitionPolicy};
 
+use super::constraints::Wanted;
 use super::placing::RETRY;
 use super::{Lead, LeadNote, LeadOutput, LeadRecord};
 use crate::swm::attempt::{Placement, Stage};
@@ -129,8 +130,10 @@ impl Lead {
             let unknown = now < m.doubt_until && m.replace != Replace::StopFirst;
             return if unknown { Step::Wait } else { Step::StopFirst };
         }
-        let elsewhere = self.fits_elsewhere(now, replica, p.node);
-        if m.spec.partition == PartitionPolicy::Autonomous && serves && elsewhere {
+        let elsewhere = self.fits_elsewhere(now, replica, p.node, false);
+        // Two at once take more of links than one after the other.
+        let overlaps = m.spec.partition == PartitionPolicy::Autonomous && serves;
+        if overlaps && self.fits_elsewhere(now, replica, p.node, true) {
             let leaving = !outdated;
             return if leaving && self.moves_of(replica) >= MOVES_PER_SERVICE_MAX {
                 Step::Wait
@@ -151,11 +154,11 @@ impl Lead {
             .count()
     }
 
-    fn fits_elsewhere(&self, now: BootTime, replica: &ReplicaId, node: NodeId) -> bool {
+    fn fits_elsewhere(&self, now: BootTime, replica: &ReplicaId, node: NodeId, beside: bool) -> bool {
         let Some(m) = self.mandates.get(replica) else { return false };
         let mut refused = m.refused.clone();
         refused.insert(node);
-        let sites = self.sites(now, &m.wanted(replica, &refused));
+        let sites = self.sites(now, &Wanted { beside, ..m.wanted(replica, &refused) });
         score::rank(&sites, &m.spec.resources, &m.node_selector, m.context.profile).best().is_some()
     }
 
@@ -188,7 +191,7 @@ impl Lead {
             return Leaving::No;
         }
         let here = !drained && self.fits_in_its_place(now, replica, p);
-        match here || self.fits_elsewhere(now, replica, p.node) {
+        match here || self.fits_elsewhere(now, replica, p.node, false) {
             true if drained => Leaving::Inside,
             true => Leaving::No,
             false => Leaving::Away,
