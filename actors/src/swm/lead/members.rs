@@ -341,11 +341,17 @@ impl Lead {
         self.ask_again_about_unlisted(now, node);
         let mut revoke = self.owed_and_unlisted(node);
         for brief in held {
+            let (replica, token) = (brief.replica, brief.token);
+            let owed = self.is_owed(node, &replica, token);
+            if brief.phase == HeldPhase::Reserved && owed && self.is_to_go(&replica, token) {
+                // Given up while its commit was under way. Were it not closed before that arrives, it would start
+                // under the lease that is granted now.
+                revoke.push((replica, token));
+                continue;
+            }
             if brief.phase != HeldPhase::Committed {
                 continue;
             }
-            let (replica, token) = (brief.replica, brief.token);
-            let owed = self.is_owed(node, &replica, token);
             let Some(mandate) = self.mandates.get(&replica) else {
                 if owed || self.went_back(&replica, token) {
                     revoke.push((replica, token));

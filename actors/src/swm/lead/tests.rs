@@ -275,6 +275,19 @@ fn lead_of_a_lost_node_waits_its_lease_out_then_places_elsewhere_and_revokes_on_
 }
 
 #[test]
+fn lead_that_gave_an_attempt_up_while_its_commit_was_under_way_closes_the_reservation_with_the_next_lease() {
+    let mut play = Play::with_nodes();
+    let (_, old) = reserve(&play.offered(1, 1, PartitionPolicy::Fence)).unwrap();
+    play.hear(N1, M::Reserved { replica: replica(), token: old });
+    let (node, _) = reserve(&play.passes(Micros::from_secs(4), N2, &[])).expect("waited out");
+    assert_eq!(node, N2);
+    // The commit has still not arrived: it would be kept, and started under the lease that is granted now.
+    let sent = play.asks(N1, 900, vec![HeldBrief { phase: HeldPhase::Reserved, ..brief(old) }]);
+    let revokes = |m: &M| matches!(m, M::LeaseGrant { revoke, .. } if *revoke == [(replica(), old)]);
+    assert!(any(&sent, revokes), "{sent:?}");
+}
+
+#[test]
 fn lead_leaves_an_old_autonomous_copy_until_the_new_one_is_ready() {
     let mut play = Play::with_nodes();
     let (_, old) = play.placed(PartitionPolicy::Autonomous);
