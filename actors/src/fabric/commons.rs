@@ -68,6 +68,8 @@ pub struct Commons {
     links: RwLock<BTreeMap<MemberId, Linked>>,
     /// Where members of other clusters can be dialled, as others say.
     pub(super) foreign: Mutex<super::foreign::Foreign>,
+    /// Round trips asked for and answered.
+    pub(super) echoes: Mutex<super::echo::Echoes>,
     /// Whether this member speaks for applications, and so needs to reach all clusters.
     home: AtomicBool,
     /// Where this member is in the network, once it knows.
@@ -124,6 +126,7 @@ impl Commons {
             liveness: RwLock::new(BTreeMap::new()),
             links: RwLock::new(BTreeMap::new()),
             foreign: Mutex::default(),
+            echoes: Mutex::default(),
             home: AtomicBool::new(false),
             own_point: watch::Sender::new(None),
             points: RwLock::default(),

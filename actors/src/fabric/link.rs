@@ -70,7 +70,7 @@ pub(super) async fn run(
 ) {
     let mut tasks = JoinSet::new();
     tasks.spawn(spread(Arc::clone(&commons), Arc::clone(&connection), waiting));
-    tasks.spawn(probes(Arc::clone(&connection), links.clone()));
+    tasks.spawn(probes(Arc::clone(&commons), Arc::clone(&connection), links.clone()));
     tasks.spawn(streams(Arc::clone(&commons), Arc::clone(&connection), links.clone(), outbox));
     if role == SessionRole::Open {
         tasks.spawn(open_session(Arc::clone(&commons), Arc::clone(&connection)));
@@ -245,7 +245,7 @@ async fn pass_on(
     }
 }
 
-async fn probes(connection: Arc<PeerConnection>, links: ChildRef<LinksMessage>) {
+async fn probes(commons: Arc<Commons>, connection: Arc<PeerConnection>, links: ChildRef<LinksMessage>) {
     let from = connection.identity().id;
     let mut budget = Budget::new(PROBES_PER_SECOND, 2 * PROBES_PER_SECOND, boot_now());
     while let Ok(datagram) = connection.read_datagram().await {
@@ -256,6 +256,9 @@ async fn probes(connection: Arc<PeerConnection>, links: ChildRef<LinksMessage>) 
             continue;
         }
         match wire::decode::<Probe>(&datagram) {
+            // Answered here and now: no queue of this process is part of what the other end measures.
+            Ok(Probe::Echo { nonce }) => send_on(&connection, Probe::Echoed { nonce }),
+            Ok(Probe::Echoed { nonce }) => commons.note_echo(from, nonce, boot_now()),
             // A probe lost on a full mailbox is like one lost on the way.
             Ok(probe) => drop(links.try_send(LinksMessage::Probe { from, probe })),
             Err(error) => tracing::debug!(peer = %connection.identity(), %error, "datagram cannot be read"),
@@ -521,7 +524,14 @@ pub(super) fn tell_rumor(commons: &Commons, to: MemberId, rumor: Rumor) {
 
 /// Sends a probe; a lost one is like one lost on the way.
 pub(super) fn send_probe(commons: &Commons, to: MemberId, probe: Probe) {
-    if let (Some(connection), Ok(bytes)) = (commons.link(to), wire::encode(&probe))
+    if let Some(connection) = commons.link(to) {
+        send_on(&connection, probe);
+    }
+}
+
+/// As above, over this connection.
+pub(super) fn send_on(connection: &PeerConnection, probe: Probe) {
+    if let Ok(bytes) = wire::encode(&probe)
         && let Err(error) = connection.send_datagram(bytes.into())
     {
         tracing::debug!(peer = %connection.identity(), %error, "probe not sent");

@@ -7,6 +7,7 @@
 
 mod budget;
 mod commons;
+mod echo;
 mod foreign;
 mod inspect;
 mod link;

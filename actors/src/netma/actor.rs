@@ -55,7 +55,8 @@ impl NetworkEye {
     /// Looks once, and spreads what is news. Returns what this process itself should hear.
     pub fn look(&self) -> Vec<NetworkWord> {
         let mut seen: BTreeMap<MemberId, Seen> = BTreeMap::new();
-        let nothing = Seen { path: None, believed: None, point: None };
+        let nothing = Seen { path: None, believed: None, point: None, echo: None };
+        let mut echoes = self.commons.take_echoes(boot_now());
         for (identity, liveness) in self.commons.members() {
             seen.insert(identity.id, Seen { believed: Some(liveness), ..nothing });
         }
@@ -64,8 +65,12 @@ impl NetworkEye {
         }
         for (member, seen) in &mut seen {
             seen.point = self.commons.point(*member);
+            seen.echo = echoes.remove(member);
         }
         let told = self.core().look(boot_now(), &seen);
+        for member in told.probe {
+            self.commons.send_echo(member, boot_now());
+        }
         let mut words = Vec::new();
         words.extend(told.round_trips.map(NetworkWord::RoundTrips));
         if let Some(coordinate) = told.coordinate {

@@ -48,6 +48,8 @@ pub struct Link {
     least: Least,
     sent: f64,
     lost: f64,
+    probes: u32,
+    last_probe: Option<BootTime>,
 }
 
 /// The mean of the round trips behind the acknowledgements between two looks.
@@ -116,6 +118,8 @@ impl Link {
             least: Least { now: None, before: None, since: now },
             sent: 0.0,
             lost: 0.0,
+            probes: 0,
+            last_probe: None,
         }
     }
 
@@ -162,16 +166,34 @@ impl Link {
         self.last.filter(|_| self.tells()).map(|sample| sample.mtu)
     }
 
+    /// Probes of our own over the present connection.
+    pub(super) fn probes(&self) -> u32 {
+        self.probes
+    }
+
+    /// When the last of them was sent.
+    pub(super) fn last_probe(&self) -> Option<BootTime> {
+        self.last_probe
+    }
+
+    /// A probe is sent.
+    pub(super) fn note_probe(&mut self, now: BootTime) {
+        self.probes = self.probes.saturating_add(1);
+        self.last_probe = Some(now);
+    }
+
     fn tells(&self) -> bool {
         self.measured.is_some() && self.state != LinkState::Down
     }
 
-    /// Looks once. Returns whether there was an answer since the last look: then the round trip is fresh.
+    /// Looks once; `echo` is what a probe of our own has measured since the last look. Returns whether there was an
+    /// answer to anything: then the round trip is fresh.
     pub(super) fn look(
         &mut self,
         now: BootTime,
         path: Option<PathSample>,
         believed: Option<Liveness>,
+        echo: Option<Micros>,
     ) -> bool {
         self.state = match (believed, path) {
             (Some(Liveness::Dead | Liveness::Left), _) => LinkState::Down,
@@ -180,12 +202,23 @@ impl Link {
             (_, None) => LinkState::Idle,
         };
         match path {
-            Some(path) => self.take(now, path),
+            Some(path) => {
+                let answered = self.take(now, path);
+                answered | self.take_echo(now, echo)
+            }
             None => {
                 self.last = None;
                 false
             }
         }
+    }
+
+    /// A single round trip tells how short the way can be, where the transport tells only a mean of many.
+    fn take_echo(&mut self, now: BootTime, echo: Option<Micros>) -> bool {
+        let Some(echo) = echo else { return false };
+        self.least.take(now, echo.0.saturating_mul(1_000));
+        self.measured = Some(now);
+        true
     }
 
     #[allow(clippy::cast_precision_loss)]
@@ -195,6 +228,7 @@ impl Link {
         let Some(before) = before else {
             // Of a new connection the first value is all there is; it was measured during its handshake.
             (self.smoothed_ns, self.sample) = (smoothed, None);
+            (self.probes, self.last_probe) = (0, None);
             self.least.take(now, smoothed);
             self.measured = Some(now);
             return true;
@@ -245,7 +279,7 @@ mod tests {
                 self.sample.smoothed = (self.sample.smoothed * 7 + measured) / 8;
                 self.sample.acks += 1;
             }
-            self.link.look(self.now, Some(self.sample), Some(Liveness::Alive))
+            self.link.look(self.now, Some(self.sample), Some(Liveness::Alive), None)
         }
     }
 
@@ -304,14 +338,14 @@ mod tests {
         let measured = path.link.measured();
         assert!(!path.look(None));
         assert_eq!(path.link.measured(), measured);
-        path.link.look(path.now, Some(path.sample), Some(Liveness::Suspect));
+        path.link.look(path.now, Some(path.sample), Some(Liveness::Suspect), None);
         assert_eq!(path.link.state(), LinkState::Silent);
-        path.link.look(path.now, None, Some(Liveness::Dead));
+        path.link.look(path.now, None, Some(Liveness::Dead), None);
         assert_eq!(
             (path.link.state(), path.link.round_trip(), path.link.least()),
             (LinkState::Down, None, None)
         );
-        path.link.look(path.now, None, Some(Liveness::Alive));
+        path.link.look(path.now, None, Some(Liveness::Alive), None);
         assert_eq!((path.link.state(), path.link.measured()), (LinkState::Idle, measured));
     }
 
@@ -329,6 +363,24 @@ mod tests {
             path.look(Some(Duration::from_millis(1)));
         }
         assert!(path.link.loss().unwrap() < 0.01);
+    }
+
+    #[test]
+    fn link_that_carries_much_tells_by_a_probe_of_its_own_how_short_it_is() {
+        let mut path = Path::new(Duration::from_millis(9));
+        for _ in 0..5 {
+            path.look(Some(Duration::from_millis(9)));
+        }
+        assert!(
+            path.link.least().unwrap() >= Micros::from_millis(8),
+            "of the mean that is all that is known"
+        );
+        path.now = path.now + Micros::from_secs(1);
+        let echo = Some(Micros::from_millis(2));
+        assert!(path.link.look(path.now, Some(path.sample), Some(Liveness::Alive), echo), "it is an answer");
+        assert_eq!(path.link.least(), echo);
+        assert_eq!(path.link.measured(), Some(path.now));
+        assert!(path.link.round_trip().unwrap() >= Micros::from_millis(8), "what is usual is told as before");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `links` | round trip, jitter, loss and state of one link |
 //! | `vivaldi` | network coordinates |
+//! | `probing` | when a link is probed |
 //! | `delay` | from one place to another, as placement needs it |
 //! | `actor` | the shell |
 //! | `views` | what people read of it |
@@ -18,6 +19,7 @@
 mod actor;
 mod delay;
 mod links;
+mod probing;
 mod views;
 pub mod vivaldi;
 
@@ -64,6 +66,8 @@ pub struct Seen {
     pub believed: Option<Liveness>,
     /// Where it says it is.
     pub point: Option<Coordinate>,
+    /// What a probe of ours has measured since the last look.
+    pub echo: Option<Micros>,
 }
 
 /// What others should hear.
@@ -73,6 +77,8 @@ pub struct Told {
     pub round_trips: Option<Vec<(MemberId, Micros)>>,
     /// For everybody: the own point, since it has moved.
     pub coordinate: Option<Coordinate>,
+    /// For nobody: whom to send a probe to.
+    pub probe: Vec<MemberId>,
 }
 
 /// See the module.
@@ -80,6 +86,7 @@ pub struct Told {
 pub struct Netma {
     links: BTreeMap<MemberId, Link>,
     point: Vivaldi,
+    prober: probing::Prober,
     told_round_trips: Vec<(MemberId, Micros)>,
     last_round_trips: Option<BootTime>,
     pace: Micros,
@@ -95,6 +102,7 @@ impl Netma {
         Self {
             links: BTreeMap::new(),
             point: Vivaldi::new(seed),
+            prober: probing::Prober::new(now),
             told_round_trips: Vec::new(),
             last_round_trips: None,
             pace: Micros::from_secs(1),
@@ -118,7 +126,7 @@ impl Netma {
                 continue;
             }
             let link = self.links.entry(*member).or_insert_with(|| Link::new(now));
-            let is_fresh = link.look(now, seen.path, seen.believed);
+            let is_fresh = link.look(now, seen.path, seen.believed, seen.echo);
             if let (LinkState::Up, Some(point), Some(least)) = (link.state(), seen.point, link.least()) {
                 placed.push((point, least));
                 fresh.push(is_fresh);
@@ -133,7 +141,9 @@ impl Netma {
             self.point.observe(point, least);
         }
         self.point.settle();
-        Told { round_trips: self.tell_round_trips(now), coordinate: self.tell_point(now) }
+        let error = self.point.coordinate().error_permille;
+        let probe = self.prober.due(now, self.pace, error, &mut self.links);
+        Told { round_trips: self.tell_round_trips(now), coordinate: self.tell_point(now), probe }
     }
 
     fn forget_the_past(&mut self, now: BootTime, seen: &BTreeMap<MemberId, Seen>) {

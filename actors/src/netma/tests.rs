@@ -13,7 +13,7 @@ fn path(millis: u64, look: u64) -> PathSample {
 
 fn seen(path: Option<PathSample>, believed: Liveness) -> Seen {
     let point = Coordinate { position: [0; 3], height: 500, error_permille: 100 };
-    Seen { path, believed: Some(believed), point: Some(point) }
+    Seen { path, believed: Some(believed), point: Some(point), echo: None }
 }
 
 /// Looks for `seconds` at members 1 to 4, whose round trips `round_trip` gives; returns all that was said.
@@ -24,7 +24,7 @@ fn watch(netma: &mut Netma, from: u64, seconds: u64, round_trip: impl Fn(u128, u
             .map(|id| (MemberId(id), seen(Some(path(round_trip(id, second), second)), Liveness::Alive)))
             .collect();
         let told = netma.look(BootTime(second * SECOND.0), &all);
-        if told != Told::default() {
+        if told.round_trips.is_some() || told.coordinate.is_some() {
             said.push(told);
         }
     }
@@ -105,4 +105,46 @@ fn point_is_told_the_more_seldom_the_more_links_it_goes_over_and_the_slower_the_
     assert!(words(9, SECOND) <= 4, "at 0, 9, 27 and 63 s at the earliest");
     assert!(words(9, Micros::from_secs(3)) <= 3, "at 0, 27 and 81 s");
     assert!(words(2, SECOND) > words(9, Micros::from_secs(3)));
+}
+
+/// Probes of a member with so many links in each of `seconds`, at a point that is sure or is not.
+fn probes(links: u128, pace: Micros, seconds: u64, sure: bool) -> Vec<usize> {
+    let mut netma = Netma::new(1, BootTime(0));
+    netma.set_pace(pace);
+    let look = |second: u64| {
+        // Neighbours that say that they are where the round trip to them is, or anywhere.
+        let height = if sure { 10_000 } else { 1_000_000 * u32::try_from(second % 7).unwrap() };
+        let point = Coordinate { position: [0; 3], height, error_permille: 50 };
+        let seen = Seen {
+            path: Some(path(10, second)),
+            believed: Some(Liveness::Alive),
+            point: Some(point),
+            echo: None,
+        };
+        let all = (1..=links).map(|id| (MemberId(id), seen)).collect();
+        netma.look(BootTime(second * SECOND.0), &all).probe.len()
+    };
+    (0..seconds).map(look).collect()
+}
+
+#[test]
+fn link_is_probed_often_while_it_is_new_and_rarely_once_the_point_is_sure() {
+    for (links, pace) in [(2, 1), (9, 1), (9, 3)] {
+        let sent = probes(links, Micros::from_secs(pace), 1_200, true);
+        let first: usize = sent[..usize::try_from(9 * pace + 1).unwrap()].iter().sum();
+        assert_eq!(first, 10 * usize::try_from(links).unwrap(), "ten of each link, at its pace");
+        let later: usize = sent[600..].iter().sum();
+        assert_eq!(later, usize::try_from(600 / (20 * pace)).unwrap(), "{links} links, pace {pace} s");
+    }
+    let hub = probes(1_000, SECOND, 60, true);
+    assert!(hub.iter().all(|sent| *sent <= 16), "a hub asks few at a time: {hub:?}");
+}
+
+#[test]
+fn point_that_stays_unsure_is_probed_for_more_often_but_not_for_ever() {
+    let sent = probes(4, SECOND, 2_000, false);
+    let unsure: usize = sent[20..120].iter().sum();
+    assert_eq!(unsure, 20, "every fifth second");
+    let later: usize = sent[1_000..].iter().sum();
+    assert_eq!(later, 50, "what has not helped by then does not help: {later}");
 }

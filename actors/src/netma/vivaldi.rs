@@ -31,7 +31,8 @@ const GRAVITY_US: f64 = 1_500_000.0;
 /// A round trip shorter than this is as this: below it there is only noise.
 const ROUND_TRIP_MIN_US: f64 = 20.0;
 
-/// Looks over which the mean is taken.
+/// Looks over which the mean is taken at most; in the beginning, over the later half of those there were, because what a
+/// member believed before it had measured anything says nothing of where it is.
 const MEAN_LOOKS: f64 = 32.0;
 /// Members from which on it can be told who does not fit.
 const JURY_MIN: usize = 4;
@@ -59,9 +60,10 @@ struct Mean {
 
 impl Mean {
     fn take(&mut self, values: [f64; DIMENSIONS + 2]) {
-        self.looks = (self.looks + 1.0).min(MEAN_LOOKS);
+        self.looks = (self.looks + 1.0).min(2.0 * MEAN_LOOKS);
+        let over = (self.looks / 2.0).max(1.0);
         for (mean, value) in self.values.iter_mut().zip(values) {
-            *mean += (value - *mean) / self.looks;
+            *mean += (value - *mean) / over;
         }
     }
 }

@@ -39,6 +39,16 @@ pub enum Probe {
         /// As above.
         view: u32,
     },
+    /// «Send this back»: measures the way there and back, and says nothing of who lives.
+    Echo {
+        /// Tells echoes apart; whoever has not received it cannot answer.
+        nonce: u32,
+    },
+    /// The answer.
+    Echoed {
+        /// The echo's.
+        nonce: u32,
+    },
 }
 
 impl WireMessage for Probe {

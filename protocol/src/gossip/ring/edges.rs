@@ -62,6 +62,8 @@ impl Ring {
                 (heard_you, view)
             }
             Probe::Pong { view, .. } => (true, view),
+            // They measure a way, and carry no view.
+            Probe::Echo { .. } | Probe::Echoed { .. } => return,
         };
         if alive {
             self.heard(now, from, out);
