@@ -42,7 +42,7 @@ pub struct LedgerBook {
     pub held: BTreeMap<String, (Token, HeldPhase)>,
 }
 
-/// The home's journal: the replicas that are wanted.
+/// The journals of all homes together: the replicas that are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct HomeBook {
     /// Replica, the home's epoch, and its mandate with the cluster that has it.
@@ -58,11 +58,19 @@ pub struct Books {
     pub ledgers: BTreeMap<String, LedgerBook>,
     /// By cluster: what its lead has mandates for.
     pub leads: BTreeMap<String, BTreeMap<String, (Epoch, MandateId)>>,
-    /// The home.
+    /// What the homes want: the hub, and every agent that was given an application.
     pub home: HomeBook,
 }
 
 impl LedgerBook {
+    /// Reads what is in the state folder of a node of `cluster`.
+    ///
+    /// # Errors
+    /// [`Trouble`]: its journal does not check.
+    pub fn read(folder: &Path, cluster: String) -> Result<Self, Trouble> {
+        ledger(folder, cluster)
+    }
+
     /// Everything ever promised.
     #[must_use]
     pub fn committed(&self) -> BTreeSet<Promise> {
@@ -95,6 +103,12 @@ impl Books {
     /// [`Trouble`]: a journal is missing or does not check.
     pub fn read(state: &Path) -> Result<Self, Trouble> {
         let (mut ledgers, mut leads) = (BTreeMap::new(), BTreeMap::new());
+        let mut book = HomeBook::default();
+        // Of a hub that has lost its disk nothing is left before it is given something to do.
+        let hub = state.join("hub").join("home.journal");
+        if hub.exists() {
+            note_home(&copy(&hub)?, &mut book);
+        }
         let mut furthest: BTreeMap<String, Position> = BTreeMap::new();
         let agents = state.join("agents");
         for entry in fs::read_dir(&agents).map_err(Trouble::file(&agents))? {
@@ -113,10 +127,13 @@ impl Books {
                     leads.insert(cluster.clone(), lead_mandates(&written.records));
                 }
             }
+            let home = folder.join("home.journal");
+            if home.exists() {
+                note_home(&copy(&home)?, &mut book);
+            }
             ledgers.insert(name, ledger(&folder, cluster)?);
         }
-        let home = home(&copy(&state.join("hub").join("home.journal"))?);
-        Ok(Self { ledgers, leads, home })
+        Ok(Self { ledgers, leads, home: book })
     }
 
     /// The node whose guard has this mark.
@@ -173,9 +190,9 @@ fn lead_mandates(records: &[LeadRecord]) -> BTreeMap<String, (Epoch, MandateId)>
     mandates
 }
 
-fn home(records: &[HomeRecord]) -> HomeBook {
+/// Adds what one home wants. Where two speak for one application, the later epoch does.
+fn note_home(records: &[HomeRecord], book: &mut HomeBook) {
     let home = Home::recover(HomeConfig::new(MemberId(0), 0), records);
-    let mut book = HomeBook::default();
     for (uid, app) in home.apps() {
         for ((service, index), entry) in &app.replicas {
             let replica = ReplicaId { app: uid, service: service.clone(), index: *index };
@@ -186,8 +203,10 @@ fn home(records: &[HomeRecord]) -> HomeBook {
                 continue;
             }
             let mandate = mandate.map(|mandate| (mandate.id, mandate.cluster.to_string()));
-            book.replicas.insert(replica_label(&replica), (app.epoch, mandate));
+            let label = replica_label(&replica);
+            if book.replicas.get(&label).is_none_or(|(epoch, _)| *epoch <= app.epoch) {
+                book.replicas.insert(label, (app.epoch, mandate));
+            }
         }
     }
-    book
 }

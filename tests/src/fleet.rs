@@ -57,6 +57,19 @@ impl Fleet {
     /// # Errors
     /// [`Trouble`].
     pub fn start_with(codeco: &str, shape: Shape, faults: bool) -> Result<Self, Trouble> {
+        Self::start_placed(codeco, shape, faults, |_| {})
+    }
+
+    /// The same, with members somewhere else than on loopback: `place` says where.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn start_placed(
+        codeco: &str,
+        shape: Shape,
+        faults: bool,
+        place: impl FnOnce(&mut LocalFleet),
+    ) -> Result<Self, Trouble> {
         let folder =
             TempDir::with_prefix("codeco-test-").map_err(Trouble::file(Path::new("temporary folder")))?;
         let state = folder.path().join("state");
@@ -77,6 +90,7 @@ impl Fleet {
             state,
             _folder: folder,
         };
+        place(&mut fleet.local);
         fleet.local.start()?;
         fleet.write_context()?;
         Ok(fleet)

@@ -16,6 +16,6 @@ mod watch;
 pub use books::{Books, HomeBook, LedgerBook, Promise};
 pub use fleet::{Fleet, Shape, until};
 pub use manifest::{FENCED, app};
-pub use process_table::{WorkloadProcess, is_alive, mentioning, workloads};
+pub use process_table::{WorkloadProcess, is_alive, is_stopped, mentioning, workloads};
 pub use trouble::Trouble;
 pub use watch::{Watch, Watched};

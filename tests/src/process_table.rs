@@ -32,6 +32,13 @@ pub fn is_alive(process: &WorkloadProcess) -> bool {
     read(process.pid).is_some_and(|now| now == *process)
 }
 
+/// Whether it has been stopped (SIGSTOP), and so executes nothing until it is continued.
+#[must_use]
+pub fn is_stopped(process: &WorkloadProcess) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, fields)| fields.trim_start().starts_with('T'))
+}
+
 /// Processes with `text` in their command line: hub, agents and guards of a fleet carry its folder there.
 #[must_use]
 pub fn mentioning(text: &str) -> Vec<(u32, String)> {

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::manifest::FENCED;
-use crate::process_table::{WorkloadProcess, is_alive, workloads};
+use crate::process_table::{WorkloadProcess, is_alive, is_stopped, workloads};
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -80,7 +80,8 @@ fn watch(state: &Path, stop: &AtomicBool, watched: &Mutex<Watched>) {
         let mut by_replica: BTreeMap<String, Vec<WorkloadProcess>> = BTreeMap::new();
         let mut seen = 0;
         for process in workloads(|mark| marks.contains(mark)) {
-            if is_fenced(&process.replica) {
+            // What is stopped does nothing: on a paused machine nothing else is to be had.
+            if is_fenced(&process.replica) && !is_stopped(&process) {
                 seen += 1;
                 by_replica.entry(process.replica.clone()).or_default().push(process);
             }

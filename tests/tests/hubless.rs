@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use codeco_protocol::identity::{JoinToken, MemberKey, TrustClock};
 use codeco_protocol::transport::{JoinConfig, JoinError, join_fleet};
-use codeco_tests::{Fleet, Shape, app};
+use codeco_tests::accounts::{audit, balance, continued};
+use codeco_tests::{Fleet, Shape, Trouble, app, workloads};
 
 const CODECO: &str = env!("CARGO_BIN_EXE_codeco-under-test");
 const LEASE_MS: u64 = 20_000;
@@ -70,6 +71,17 @@ fn fleet_whose_hub_is_killed_goes_on_and_a_hub_with_an_empty_disk_sees_it_all() 
         after.values().map(|(cluster, _)| cluster.as_str()).collect();
     assert_eq!(clusters.len(), 2, "placed over all clusters that are reached: {after:#?}");
 
+    // One application's home is the hub, whose disk is still there, the other's is an agent: together they account for
+    // everything.
+    let earlier = fleet.until("the accounts of both homes balance", |fleet| {
+        let (books, found) = audit(fleet.state()).map_err(|e| e.to_string())?;
+        Trouble::unless_empty(found).unwrap();
+        let found = balance(&books, &workloads(|mark| books.node_of(mark).is_some()));
+        if found.is_empty() { Ok(books) } else { Err(found.join("; ")) }
+    });
+    let earlier = earlier.unwrap();
+    assert_eq!(earlier.home.replicas.len(), 8);
+
     // The hub comes back with its authority's key and nothing else.
     let state = fleet.local.hub_state();
     for entry in std::fs::read_dir(&state).unwrap().flatten().filter(|entry| entry.file_name() != "ca") {
@@ -91,6 +103,8 @@ fn fleet_whose_hub_is_killed_goes_on_and_a_hub_with_an_empty_disk_sees_it_all() 
     }
     let refused = try_token(&fleet, &spent).unwrap_err();
     assert!(matches!(refused, JoinError::Refused { .. }), "{refused}");
+    let (books, found) = audit(fleet.state()).unwrap();
+    Trouble::unless_empty([found, continued(&earlier, &books)].concat()).unwrap();
     let left = fleet.stop().unwrap();
     assert!(left.is_empty(), "{left:#?}");
 }

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use codeco_console::local::RuntimeKind;
 use codeco_protocol::identity::Credentials;
 use codeco_protocol::units::WallTime;
+use codeco_tests::accounts::{audit, balance, histories};
+use codeco_tests::{LedgerBook, Trouble, Watch, app, workloads};
 use common::{Stage, until, workspace};
 use serde_json::Value;
 
@@ -192,8 +194,10 @@ fn node_that_returns_with_an_expired_certificate_is_flagged_renews_and_takes_wor
 fn nodes_whose_clocks_start_in_1970_join_renew_take_work_and_are_flagged() {
     let off = (wall_now() / 1_000).to_string();
     let agent_args: Vec<OsString> = vec![format!("--wall-clock-off-by=-{off}").into()];
-    let mut stage = Stage::with_hub(1, 2, RuntimeKind::Simulated, agent_args, short_lived(), |_| {});
-    stage.apply(&workspace("deploy/examples/media-streaming.yaml"));
+    let mut stage = Stage::with_hub(1, 2, RuntimeKind::Process, agent_args, short_lived(), |_| {});
+    apply_both_kinds(&stage, "alpha");
+    let state = stage.folder().join("fleet");
+    let watch = Watch::start(&state);
     let tokens = stage.tokens();
     for member in ["edge-1/node-1", "edge-1/node-2"] {
         stage.event(member, "ClockUnknown", "set the clock", 1);
@@ -212,6 +216,22 @@ fn nodes_whose_clocks_start_in_1970_join_renew_take_work_and_are_flagged() {
     stage.fleet.start_agent(1).unwrap();
     stage.fleet.wait_agent(1).unwrap();
     stage.nodes_ready();
+    stage.replicas_ready();
+    until("the accounts to balance", || {
+        let (books, found) = audit(&state).unwrap();
+        Trouble::unless_empty(found).unwrap();
+        let found = balance(&books, &workloads(|mark| books.node_of(mark).is_some()));
+        if found.is_empty() { Ok(()) } else { Err(found.join("; ")) }
+    });
+    let watched = watch.end();
+    assert!(watched.seen > 0 && watched.doubles.is_empty(), "{watched:?}");
+}
+
+/// Two replicas that need a lease, and two that do not.
+fn apply_both_kinds(stage: &Stage, name: &str) {
+    let file = stage.folder().join(format!("{name}.yaml"));
+    std::fs::write(&file, app(name, 2, 2)).unwrap();
+    stage.apply(&file);
 }
 
 #[test]
@@ -322,6 +342,7 @@ fn authority_hands_over_to_another_without_a_connection_or_a_replica_lost() {
 #[test]
 fn node_whose_disk_was_copied_is_superseded_by_the_later_process_and_both_are_visible() {
     let stage = Stage::new(1, 2, RuntimeKind::Simulated);
+    apply_both_kinds(&stage, "alpha");
     let original = &stage.fleet.agents()[1];
     let copy = stage.folder().join("copy");
     copy_folder(&original.state, &copy);
@@ -361,6 +382,18 @@ fn node_whose_disk_was_copied_is_superseded_by_the_later_process_and_both_are_vi
         if here { Ok(()) } else { Err(format!("{node:#}")) }
     });
     assert_eq!(stage.list(&["get", "nodes"]).len(), 2);
+    apply_both_kinds(&stage, "beta");
+    // Both have written on from where the disk was copied: nothing was promised by both, nor twice by anybody.
+    let (books, found) = audit(&stage.folder().join("fleet")).unwrap();
+    Trouble::unless_empty(found).unwrap();
+    let (_, first) = books.ledgers.iter().find(|(node, _)| node.ends_with("node-2")).unwrap();
+    let mut second = LedgerBook::read(&copy, "edge-1".to_owned()).unwrap();
+    let shared = first.records.iter().zip(&second.records).take_while(|(a, b)| a == b).count();
+    second.records.drain(..shared);
+    assert!(!second.committed().is_empty(), "the later process has been given work, as the node");
+    let mut both = books.clone();
+    both.ledgers.insert("copy".to_owned(), second);
+    Trouble::unless_empty(histories(&both)).unwrap();
     drop(process.stdin.take());
     process.wait().unwrap();
 }

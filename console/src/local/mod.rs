@@ -10,7 +10,7 @@ mod process;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -115,6 +115,8 @@ pub struct LocalAgent {
     /// Its state.
     pub state: PathBuf,
     ports: AgentPorts,
+    host: IpAddr,
+    launcher: Vec<OsString>,
     process: Option<Process>,
 }
 
@@ -128,19 +130,19 @@ impl LocalAgent {
     /// Where it serves /readyz and /metrics.
     #[must_use]
     pub fn http(&self) -> SocketAddr {
-        loopback(self.ports.http)
+        SocketAddr::new(self.host, self.ports.http)
     }
 
     /// Where it serves the API.
     #[must_use]
     pub fn api(&self) -> SocketAddr {
-        loopback(self.ports.api)
+        SocketAddr::new(self.host, self.ports.api)
     }
 
     /// Where it listens for QUIC.
     #[must_use]
     pub fn udp(&self) -> SocketAddr {
-        loopback(self.ports.udp)
+        SocketAddr::new(self.host, self.ports.udp)
     }
 
     /// As people call it.
@@ -166,6 +168,7 @@ pub struct Died {
 pub struct LocalFleet {
     options: LocalOptions,
     hub_ports: HubPorts,
+    hub_host: IpAddr,
     hub: Option<Process>,
     agents: Vec<LocalAgent>,
     _lock: File,
@@ -199,6 +202,8 @@ impl LocalFleet {
                     cluster,
                     name,
                     ports: kept.map_or_else(AgentPorts::choose, Ok)?,
+                    host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                    launcher: Vec::new(),
                     process: None,
                 });
             }
@@ -206,7 +211,20 @@ impl LocalFleet {
         let ports = Ports { hub: Some(hub_ports), agents: agents.iter().map(|agent| agent.ports).collect() };
         let text = serde_json::to_vec_pretty(&ports).unwrap_or_default();
         std::fs::write(&ports_path, text).map_err(file(&ports_path, "write"))?;
-        Ok(Self { options, hub_ports, hub: None, agents, _lock: lock })
+        let hub_host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Ok(Self { options, hub_ports, hub_host, hub: None, agents, _lock: lock })
+    }
+
+    /// Has all members listen at another address of this machine than loopback: before anything is started.
+    pub fn host_at(&mut self, host: IpAddr) {
+        self.hub_host = host;
+        self.agents.iter_mut().for_each(|agent| agent.host = host);
+    }
+
+    /// Starts one agent by another program, such as `ip netns exec NAME`, that puts it where `host` is its address. The
+    /// program must become the agent, not wait for it.
+    pub fn place_agent(&mut self, at: usize, launcher: Vec<OsString>, host: IpAddr) {
+        (self.agents[at].launcher, self.agents[at].host) = (launcher, host);
     }
 
     /// Starts hub and agents and waits until all are ready. Returns how long that took.
@@ -235,14 +253,14 @@ impl LocalFleet {
         let mut arguments: Vec<OsString> =
             ["hub", "--name", "hub", "--certificate-hours", "2160"].map(Into::into).into();
         for (flag, port) in [("--listen", ports.udp), ("--api", ports.api), ("--http", ports.http)] {
-            arguments.extend([flag.into(), loopback(port).to_string().into()]);
+            arguments.extend([flag.into(), SocketAddr::new(self.hub_host, port).to_string().into()]);
         }
         arguments.extend(["--state".into(), self.options.state.join("hub").into()]);
         if self.options.faults {
             arguments.push("--faults".into());
         }
         arguments.extend(self.options.hub_args.iter().cloned());
-        self.hub = Some(self.spawn("hub", &arguments, None)?);
+        self.hub = Some(self.spawn("hub", &[], &arguments, None)?);
         Ok(())
     }
 
@@ -275,7 +293,7 @@ impl LocalFleet {
             ("--name", agent.name.clone().into()),
             ("--listen", agent.udp().to_string().into()),
             ("--http", agent.http().to_string().into()),
-            ("--hub", loopback(self.hub_ports.udp).to_string().into()),
+            ("--hub", self.hub_udp().to_string().into()),
             (
                 "--runtime",
                 match self.options.runtime {
@@ -310,7 +328,7 @@ impl LocalFleet {
         }
         arguments.extend(self.options.agent_args.iter().cloned());
         let name = format!("{}-{}", agent.cluster, agent.name);
-        let process = self.spawn(&name, &arguments, token)?;
+        let process = self.spawn(&name, &agent.launcher, &arguments, token)?;
         self.agents[at].process = Some(process);
         Ok(())
     }
@@ -363,6 +381,7 @@ impl LocalFleet {
     fn spawn(
         &self,
         name: &str,
+        launcher: &[OsString],
         arguments: &[OsString],
         token: Option<String>,
     ) -> Result<Process, LocalError> {
@@ -373,9 +392,8 @@ impl LocalFleet {
         }
         let log =
             File::options().create(true).append(true).open(&log_path).map_err(file(&log_path, "open"))?;
-        let (program, first) = self
-            .options
-            .program
+        let line: Vec<&OsString> = launcher.iter().chain(&self.options.program).collect();
+        let (program, first) = line
             .split_first()
             .ok_or_else(|| file(Path::new("codeco"), "start")(io::Error::other("no program is named")))?;
         let mut command = Command::new(program);
@@ -420,13 +438,13 @@ impl LocalFleet {
     /// Where the hub serves /readyz and /metrics.
     #[must_use]
     pub fn hub_http(&self) -> SocketAddr {
-        loopback(self.hub_ports.http)
+        SocketAddr::new(self.hub_host, self.hub_ports.http)
     }
 
     /// Where the hub listens for QUIC.
     #[must_use]
     pub fn hub_udp(&self) -> SocketAddr {
-        loopback(self.hub_ports.udp)
+        SocketAddr::new(self.hub_host, self.hub_ports.udp)
     }
 
     /// State of the hub.
