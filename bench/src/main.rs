@@ -10,6 +10,7 @@ mod failover;
 mod forecast;
 mod gossip;
 mod machine;
+mod rejoin;
 mod report;
 
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum Bench {
     Forecast(forecast::Options),
     /// Membership of real agents beside Debian's serf: joining, deaths noticed and wrongly told, idle cost, a partition.
     Gossip(gossip::Options),
+    /// The hub loses its disk but for its authority's key: how long until the one in its place has the full picture.
+    Rejoin(rejoin::Options),
 }
 
 /// The word after which this program is the command `codeco`: the fleets it measures are made of itself.
@@ -94,5 +97,6 @@ fn run(arguments: &Arguments) -> Result<Option<Report>, Box<dyn std::error::Erro
         Bench::Failover(options) => Ok(Some(failover::run(options, arguments.seed, bars)?)),
         Bench::Forecast(options) => Ok(Some(forecast::run(options, arguments.seed, bars)?)),
         Bench::Gossip(options) => Ok(Some(gossip::run(options, arguments.seed, bars)?)),
+        Bench::Rejoin(options) => Ok(Some(rejoin::run(options, arguments.seed, bars)?)),
     }
 }
