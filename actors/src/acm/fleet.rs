@@ -145,6 +145,8 @@ pub trait Fleet: Send + Sync + 'static {
     async fn doctor(&self, filter: Filter) -> Result<DoctorView, ApiError>;
     /// A fault of a member's process or network. Only where faults are enabled.
     async fn fault(&self, member: String, fault: FaultWish) -> Result<(), ApiError>;
+    /// Has a node stop for good that is drained and has nothing left. Whoever wants it removed asks for that next.
+    async fn leave_node(&self, cluster: ClusterName, node: NodeName) -> Result<(), ApiError>;
     /// Removes a node for good; refused while it answers. Returns who may still tell of it.
     async fn forget_node(
         &self,

@@ -74,6 +74,9 @@ pub enum InspectRequest {
     Life,
     /// The applications it speaks for, after the one named: [`AppPages`](crate::acm::apps::AppPages).
     Apps(Option<codeco_protocol::ids::AppUid>),
+    /// Has the node asked stop for good: it says good-bye, and its process ends. Refused unless it is drained and has
+    /// nothing left.
+    Leave,
 }
 
 impl WireMessage for InspectRequest {

@@ -157,6 +157,11 @@ impl Client {
         self.call(&Method::POST, "faults", &to_json(request), None).map(drop)
     }
 
+    /// Has a node stop for good.
+    pub(crate) fn leave(&self, cluster: &ClusterName, node: &NodeName) -> Result<(), Failure> {
+        self.call(&Method::POST, &format!("nodes/{cluster}/{node}/leave"), &[], None).map(drop)
+    }
+
     /// Removes a node for good.
     pub(crate) fn forget(
         &self,

@@ -460,6 +460,11 @@ impl Fleet for FakeFleet {
         Ok(())
     }
 
+    async fn leave_node(&self, cluster: ClusterName, node: NodeName) -> Result<(), ApiError> {
+        self.note(format!("leave {cluster}/{node}"));
+        Ok(())
+    }
+
     async fn forget_node(
         &self,
         cluster: ClusterName,

@@ -148,6 +148,18 @@ fn fault_of_each_kind_reaches_every_member_that_is_meant() {
 }
 
 #[test]
+fn node_leaves_by_an_admin_s_word_and_is_forgotten_then_without_force() {
+    let fixture = Fixture::new();
+    let ran = ok(&fixture, &["node", "leave", "edge-1/b"]);
+    assert_eq!(ran.stdout, "node/edge-1/b left\n");
+    assert_eq!(ran.stderr, "warning: node edge-1/c is not connected\n");
+    assert_eq!(fixture.fleet.calls(), ["leave edge-1/b", "forget edge-1/b false"]);
+    let refused = fixture.run(&["--context", "operator", "node", "leave", "edge-1/b"]);
+    assert_eq!(refused.class, ExitClass::Refused, "as draining, it is for admins");
+    assert_eq!(fixture.run(&["node", "leave", "b"]).class, ExitClass::Usage);
+}
+
+#[test]
 fn node_is_forgotten_by_its_full_name_only_and_by_an_operator() {
     let fixture = Fixture::new();
     let ran = ok(&fixture, &["--context", "operator", "node", "forget", "node/edge-1/b"]);

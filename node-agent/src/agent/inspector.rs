@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use codeco_actors::acm::apps::page;
+use codeco_actors::evidence::Note;
 use codeco_actors::fabric::{InspectRequest, Inspector, LinksMessage};
 use codeco_actors::process::{Faults, Member, check_up};
 use codeco_actors::supervision::ChildRef;
 use codeco_actors::swm::actor::{CoreMessage, ask};
 use codeco_actors::swm::election::elector::{Elector, ElectorInput};
 use codeco_actors::swm::ledger::{LedgerInput, Upkeep};
+use codeco_protocol::api::EventType;
 use codeco_protocol::ids::{ClusterName, Identity, MemberId, ReplicaId};
 use codeco_protocol::token::Term;
 
@@ -22,7 +24,12 @@ pub(super) struct AgentInspector {
     pub(super) faults: Faults,
     pub(super) elector: ChildRef<CoreMessage<Elector>>,
     pub(super) links: ChildRef<LinksMessage>,
+    /// Told once this node is to stop for good.
+    pub(super) leaves: Arc<tokio::sync::Notify>,
 }
+
+/// Between the answer to an order to leave and what it ends: the answer is to be on its way before the connection ends.
+const FAREWELL: std::time::Duration = std::time::Duration::from_millis(300);
 
 #[async_trait]
 impl Inspector for AgentInspector {
@@ -67,6 +74,8 @@ impl Inspector for AgentInspector {
                     .map(|()| Vec::new())
                     .map_err(|e| format!("{e:?}"))
             }
+            // An operator's word, passed on by whoever was asked.
+            InspectRequest::Leave => self.leave().await,
             InspectRequest::Unenrol { .. } | InspectRequest::Forget(_) => {
                 Err("only hubs and the lead may have a member forgotten".into())
             }
@@ -95,6 +104,31 @@ impl AgentInspector {
         let ledger = self.workloads.ledger.get().ok_or("the node's ledger does not run yet")?;
         let told = ask(ledger, move |ledger, now, out| ledger.handle(now, LedgerInput::Upkeep(upkeep), out));
         told.await.map(|()| Vec::new()).map_err(|e| format!("it is not known whether that was taken: {e}"))
+    }
+
+    /// Stops for good. What may still be given work, or has some, stays: a stop must never be what moves it.
+    async fn leave(&self) -> Result<Vec<u8>, String> {
+        let ledger = self.workloads.ledger.get().ok_or("the node's ledger does not run yet")?;
+        let told = ask(ledger, |ledger, _, _| (ledger.upkeep(), ledger.held_briefs().len()));
+        let (upkeep, held) = told.await.map_err(|e| format!("it is not known what it has left: {e}"))?;
+        match (upkeep, held) {
+            (Upkeep::Draining, 0) => {}
+            (Upkeep::Draining, held) => return Err(format!("it still has {held} replicas to be moved")),
+            _ => return Err("it is not drained, so it may be given work".to_owned()),
+        }
+        self.member.events.tell(Note {
+            kind: EventType::Normal,
+            reason: "NodeLeaves",
+            object_kind: "Node",
+            object: format!("{}/{}", self.cluster, self.member.name),
+            message: "an operator has it stop for good".to_owned(),
+        });
+        let leaves = Arc::clone(&self.leaves);
+        tokio::spawn(async move {
+            tokio::time::sleep(FAREWELL).await;
+            leaves.notify_one();
+        });
+        Ok(Vec::new())
     }
 
     async fn replace_electorate(&self, version: u64, term: Term) -> Result<Vec<u8>, String> {

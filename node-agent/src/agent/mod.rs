@@ -143,7 +143,7 @@ pub async fn run(
 
     let tokens = acm::tokens(&config.state)?;
     let tree = plant(&config, &cluster, &member, &workloads, &renewals, &tokens);
-    let (home, faults) = (tree.home, tree.faults);
+    let (home, faults, leaves) = (tree.home, tree.faults, tree.leaves);
     tokio::spawn(Arc::clone(&workloads).pump(reports));
     tokio::spawn(note_supervision(tree.supervision, Arc::clone(&member)));
     let root =
@@ -157,7 +157,10 @@ pub async fn run(
         let _ = http_stopped.await;
     }));
     tracing::info!(name = %config.name, %cluster, address = ?member.commons.address(), "agent runs");
-    shutdown.await;
+    tokio::select! {
+        () = shutdown => {}
+        () = leaves.notified() => tracing::info!("an operator has this node stop for good"),
+    }
 
     tracing::info!("agent stops");
     member.events.tell(Note {
@@ -223,6 +226,8 @@ struct Tree {
     supervision: mpsc::Receiver<codeco_actors::supervision::Event>,
     home: codeco_actors::acm::home::HomeRef,
     faults: Faults,
+    /// Told once an operator has this node stop for good.
+    leaves: Arc<tokio::sync::Notify>,
 }
 
 /// Puts the tree together: links, MDM, NetMA, identity, and SWM with elector, workloads and ledger.
@@ -308,6 +313,7 @@ fn plant(
     for (name, child) in learning.iter().map(|(name, (_, child))| (*name, child)) {
         faults = faults.with(name, panic_by(child, || PeriodicMessage::Panic));
     }
+    let leaves = Arc::new(tokio::sync::Notify::new());
     let inspector = inspector::AgentInspector {
         member: Arc::clone(member),
         workloads: Arc::clone(workloads),
@@ -315,6 +321,7 @@ fn plant(
         faults: faults.clone(),
         elector: elector_ref.clone(),
         links: links_ref,
+        leaves: Arc::clone(&leaves),
     };
     // Set once, as above.
     let _ = member.commons.inspector.set(Arc::new(inspector));
@@ -325,7 +332,7 @@ fn plant(
         vec![links, identity, mdm, netma, swm.into_child(policy), acm.into_child(policy), follow];
     children.extend(learning.into_iter().map(|(_, (spec, _))| spec));
     let root = supervisor("agent", Strategy::OneForOne, children);
-    Tree { root, supervision, home: home_ref, faults }
+    Tree { root, supervision, home: home_ref, faults, leaves }
 }
 
 type Periodic =

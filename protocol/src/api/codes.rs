@@ -129,6 +129,9 @@ codes! {
     NODE_NOT_FORGOTTEN = "node-not-forgotten", exit 1: "A node cannot be removed: it still answers, or what it runs may still run";
         left: "nothing was changed";
         next: "stop its agent and wait for its lease to end; with --force you say yourself that nothing of it runs any more".
+    NODE_NOT_LEFT = "node-not-left", exit 1: "A node cannot leave: it is not drained, or still has replicas";
+        left: "nothing was changed";
+        next: "`codeco drain` it first; `codeco explain app/NAME` says what a replica waits for".
     NODE_UNREACHABLE = "node-unreachable", exit 5: "The node that has the answer is not connected or does not answer";
         left: "nothing was changed";
         next: "ask again when `codeco get nodes` shows it Ready".

@@ -743,6 +743,10 @@ impl Fleet for MemberFleet {
         self.inject(member, fault).await
     }
 
+    async fn leave_node(&self, cluster: ClusterName, node: NodeName) -> Result<(), ApiError> {
+        self.leave(&cluster, &node).await
+    }
+
     async fn forget_node(
         &self,
         cluster: ClusterName,

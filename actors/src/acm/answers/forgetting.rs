@@ -9,6 +9,24 @@ use crate::acm::fleet::{ApiError, Filter};
 use crate::fabric::{InspectError, InspectRequest, inspect};
 
 impl MemberFleet {
+    /// The node itself decides whether it has nothing left; then it says good-bye, so that nobody waits to miss it.
+    pub(super) async fn leave(&self, cluster: &ClusterName, node: &NodeName) -> Result<(), ApiError> {
+        let (id, name) = self.find_node(&format!("{cluster}/{node}"))?;
+        let object = Some(format!("node/{name}"));
+        match self.ask_member(id, InspectRequest::Leave).await {
+            Ok(_) => Ok(()),
+            Err(InspectError::Refused(why)) => {
+                let next = format!("codeco drain {name}; nothing was changed");
+                Err(error(409, codes::NODE_NOT_LEFT, object, format!("node {name}: {why}"), &next))
+            }
+            Err(InspectError::Unreachable(why)) => {
+                let message = format!("node {name} {why}");
+                let next = "one that is gone already is removed by `codeco node forget`";
+                Err(error(503, codes::NODE_UNREACHABLE, object, message, next))
+            }
+        }
+    }
+
     /// The lead strikes it from its journal first; then everybody who can be reached forgets it.
     pub(super) async fn forget(
         &self,

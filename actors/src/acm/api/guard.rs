@@ -174,6 +174,7 @@ mod tests {
             (Method::GET, "/api/v1/links", Viewer),
             (Method::GET, "/api/v1/doctor", Viewer),
             (Method::POST, "/api/v1/nodes/edge-1/a/forget", Operator),
+            (Method::POST, "/api/v1/nodes/edge-1/a/leave", Admin),
             (Method::POST, "/api/v1/faults", Admin),
             (Method::POST, "/api/v1/tokens", Admin),
             (Method::POST, "/api/v1/faults/panic", Admin),

@@ -67,6 +67,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/plan", post(plan))
         .route("/api/v1/nodes/{cluster}/{node}/upkeep", post(node_upkeep))
         .route("/api/v1/nodes/{cluster}/{node}/forget", post(forget))
+        .route("/api/v1/nodes/{cluster}/{node}/leave", post(leave))
         .route("/api/v1/clusters/{cluster}/upkeep", post(cluster_upkeep))
         .route("/api/v1/clusters/{cluster}/lost", post(cluster_lost))
         .route("/api/v1/clusters/{cluster}/electorate", post(electorate))
@@ -132,6 +133,15 @@ async fn forget(
     let Path((cluster, node)) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
     let ForgetRequest { force } = read_json(&shared, request).await?;
     Ok(Json(Forgotten { warnings: shared.fleet.forget_node(cluster, node, force).await? }))
+}
+
+async fn leave(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<(ClusterName, NodeName)>, axum::extract::rejection::PathRejection>,
+) -> Reply<serde_json::Value> {
+    let Path((cluster, node)) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
+    shared.fleet.leave_node(cluster, node).await?;
+    Ok(Json(serde_json::json!({})))
 }
 
 async fn cluster_upkeep(
