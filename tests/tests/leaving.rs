@@ -84,6 +84,10 @@ fn node_that_is_restarted_stays_a_member_and_one_that_leaves_is_none_at_once() {
         told(&fleet, "MemberChanged").into_iter().filter(|said| said.starts_with("is dead")).collect();
     assert_eq!(dead, Vec::<String>::new(), "who says good-bye is never missed");
     fleet.settle(&wanted).unwrap();
+    // Of three voters two are left: whoever goes next would leave the cluster without a lead for ever.
+    fleet.codeco(&["drain", "edge-1/node-2"]).unwrap();
+    let refused = fleet.codeco(&["node", "leave", "edge-1/node-2"]).unwrap_err().to_string();
+    assert!(refused.contains("[node-not-left]") && refused.contains("1 of 3 voters"), "{refused}");
     let watched = watch.end();
     assert!(watched.seen > 0, "a watch that sees nothing proves nothing");
     assert_eq!(watched.doubles, BTreeSet::new());

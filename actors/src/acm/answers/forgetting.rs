@@ -13,6 +13,11 @@ impl MemberFleet {
     pub(super) async fn leave(&self, cluster: &ClusterName, node: &NodeName) -> Result<(), ApiError> {
         let (id, name) = self.find_node(&format!("{cluster}/{node}"))?;
         let object = Some(format!("node/{name}"));
+        if let Some(why) = keeps_no_majority(&self.voters_of(cluster), id) {
+            let next = "`codeco get clusters` shows who votes: let the lead take in another voter first, or add a node; \
+                        nothing was changed";
+            return Err(error(409, codes::NODE_NOT_LEFT, object, format!("node {name}: {why}"), next));
+        }
         match self.ask_member(id, InspectRequest::Leave).await {
             Ok(_) => Ok(()),
             Err(InspectError::Refused(why)) => {
@@ -80,6 +85,25 @@ impl MemberFleet {
         Ok(warnings)
     }
 
+    /// Who votes in a cluster, by the words of its lead, and whether they are alive.
+    fn voters_of(&self, cluster: &ClusterName) -> Vec<(MemberId, bool)> {
+        let commons = &self.member.commons;
+        // A lead that answers for itself has no view of itself among those of others.
+        let own = commons.own_view(crate::clock::boot_now());
+        let voters = commons.with_views(|views| {
+            let of_cluster =
+                views.iter().chain([&own]).filter(|view| view.identity.cluster() == Some(cluster));
+            let facts = of_cluster.filter_map(|view| {
+                let fact = view.electorate()?;
+                (fact.term.owner == view.identity.id).then_some(fact)
+            });
+            let voters = facts.max_by_key(|fact| fact.term).map(|fact| fact.voters.clone());
+            voters.unwrap_or_default().into_iter().map(|voter| voter.member).collect::<Vec<_>>()
+        });
+        let alive = |member| member == commons.own.id || commons.liveness(member) == Some(Liveness::Alive);
+        voters.into_iter().map(|member| (member, alive(member))).collect()
+    }
+
     /// Who leads a cluster, by the words of its members.
     fn lead_of(&self, cluster: &ClusterName) -> Option<MemberId> {
         let commons = &self.member.commons;
@@ -109,5 +133,39 @@ impl MemberFleet {
         let link =
             commons.link(member).ok_or_else(|| InspectError::Unreachable("it is not connected".into()))?;
         inspect(&link, &request).await
+    }
+}
+
+/// Why a cluster with these voters, alive or not, could elect nobody any more once this member has left.
+fn keeps_no_majority(voters: &[(MemberId, bool)], member: MemberId) -> Option<String> {
+    if !voters.iter().any(|(voter, _)| *voter == member) {
+        return None;
+    }
+    let left = voters.iter().filter(|(voter, alive)| *alive && *voter != member).count();
+    (2 * left <= voters.len()).then(|| {
+        format!(
+            "it votes for the lead of its cluster, and the {left} of {} voters that would be left are no majority",
+            voters.len()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn voter_may_leave_only_while_the_others_are_a_majority() {
+        let voters = |alive: &[bool]| -> Vec<(MemberId, bool)> {
+            alive.iter().enumerate().map(|(at, alive)| (MemberId(at as u128), *alive)).collect()
+        };
+        let first = MemberId(0);
+        assert_eq!(keeps_no_majority(&voters(&[true, true, true]), first), None);
+        let two = keeps_no_majority(&voters(&[true, true, false]), first).unwrap();
+        assert!(two.contains("the 1 of 3 voters"), "{two}");
+        assert!(keeps_no_majority(&voters(&[true]), first).is_some(), "the only one");
+        assert!(keeps_no_majority(&voters(&[true, true]), first).is_some(), "of two both are needed");
+        assert_eq!(keeps_no_majority(&voters(&[true]), MemberId(7)), None, "who does not vote is not needed");
+        assert_eq!(keeps_no_majority(&voters(&[true, true, true, true, false]), first), None);
     }
 }
