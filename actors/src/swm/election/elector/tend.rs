@@ -10,7 +10,7 @@ use codeco_protocol::election::ElectionMessage;
 use codeco_protocol::ids::MemberId;
 use codeco_protocol::units::BootTime;
 
-use super::super::electorate::{Electorate, Role, Voter};
+use super::super::electorate::{Electorate, Role, VOTERS_MAX, Voter};
 use super::copies::Follower;
 use super::record::Entry;
 use super::{Elector, ElectorNote, ElectorOutput, Standing};
@@ -26,6 +26,25 @@ fn wanted(nodes: usize) -> usize {
         0..THREE_FROM => 1,
         THREE_FROM..FIVE_FROM => 3,
         _ => 5,
+    }
+}
+
+/// The next step to replace a voter that is gone by a member that is ready: the voter, and whether it is added.
+///
+/// Whoever comes is added before the other goes: the one that is silent may have all its records and return, and is
+/// then a vote more if another is lost on the way. It goes first only where it is to be replaced by its own next life,
+/// or where there is no place left.
+fn replacement(voters: &[Voter], gone: &[Voter], ready: &[Voter]) -> Option<(Voter, bool)> {
+    let odd = voters.len() % 2 == 1;
+    let first_gone = *gone.first()?;
+    if !odd {
+        return Some((first_gone, false));
+    }
+    let next = ready.first()?;
+    match gone.iter().find(|gone| gone.member == next.member) {
+        Some(earlier_life) => Some((*earlier_life, false)),
+        None if voters.len() < VOTERS_MAX => Some((*next, true)),
+        None => Some((first_gone, false)),
     }
 }
 
@@ -87,10 +106,13 @@ impl Elector {
                 }
             }
         }
-        let change = match (gone.first(), ready.first()) {
-            (Some(gone), Some(_)) if voters.len() > 1 => Some((*gone, false)),
-            (None, Some(voter)) if ready.len() >= missing => Some((*voter, true)),
-            _ => None,
+        let change = if !gone.is_empty() {
+            replacement(&voters, &gone, &ready)
+        } else if between && missing == 0 {
+            // It was added for one that has returned since, or for a member that is not there any more.
+            voters.iter().rfind(|voter| **voter != me).map(|surplus| (*surplus, false))
+        } else {
+            ready.first().filter(|_| ready.len() >= missing).map(|voter| (*voter, true))
         };
         for member in invited {
             self.send(member, ElectionMessage::Invite, out);
@@ -115,5 +137,36 @@ impl Elector {
             removed: (!add).then_some(voter),
         }));
         self.store(at, Entry::Electorate(electorate), out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codeco_protocol::ids::Incarnation;
+
+    use super::*;
+
+    fn voter(member: u128, life: u128) -> Voter {
+        Voter { member: MemberId(member), incarnation: Incarnation(life) }
+    }
+
+    #[test]
+    fn replacement_of_a_silent_voter_adds_the_other_one_first() {
+        let (lead, sound, silent, next) = (voter(1, 1), voter(2, 1), voter(3, 1), voter(4, 1));
+        assert_eq!(replacement(&[lead, sound, silent], &[silent], &[next]), Some((next, true)));
+        assert_eq!(replacement(&[lead, sound, silent, next], &[silent], &[]), Some((silent, false)));
+        assert_eq!(
+            replacement(&[lead, sound, silent], &[silent], &[]),
+            None,
+            "nobody is there to replace it"
+        );
+    }
+
+    #[test]
+    fn replacement_of_a_voter_by_its_next_life_or_in_a_full_electorate_removes_first() {
+        let (lead, sound, lost, again) = (voter(1, 1), voter(2, 1), voter(3, 1), voter(3, 2));
+        assert_eq!(replacement(&[lead, sound, lost], &[lost], &[again]), Some((lost, false)));
+        let full: Vec<Voter> = (1..=5).map(|member| voter(member, 1)).collect();
+        assert_eq!(replacement(&full, &[full[4]], &[voter(6, 1)]), Some((full[4], false)));
     }
 }
