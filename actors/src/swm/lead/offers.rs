@@ -106,7 +106,7 @@ impl Lead {
         let rules = self.granted(&replica, rules);
         let Some(known) = self.mandates.get(&replica) else { return };
         // What was allowed for a copy that is gone says nothing about the present one.
-        let present = known.stage.placement().map(|p| p.token);
+        let present = known.present().map(|p| p.token);
         let replace = if allowed.1 == present { allowed.0 } else { Replace::Keep };
         let serves = matches!(known.stage, Stage::Held(_) | Stage::Committing(_));
         if spec.generation > known.spec.generation && !(serves && replace == Replace::Keep) {

@@ -29,23 +29,27 @@ fn wanted(nodes: usize) -> usize {
     }
 }
 
+/// A voter that is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Gone {
+    voter: Voter,
+    /// Its journal is, the member has said so: it never returns. Others have only been silent for long.
+    for_good: bool,
+}
+
 /// The next step to replace a voter that is gone by a member that is ready: the voter, and whether it is added.
 ///
-/// Whoever comes is added before the other goes: the one that is silent may have all its records and return, and is
-/// then a vote more if another is lost on the way. It goes first only where it is to be replaced by its own next life,
-/// or where there is no place left.
-fn replacement(voters: &[Voter], gone: &[Voter], ready: &[Voter]) -> Option<(Voter, bool)> {
-    let odd = voters.len() % 2 == 1;
-    let first_gone = *gone.first()?;
-    if !odd {
-        return Some((first_gone, false));
+/// A voter that is gone for good is removed before another is added: it can only be counted against the majority. One
+/// that is silent has all its records and may return, and is then a vote more if another is lost on the way: it goes
+/// only once the other is there, unless there is no place left.
+fn replacement(voters: usize, gone: &[Gone], ready: &[Voter]) -> Option<(Voter, bool)> {
+    let first = *gone.iter().find(|gone| gone.for_good).or(gone.first())?;
+    if voters.is_multiple_of(2) {
+        return Some((first.voter, false));
     }
-    let next = ready.first()?;
-    match gone.iter().find(|gone| gone.member == next.member) {
-        Some(earlier_life) => Some((*earlier_life, false)),
-        None if voters.len() < VOTERS_MAX => Some((*next, true)),
-        None => Some((first_gone, false)),
-    }
+    let next = *ready.first()?;
+    let adds = !first.for_good && voters < VOTERS_MAX;
+    Some(if adds { (next, true) } else { (first.voter, false) })
 }
 
 impl Elector {
@@ -65,14 +69,15 @@ impl Elector {
             .map(|(node, _)| node)
             .collect();
         let voters: Vec<Voter> = reign.office.electorate().voters().map(|(voter, _)| voter).collect();
-        // Another life of its journal, or silent for long.
         let gone = |voter: &Voter| {
-            *voter != me
-                && reign.followers.get(&voter.member).is_none_or(|follower| {
-                    follower.life != Some(voter.incarnation) || now.since(follower.heard) >= lost_after
-                })
+            let follower = reign.followers.get(&voter.member);
+            let for_good = follower.and_then(|f| f.life).is_some_and(|life| life != voter.incarnation);
+            let silent = follower.is_none_or(|f| f.life.is_none() || now.since(f.heard) >= lost_after);
+            (*voter != me && (for_good || silent)).then_some(Gone { voter: *voter, for_good })
         };
-        let (gone, sound): (Vec<Voter>, Vec<Voter>) = voters.iter().partition(|voter| gone(voter));
+        let gone: Vec<Gone> = voters.iter().filter_map(gone).collect();
+        let is_gone = |voter: &&Voter| gone.iter().any(|gone| gone.voter == **voter);
+        let sound: Vec<Voter> = voters.iter().filter(|voter| !is_gone(voter)).copied().collect();
         let missing = wanted(present.len()).saturating_sub(sound.len());
         let votes = |member: &MemberId| sound.iter().any(|voter| voter.member == *member);
         // Whoever is being prepared stays chosen; others are added in the order of their ids.
@@ -107,7 +112,7 @@ impl Elector {
             }
         }
         let change = if !gone.is_empty() {
-            replacement(&voters, &gone, &ready)
+            replacement(voters.len(), &gone, &ready)
         } else if between && missing == 0 {
             // It was added for one that has returned since, or for a member that is not there any more.
             voters.iter().rfind(|voter| **voter != me).map(|surplus| (*surplus, false))
@@ -152,21 +157,20 @@ mod tests {
 
     #[test]
     fn replacement_of_a_silent_voter_adds_the_other_one_first() {
-        let (lead, sound, silent, next) = (voter(1, 1), voter(2, 1), voter(3, 1), voter(4, 1));
-        assert_eq!(replacement(&[lead, sound, silent], &[silent], &[next]), Some((next, true)));
-        assert_eq!(replacement(&[lead, sound, silent, next], &[silent], &[]), Some((silent, false)));
-        assert_eq!(
-            replacement(&[lead, sound, silent], &[silent], &[]),
-            None,
-            "nobody is there to replace it"
-        );
+        let silent = Gone { voter: voter(3, 1), for_good: false };
+        let next = voter(4, 1);
+        assert_eq!(replacement(3, &[silent], &[next]), Some((next, true)));
+        assert_eq!(replacement(4, &[silent], &[]), Some((silent.voter, false)));
+        assert_eq!(replacement(3, &[silent], &[]), None, "nobody is there to replace it");
+        assert_eq!(replacement(5, &[silent], &[next]), Some((silent.voter, false)), "there is no place left");
     }
 
     #[test]
-    fn replacement_of_a_voter_by_its_next_life_or_in_a_full_electorate_removes_first() {
-        let (lead, sound, lost, again) = (voter(1, 1), voter(2, 1), voter(3, 1), voter(3, 2));
-        assert_eq!(replacement(&[lead, sound, lost], &[lost], &[again]), Some((lost, false)));
-        let full: Vec<Voter> = (1..=5).map(|member| voter(member, 1)).collect();
-        assert_eq!(replacement(&full, &[full[4]], &[voter(6, 1)]), Some((full[4], false)));
+    fn replacement_of_a_voter_whose_journal_is_gone_removes_it_first() {
+        let silent = Gone { voter: voter(2, 1), for_good: false };
+        let lost = Gone { voter: voter(3, 1), for_good: true };
+        assert_eq!(replacement(3, &[lost], &[voter(3, 2)]), Some((lost.voter, false)), "its own next life");
+        assert_eq!(replacement(5, &[silent, lost], &[voter(6, 1)]), Some((lost.voter, false)));
+        assert_eq!(replacement(4, &[silent, lost], &[]), Some((lost.voter, false)));
     }
 }
