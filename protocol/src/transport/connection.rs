@@ -210,6 +210,18 @@ impl PeerConnection {
         self.inner.quic.remote_address()
     }
 
+    /// Whether the peer is reached through a relay; [`remote_addr`](Self::remote_addr) means something in this process
+    /// only then.
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        super::relay::is_relayed(self.remote_addr())
+    }
+
+    /// Our own address in the eyes of the peer, where the system tells.
+    pub(super) fn local_ip(&self) -> Option<std::net::IpAddr> {
+        self.inner.quic.local_ip()
+    }
+
     /// Protocol version agreed on.
     #[must_use]
     pub fn protocol(&self) -> u16 {
