@@ -66,6 +66,8 @@ pub struct Commons {
     roster: watch::Sender<u64>,
     liveness: RwLock<BTreeMap<MemberId, (Identity, Liveness)>>,
     links: RwLock<BTreeMap<MemberId, Linked>>,
+    /// Members that relay for this one, the best first.
+    relays: RwLock<Vec<MemberId>>,
     /// Where members of other clusters can be dialled, as others say.
     pub(super) foreign: Mutex<super::foreign::Foreign>,
     /// Whether this member speaks for applications, and so needs to reach all clusters.
@@ -123,6 +125,7 @@ impl Commons {
             roster: watch::Sender::new(0),
             liveness: RwLock::new(BTreeMap::new()),
             links: RwLock::new(BTreeMap::new()),
+            relays: RwLock::default(),
             foreign: Mutex::default(),
             home: AtomicBool::new(false),
             own_point: watch::Sender::new(None),
@@ -409,11 +412,33 @@ impl Commons {
     }
 
     pub(super) fn set_link(&self, member: MemberId, linked: Option<Linked>) -> Option<Linked> {
-        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-        match linked {
-            Some(linked) => links.insert(member, linked),
-            None => links.remove(&member),
+        let fresh = linked.as_ref().map(|linked| Arc::clone(&linked.connection));
+        let old = {
+            let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+            match linked {
+                Some(linked) => links.insert(member, linked),
+                None => links.remove(&member),
+            }
+        };
+        let relaying = self.transport.relaying();
+        if let Some(old) = &old {
+            relaying.withdraw(member, old.connection.stable_id());
         }
+        // Whether others than hubs relay is found at the next look.
+        if let Some(fresh) = fresh.filter(|fresh| !fresh.is_relayed()) {
+            relaying.admit(&fresh, fresh.identity().is_hub());
+        }
+        old
+    }
+
+    /// Members that relay for this one, the best first.
+    #[must_use]
+    pub fn relays(&self) -> Vec<MemberId> {
+        self.relays.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_relays(&self, relays: Vec<MemberId>) {
+        *self.relays.write().unwrap_or_else(PoisonError::into_inner) = relays;
     }
 
     /// Where members of `peer`'s cluster can be dialled, for `peer`.
@@ -426,7 +451,7 @@ impl Commons {
                 .iter()
                 .filter(|view| view.identity.cluster() == Some(cluster) && view.identity.id != peer.id)
                 .filter_map(|view| {
-                    let address = view.member()?.address?;
+                    let address = self.dialable(view)?;
                     Some(Hint { identity: view.identity.clone(), address })
                 })
                 .take(512)

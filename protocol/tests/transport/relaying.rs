@@ -37,7 +37,7 @@ async fn apart() -> Apart {
 async fn ends_of_a_hub(cut: bool) -> Apart {
     let fleet = Fleet::new();
     let limits = Limits {
-        idle_timeout: Duration::from_secs(4),
+        idle_timeout: Duration::from_secs(7),
         keep_alive: Duration::from_secs(1),
         ..Limits::default()
     };

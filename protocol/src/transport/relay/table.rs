@@ -26,6 +26,9 @@ const IDLE_MAX: Micros = Micros::from_secs(60);
 /// Between two searches for such peers.
 const SWEEP_EVERY: Micros = Micros::from_secs(1);
 
+/// Members that have gone and whose shares are remembered.
+const LEFT_MAX: usize = 1_024;
+
 /// First and last first byte of virtual addresses.
 const VIRTUAL: std::ops::RangeInclusive<u8> = 240..=247;
 
@@ -161,6 +164,8 @@ pub(super) struct Table {
     /// By canonical address.
     sources: BTreeMap<SocketAddr, MemberId>,
     peers: BTreeMap<SocketAddr, Peer>,
+    /// What is left of the shares of members that have gone: connecting anew gives nobody a new one.
+    left: BTreeMap<MemberId, (Budget, Budget)>,
     next_sweep: BootTime,
 }
 
@@ -173,6 +178,7 @@ impl Table {
             neighbours: BTreeMap::new(),
             sources: BTreeMap::new(),
             peers: BTreeMap::new(),
+            left: BTreeMap::new(),
             next_sweep: BootTime(0),
         }
     }
@@ -201,7 +207,9 @@ impl Table {
         match self.neighbours.get_mut(&member) {
             Some(known) => known.is = is,
             None => {
-                let known = Known { is, sends: Budget::new(now), gets: Budget::new(now) };
+                let left = self.left.remove(&member);
+                let (sends, gets) = left.unwrap_or_else(|| (Budget::new(now), Budget::new(now)));
+                let known = Known { is, sends, gets };
                 self.neighbours.insert(member, known);
             }
         }
@@ -217,6 +225,10 @@ impl Table {
             if self.sources.get(&address) == Some(&member) {
                 self.sources.remove(&address);
             }
+            if self.left.len() >= LEFT_MAX {
+                self.left.pop_first();
+            }
+            self.left.insert(member, (known.sends, known.gets));
         }
     }
 
@@ -456,6 +468,7 @@ mod tests {
         let c = MemberId(4);
         assert_eq!(relay.incoming(NOW, at(c), &of(c, B)), Err(RelayDrop::OverBudget), "B gets no more");
         assert!(relay.incoming(NOW, at(c), &of(c, A)).is_ok(), "A gets what is its own share");
+        relay.withdraw(A, 7);
         relay.admit(NOW, A, neighbour(RELAY, A));
         assert_eq!(
             relay.incoming(NOW, at(A), &of(A, B)),
