@@ -402,7 +402,8 @@ impl Commons {
     /// The connection to a member, if there is one.
     #[must_use]
     pub fn link(&self, member: MemberId) -> Option<Arc<PeerConnection>> {
-        self.links().get(&member).map(|linked| Arc::clone(&linked.connection))
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.get(&member).map(|linked| Arc::clone(&linked.connection))
     }
 
     /// All connections.

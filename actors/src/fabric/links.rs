@@ -11,7 +11,8 @@ use codeco_protocol::gossip::{
 use codeco_protocol::identity::Expected;
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::transport::{
-    Backoff, BackoffBounds, CloseReason, ConnectError, ConnectionEnd, PeerConnection, RefusalReason, is_relayed,
+    Backoff, BackoffBounds, CloseReason, ConnectError, ConnectionEnd, PeerConnection, RefusalReason,
+    is_relayed,
 };
 use codeco_protocol::units::{BootTime, Micros};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -387,7 +388,9 @@ impl LinksActor {
             Some(relay) => {
                 tracing::info!(peer = %identity, %relay, dialled = connection.is_dialled(), "connected through a relay");
             }
-            None => tracing::info!(peer = %identity, %address, dialled = connection.is_dialled(), "connected"),
+            None => {
+                tracing::info!(peer = %identity, %address, dialled = connection.is_dialled(), "connected")
+            }
         }
         self.judge(now, MembershipInput::Connected(identity), state);
     }

@@ -268,7 +268,8 @@ impl Member {
         let relay = self.commons.transport.relaying().stats();
         let relayed = self.commons.links().values().filter(|linked| linked.connection.is_relayed()).count();
         let passed = [("forwarded", relay.forwarded), ("sent", relay.sent), ("delivered", relay.delivered)];
-        let passed = passed.iter().map(|(what, n)| (vec![("result", (*what).to_owned())], *n as f64)).collect();
+        let passed =
+            passed.iter().map(|(what, n)| (vec![("result", (*what).to_owned())], *n as f64)).collect();
         let drops = relay
             .drops()
             .map(|(reason, n)| (vec![("reason", reason.as_str().to_owned())], n as f64))

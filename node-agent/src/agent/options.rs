@@ -304,7 +304,9 @@ fn relays(found: &[SocketAddr]) -> Result<Vec<SocketAddr>, ConfigError> {
         return Err(value("relay", &found.len().to_string(), "at most 16 of them"));
     }
     match found.iter().find(|address| address.port() == 0 || address.ip().is_unspecified()) {
-        Some(address) => Err(value("relay", &address.to_string(), "an address and a port that can be dialled")),
+        Some(address) => {
+            Err(value("relay", &address.to_string(), "an address and a port that can be dialled"))
+        }
         None => Ok(found.to_vec()),
     }
 }
