@@ -452,7 +452,7 @@ impl Commons {
                 .iter()
                 .filter(|view| view.identity.cluster() == Some(cluster) && view.identity.id != peer.id)
                 .filter_map(|view| {
-                    let address = self.dialable(view)?;
+                    let address = self.dialable(view, Some(cluster))?;
                     Some(Hint { identity: view.identity.clone(), address })
                 })
                 .take(512)

@@ -70,11 +70,9 @@ impl Commons {
                 .filter_map(|view| {
                     let id = view.identity.id;
                     let seen = links.get(&id).map(|linked| linked.connection.remote_addr());
-                    // Where we see it, unless it says that nobody can dial it.
-                    let address = match (seen, view.member()?.address) {
-                        (Some(seen), Some(_)) if !is_relayed(seen) => seen,
-                        _ => self.dialable(view)?,
-                    };
+                    // Where we see it, unless it says that others cannot dial it.
+                    let seen = seen.filter(|seen| !is_relayed(*seen) && !view.dials_out_only());
+                    let address = seen.or_else(|| self.dialable(view, peer.cluster()))?;
                     Some((id, Hint { identity: view.identity.clone(), address }))
                 })
                 .take(CLUSTERS_MAX)

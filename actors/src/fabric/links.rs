@@ -471,7 +471,8 @@ impl LinksActor {
         let wait = target.backoff.next_wait(&mut state.rng);
         target.next = now + Micros::from(wait);
         if target.backoff.failures() == 1 {
-            tracing::warn!(%address, %error, "cannot connect; trying again");
+            let member = target.member();
+            tracing::warn!(%address, ?member, ?way, %error, "cannot connect; trying again");
         }
     }
 

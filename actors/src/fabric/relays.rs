@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use codeco_protocol::gossip::{Hint, NOWHERE, View};
-use codeco_protocol::ids::{Identity, MemberId};
+use codeco_protocol::ids::{ClusterName, Identity, MemberId};
 use codeco_protocol::transport::{ConnectError, PeerConnection, RelayError, is_relayed};
 
 use super::commons::Commons;
@@ -70,11 +70,14 @@ impl Commons {
         connection.is_relayed().then(|| self.transport.relaying().via(connection.remote_addr())).flatten()
     }
 
-    /// Where others can dial the member of a view: where it says, or, if it listens on all its addresses, where we see
-    /// it.
-    pub(super) fn dialable(&self, view: &View) -> Option<SocketAddr> {
-        let Some(told) = view.member()?.address else { return Some(NOWHERE) };
-        if !told.ip().is_unspecified() {
+    /// Where members of `of` can dial the member of a view: where it says, or, if it listens on all its addresses, where
+    /// we see it. [`NOWHERE`] if nobody has seen it, or if it says that only its own cluster can dial it.
+    pub(super) fn dialable(&self, view: &View, of: Option<&ClusterName>) -> Option<SocketAddr> {
+        let told = view.member()?.address;
+        if view.dials_out_only() && view.identity.cluster() != of {
+            return Some(NOWHERE);
+        }
+        if let Some(told) = told.filter(|told| !told.ip().is_unspecified()) {
             return Some(told);
         }
         let seen = self.link(view.identity.id).map(|connection| connection.remote_addr());

@@ -37,7 +37,7 @@ pub struct MemberConfig {
     pub state: PathBuf,
     /// UDP address.
     pub listen: SocketAddr,
-    /// Whether nobody can dial it.
+    /// Whether members of other clusters cannot dial it.
     pub dial_out_only: bool,
     /// What must hold before the process is ready, and why it does not yet.
     pub conditions: Vec<(&'static str, &'static str)>,
@@ -88,7 +88,7 @@ pub struct Member {
     pub state: PathBuf,
     /// Hubs it dials, if it dials any.
     pub hubs: OnceLock<Vec<SocketAddr>>,
-    /// Whether nobody can dial it.
+    /// Whether members of other clusters cannot dial it.
     pub dial_out_only: bool,
     fact: Mutex<MemberFact>,
     names: Mutex<BTreeMap<AppUid, AppName>>,
@@ -145,7 +145,7 @@ impl Member {
         let readiness = Readiness::new(&config.conditions, actors.clone());
         let fact = MemberFact {
             name: config.name.clone(),
-            address: commons.address().filter(|_| !config.dial_out_only),
+            address: commons.address(),
             version: env!("CARGO_PKG_VERSION").into(),
             started,
             not_ready: Some("starting".into()),
@@ -174,6 +174,9 @@ impl Member {
         };
         // Whoever hears of this member hears first by which key it speaks.
         super::identity::publish(&member, super::IdentityState::default());
+        if member.dial_out_only {
+            member.commons.publish_fact("dialable", Fact::Dialable(false));
+        }
         member.update(|_| {});
         Ok(Arc::new(member))
     }

@@ -65,7 +65,8 @@ pub struct AgentOptions {
     /// before its lead.
     #[arg(long = "relay", env = "CODECO_RELAYS", value_delimiter = ',')]
     pub relays: Vec<SocketAddr>,
-    /// Nobody can dial this agent, as behind a NAT: others reach it over connections it has made, or through a relay.
+    /// Members of other clusters cannot dial this agent, as behind a NAT: they reach it over connections it has made, or
+    /// through a relay.
     #[arg(long, env = "CODECO_DIAL_OUT_ONLY")]
     pub dial_out_only: bool,
     /// Join token; needed once, until the agent has a certificate.
@@ -162,7 +163,7 @@ pub struct AgentConfig {
     pub peers: Vec<SocketAddr>,
     /// Relays to ask first.
     pub relays: Vec<SocketAddr>,
-    /// Whether nobody can dial it.
+    /// Whether members of other clusters cannot dial it.
     pub dial_out_only: bool,
     /// Join token.
     pub join: Option<JoinToken>,

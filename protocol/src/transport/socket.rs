@@ -13,8 +13,8 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, UdpPoller};
 
 use super::impair::Impairments;
-use super::refusal::Meter;
-use super::relay::{self, HEADER_LEN, Incoming, RelayDrop, Relaying};
+use super::refusal::{Meter, RefusalReason};
+use super::relay::{self, Dropped, HEADER_LEN, Incoming, RelayDrop, Relaying};
 
 const NONCE_LEN: usize = 5;
 const TAG_LEN: usize = 3;
@@ -170,8 +170,16 @@ impl FilteredSocket {
     /// on the way to the relay stay for the receiver.
     fn receive_relayed(&self, datagram: &mut [u8], meta: &RecvMeta) {
         match self.relaying.incoming(meta.addr, datagram) {
-            None => {}
-            Some(Incoming::Deliver(from)) => {
+            Err(Dropped { reason: RelayDrop::Malformed | RelayDrop::UnknownSender, .. }) => {
+                self.meter.garbage(meta.addr);
+            }
+            Err(Dropped { reason: RelayDrop::OverBudget, so_far }) if so_far.is_power_of_two() => {
+                // The same words each time, so that an event counts the reports instead of repeating them.
+                let detail = "more packets than are relayed for one member (told at every doubling)";
+                self.meter.refuse(meta.addr, RefusalReason::Flood, detail);
+            }
+            Err(_) => {}
+            Ok(Incoming::Deliver(from)) => {
                 let inner = &datagram[HEADER_LEN..];
                 if judge(inner, self.mint) == Verdict::Garbage {
                     self.meter.garbage(meta.addr);
@@ -179,7 +187,7 @@ impl FilteredSocket {
                     self.relaying.deliver(from, meta.ecn, inner);
                 }
             }
-            Some(Incoming::Forward(hop)) => {
+            Ok(Incoming::Forward(hop)) => {
                 datagram[..HEADER_LEN].copy_from_slice(&hop.header);
                 let passed_on = Transmit {
                     destination: hop.to,
@@ -218,7 +226,9 @@ impl FilteredSocket {
                 Ok(()) => self.relaying.note_sent(),
                 // Nothing has been sent yet: all of it is tried again.
                 Err(error) if at == 0 && error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-                Err(_) => self.relaying.drop(RelayDrop::SendFailed),
+                Err(_) => {
+                    self.relaying.drop(RelayDrop::SendFailed);
+                }
             }
         }
         Ok(())

@@ -77,6 +77,14 @@ impl RelayStats {
     }
 }
 
+/// Why a packet that came in goes nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dropped {
+    pub(super) reason: RelayDrop,
+    /// How many were dropped for that since the start.
+    pub(super) so_far: u64,
+}
+
 /// An inner packet on its way to quinn.
 struct Inner {
     from: SocketAddr,
@@ -213,10 +221,10 @@ impl Relaying {
     }
 
     /// What becomes of a relayed packet that came in. Drops are counted.
-    pub(super) fn incoming(&self, from: SocketAddr, datagram: &[u8]) -> Option<Incoming> {
+    pub(super) fn incoming(&self, from: SocketAddr, datagram: &[u8]) -> Result<Incoming, Dropped> {
         let now = self.now();
         let decided = self.table().incoming(now, from, datagram);
-        decided.map_err(|reason| self.drop(reason)).ok()
+        decided.map_err(|reason| Dropped { reason, so_far: self.drop(reason) })
     }
 
     /// Where a packet to a virtual address goes. Drops are counted.
@@ -227,11 +235,15 @@ impl Relaying {
         }
         let now = self.now();
         let decided = self.table().outgoing(now, to);
-        decided.map_err(|reason| self.drop(reason)).ok()
+        if let Err(reason) = decided {
+            self.drop(reason);
+        }
+        decided.ok()
     }
 
-    pub(super) fn drop(&self, reason: RelayDrop) {
-        self.shared.counters.dropped[reason as usize].fetch_add(1, Ordering::Relaxed);
+    /// Counts; returns how many there were.
+    pub(super) fn drop(&self, reason: RelayDrop) -> u64 {
+        self.shared.counters.dropped[reason as usize].fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(super) fn note_forwarded(&self, len: usize) {
@@ -249,7 +261,8 @@ impl Relaying {
         let mut inbox = self.inbox();
         if inbox.len() >= INBOX_MAX {
             drop(inbox);
-            return self.drop(RelayDrop::QueueFull);
+            self.drop(RelayDrop::QueueFull);
+            return;
         }
         inbox.push_back(Inner { from: self.seen(from), ecn, bytes: inner.to_vec() });
         self.shared.counters.delivered.fetch_add(1, Ordering::Relaxed);
