@@ -64,8 +64,11 @@ pub struct Commons {
     /// Grows with every change of a view of our own cluster.
     relayed: watch::Sender<u64>,
     roster: watch::Sender<u64>,
+    /// Grows with whatever is known of others: facts, connections, liveness.
+    known: watch::Sender<u64>,
     liveness: RwLock<BTreeMap<MemberId, (Identity, Liveness)>>,
-    links: RwLock<BTreeMap<MemberId, Linked>>,
+    /// Whoever looks at them keeps what he has seen; a change makes a new map.
+    links: RwLock<Arc<BTreeMap<MemberId, Linked>>>,
     /// Members that relay for this one, the best first.
     relays: RwLock<Vec<MemberId>>,
     /// Where members of other clusters can be dialled, as others say.
@@ -123,8 +126,9 @@ impl Commons {
             views: RwLock::new(Views::default()),
             relayed: watch::Sender::new(0),
             roster: watch::Sender::new(0),
+            known: watch::Sender::new(0),
             liveness: RwLock::new(BTreeMap::new()),
-            links: RwLock::new(BTreeMap::new()),
+            links: RwLock::default(),
             relays: RwLock::default(),
             foreign: Mutex::default(),
             home: AtomicBool::new(false),
@@ -241,7 +245,11 @@ impl Commons {
         let mark = |views: &Views| views.get(owner.id).map(View::mark);
         let known = mark(&views);
         apply(&mut views)?;
-        if mark(&views) != known && owner.cluster().is_some() && owner.cluster() == self.own.cluster() {
+        let news = mark(&views) != known;
+        if news {
+            self.touch();
+        }
+        if news && owner.cluster().is_some() && owner.cluster() == self.own.cluster() {
             self.relayed.send_modify(|version| *version += 1);
         }
         if before != address(&views) {
@@ -269,6 +277,24 @@ impl Commons {
         self.views.write().unwrap_or_else(PoisonError::into_inner).forget(member);
         self.liveness.write().unwrap_or_else(PoisonError::into_inner).remove(&member);
         self.points.write().unwrap_or_else(PoisonError::into_inner).remove(&member);
+        self.touch();
+    }
+
+    /// Something is known that was not: whoever follows looks again.
+    pub fn touch(&self) {
+        self.known.send_modify(|number| *number += 1);
+    }
+
+    /// Grows with whatever is known of others.
+    #[must_use]
+    pub fn known_number(&self) -> u64 {
+        *self.known.borrow()
+    }
+
+    /// Follows what is known of others: facts, connections, liveness.
+    #[must_use]
+    pub fn follow_known(&self) -> watch::Receiver<u64> {
+        self.known.subscribe()
     }
 
     /// Tells all members that are connected where this one is.
@@ -362,6 +388,11 @@ impl Commons {
         self.with_views(|views| views.get(member).cloned())
     }
 
+    /// How far one member's map is known.
+    pub(super) fn mark(&self, member: MemberId) -> Option<Mark> {
+        self.with_views(|views| views.get(member).map(View::mark))
+    }
+
     /// This member as others see it now.
     #[must_use]
     pub fn own_view(&self, now: BootTime) -> View {
@@ -397,6 +428,7 @@ impl Commons {
 
     pub(super) fn set_liveness(&self, member: Identity, liveness: Liveness) {
         self.liveness.write().unwrap_or_else(PoisonError::into_inner).insert(member.id, (member, liveness));
+        self.touch();
     }
 
     /// The connection to a member, if there is one.
@@ -408,28 +440,30 @@ impl Commons {
 
     /// All connections.
     #[must_use]
-    pub fn links(&self) -> BTreeMap<MemberId, Linked> {
-        self.links.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn links(&self) -> Arc<BTreeMap<MemberId, Linked>> {
+        Arc::clone(&self.links.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn set_link(&self, member: MemberId, linked: Option<Linked>) -> Option<Linked> {
         let fresh = linked.as_ref().map(|linked| Arc::clone(&linked.connection));
-        let old = {
+        let before = {
             let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+            let links = Arc::make_mut(&mut links);
             match linked {
                 Some(linked) => links.insert(member, linked),
                 None => links.remove(&member),
             }
         };
         let relaying = self.transport.relaying();
-        if let Some(old) = &old {
-            relaying.withdraw(member, old.connection.stable_id());
+        if let Some(before) = &before {
+            relaying.withdraw(member, before.connection.stable_id());
         }
         // Whether others than hubs relay is found at the next look.
         if let Some(fresh) = fresh.filter(|fresh| !fresh.is_relayed()) {
             relaying.admit(&fresh, fresh.identity().is_hub());
         }
-        old
+        self.touch();
+        before
     }
 
     /// Members that relay for this one, the best first.

@@ -29,19 +29,21 @@ pub(super) struct Try {
 impl Commons {
     /// Whether the member at the other end of a connection may relay for us.
     fn is_relay(&self, peer: &Identity, lead: Option<MemberId>, configured: &BTreeSet<MemberId>) -> bool {
+        // Of our own cluster the lead is known; of others only what it says.
+        let abroad = peer.cluster() != self.own.cluster();
         let leads = |view: &View| view.member().is_some_and(|fact| fact.lead == Some(peer.id));
         peer.is_hub()
             || configured.contains(&peer.id)
             || lead == Some(peer.id)
-            || self.with_views(|views| views.get(peer.id).is_some_and(leads))
+            || (abroad && self.with_views(|views| views.get(peer.id).is_some_and(leads)))
     }
 
     /// Lets those who are connected relay for us and have packets relayed, as far as each may. To be repeated.
     pub(super) fn tend_relays(&self, lead: Option<MemberId>, configured: &BTreeSet<MemberId>) {
         let relaying = self.transport.relaying();
         relaying.serve(self.own.is_hub() || lead == Some(self.own.id));
-        let mut relays = Vec::new();
-        for linked in self.links().into_values().filter(|linked| !linked.connection.is_relayed()) {
+        let (links, mut relays) = (self.links(), Vec::new());
+        for linked in links.values().filter(|linked| !linked.connection.is_relayed()) {
             let peer = linked.connection.identity();
             let relay = self.is_relay(peer, lead, configured);
             relaying.admit(&linked.connection, relay);

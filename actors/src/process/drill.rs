@@ -124,7 +124,7 @@ fn peers(commons: &Commons, others: &Others) -> Result<Peers, String> {
     let relayed = |identity: &Identity| commons.transport.relaying().address_of(identity.id);
     let addresses = |wanted: &dyn Fn(&Identity) -> bool| -> Vec<SocketAddr> {
         let mut found = BTreeSet::new();
-        for linked in commons.links().into_values() {
+        for linked in commons.links().values() {
             if wanted(linked.connection.identity()) {
                 found.insert(linked.connection.remote_addr());
                 found.insert(relayed(linked.connection.identity()));

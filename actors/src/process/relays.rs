@@ -32,9 +32,9 @@ impl Reach {
         let own_cluster = commons.own.cluster().cloned();
         let mut reach = Self { own_cluster, dial_out_only: member.dial_out_only, ..Self::default() };
         reach.relays = commons.relays().into_iter().map(|relay| name_of(commons, relay)).collect();
-        for (id, linked) in commons.links() {
+        for (id, linked) in commons.links().iter() {
             if let Some(relay) = commons.via(&linked.connection) {
-                reach.relayed.push((name_of(commons, id), name_of(commons, relay)));
+                reach.relayed.push((name_of(commons, *id), name_of(commons, relay)));
             }
             let cluster = linked.connection.identity().cluster();
             reach

@@ -24,7 +24,7 @@ pub(super) const INNER_MAX: usize = 1_472;
 const QUIC_BITS: u8 = 0xc0;
 
 /// Shows that a packet comes from the other end of an authenticated connection.
-pub(super) type Tag = [u8; 8];
+pub(in super::super) type Tag = [u8; 8];
 
 /// Which way a packet goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,7 +26,7 @@ use std::time::Instant;
 use quinn::udp::{EcnCodepoint, RecvMeta};
 
 use frame::INNER_MAX;
-pub(super) use frame::{HEADER_LEN, MARKER};
+pub(super) use frame::{HEADER_LEN, MARKER, Tag};
 pub(super) use table::{Hop, Incoming};
 pub use table::{RelayDrop, RelayError};
 
@@ -35,8 +35,6 @@ use super::connection::PeerConnection;
 use crate::ids::MemberId;
 use crate::units::BootTime;
 
-/// Label of the TLS exporter (RFC 8446 §7.5) that tags are derived with.
-const TAG_LABEL: &[u8] = b"EXPORTER-codeco-relay-1";
 /// Inner packets waiting for quinn to read them.
 const INBOX_MAX: usize = 2_048;
 
@@ -153,15 +151,7 @@ impl Relaying {
     /// Lets the member at the other end of a connection have packets relayed here, if this member relays; with `relays`
     /// it may also bring packets of others, and take ours to them. To be repeated: the member may have moved.
     pub fn admit(&self, connection: &PeerConnection, relays: bool) {
-        let (ours, theirs): (&[u8], &[u8]) =
-            if connection.is_dialled() { (b"dialler", b"acceptor") } else { (b"acceptor", b"dialler") };
-        let (mut shows, mut expects) = ([0; 8], [0; 8]);
-        // Fails only for lengths that TLS cannot export.
-        if connection.export_keying_material(&mut shows, TAG_LABEL, ours).is_err()
-            || connection.export_keying_material(&mut expects, TAG_LABEL, theirs).is_err()
-        {
-            return;
-        }
+        let (shows, expects) = connection.relay_tags();
         let neighbour = Neighbour {
             connection: connection.stable_id(),
             address: connection.remote_addr(),
