@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use codeco_hub::process::{ADMIN_FILE, AdminAccess};
 use codeco_protocol::api::{DoctorView, LinkStatus, LinkView, List, NodeView, Verdict};
@@ -35,7 +37,9 @@ struct Sites {
 
 impl Sites {
     fn build() -> Result<Self, String> {
-        let sites = Self { prefix: format!("cdc{}", std::process::id()) };
+        static BUILT: AtomicU32 = AtomicU32::new(0);
+        let number = BUILT.fetch_add(1, Ordering::Relaxed);
+        let sites = Self { prefix: format!("cdc{}x{number}", std::process::id()) };
         let hub = sites.space("hub");
         ip(&format!("netns add {hub}"))?;
         ip(&format!("-n {hub} link set lo up"))?;
@@ -53,10 +57,15 @@ impl Sites {
             // Packets to other sites leave and are lost, as in a firewall, instead of being refused at home.
             ip(&format!("-n {} route add default via 10.77.{at}.1", sites.space(&at.to_string())))?;
         }
-        let off = sites.command("hub", "sh").args(["-c", "echo 0 >/proc/sys/net/ipv4/ip_forward"]).output();
-        match off.map(|output| output.status.success()) {
-            Ok(true) => Ok(sites),
-            _ => Err("forwarding cannot be switched off in a network namespace".into()),
+        sites.forward(false).map(|()| sites)
+    }
+
+    /// Whether the hub's namespace forwards packets, so that sites reach each other.
+    fn forward(&self, forwards: bool) -> Result<(), String> {
+        let script = format!("echo {} >/proc/sys/net/ipv4/ip_forward", u8::from(forwards));
+        match self.command("hub", "sh").args(["-c", &script]).output().map(|output| output.status.success()) {
+            Ok(true) => Ok(()),
+            _ => Err("forwarding cannot be switched in a network namespace".into()),
         }
     }
 
@@ -218,18 +227,23 @@ impl Fleet {
     }
 }
 
-#[test]
-fn members_that_only_reach_the_hub_see_each_other_through_it_and_without_it_just_their_own_cluster() {
-    let sites = match Sites::build() {
-        Ok(sites) => sites,
+/// `None` where network namespaces cannot be had and tests may be skipped.
+fn sites_or_skip() -> Option<Sites> {
+    match Sites::build() {
+        Ok(sites) => Some(sites),
         Err(missing) if std::env::var_os("CODECO_NO_SKIP").is_some_and(|value| value == "1") => {
             panic!("network namespaces are needed: {missing}")
         }
         Err(missing) => {
             let _ = writeln!(std::io::stderr(), "skipped: network namespaces are needed: {missing}");
-            return;
+            None
         }
-    };
+    }
+}
+
+#[test]
+fn members_that_only_reach_the_hub_see_each_other_through_it_and_without_it_just_their_own_cluster() {
+    let Some(sites) = sites_or_skip() else { return };
     let mut fleet = start(sites);
 
     // b gets its lease from a, its lead: by an actor session whose two ends prove themselves to each other.
@@ -278,4 +292,30 @@ fn members_that_only_reach_the_hub_see_each_other_through_it_and_without_it_just
     fleet.begin("hub", "hub", &["hub", "--listen", "0.0.0.0:7300"], None);
     let link = fleet.until("members are linked again", || fleet.link("west/b", "west/a"));
     assert_eq!(link.via.as_deref(), Some("hub"));
+}
+
+#[test]
+fn way_that_opens_later_is_used_instead_of_the_relay() {
+    let Some(sites) = sites_or_skip() else { return };
+    let fleet = start(sites);
+    fleet.until("b is ready", || fleet.ready("b"));
+    let link = fleet.until("members of one cluster are linked", || fleet.link("west/a", "west/b"));
+    assert_eq!(link.via.as_deref(), Some("hub"));
+    let relayed = "codeco_relay_packets_total{result=\"sent\"}";
+    assert!(fleet.metric("0", 7401, relayed).unwrap() > 10.0);
+
+    fleet.sites.forward(true).unwrap();
+    // The direct way is tried after a minute, and then two minutes later.
+    let began = Instant::now();
+    loop {
+        let vias: Vec<_> = [("west/a", "west/b"), ("west/b", "west/a"), ("west/a", "east/c")]
+            .map(|(from, to)| fleet.link(from, to).map(|link| link.via))
+            .into();
+        if vias.iter().all(|via| *via == Ok(None)) {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(400), "{vias:?}\n{}", fleet.logs());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    fleet.until("b is still ready", || fleet.ready("b"));
 }

@@ -1,5 +1,6 @@
 //! Members that cannot dial each other, and a relay between them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use codeco_protocol::identity::Expected;
@@ -10,7 +11,7 @@ use codeco_protocol::transport::{
 };
 use tokio::io::AsyncWriteExt;
 
-use crate::stage::{Fleet, Member, node_of, soon};
+use crate::stage::{Fleet, Member, loopback, node_of, soon};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -30,11 +31,11 @@ async fn connect(from: &Member, to: &Member) -> (PeerConnection, PeerConnection)
 }
 
 async fn apart() -> Apart {
-    ends_of_a_hub(true).await
+    ends_of_a_hub(true, loopback()).await
 }
 
 /// With or without that loss; without it packets are sent and received in batches.
-async fn ends_of_a_hub(cut: bool) -> Apart {
+async fn ends_of_a_hub(cut: bool, listen: SocketAddr) -> Apart {
     let fleet = Fleet::new();
     let limits = Limits {
         idle_timeout: Duration::from_secs(7),
@@ -43,6 +44,7 @@ async fn ends_of_a_hub(cut: bool) -> Apart {
     };
     let member = |role: Role| {
         fleet.member_with(&fleet.credentials(role), |config| {
+            config.listen = listen;
             config.faults = cut;
             config.limits = limits.clone();
         })
@@ -126,7 +128,7 @@ async fn members_that_lose_each_others_packets_are_connected_end_to_end_through_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_of_the_socket_are_taken_apart_for_relayed_peers_and_for_others_beside_them() {
-    let Apart { hub, ends: [a, b], kept, .. } = ends_of_a_hub(false).await;
+    let Apart { hub, ends: [a, b], kept, .. } = ends_of_a_hub(false, loopback()).await;
     let dialled = dial_relayed(&a.transport, &b, &hub).await.unwrap();
     let accepted = soon("the other end", b.transport.accept()).await.unwrap();
     let direct = connect(&a, &b).await;
@@ -140,6 +142,22 @@ async fn batches_of_the_socket_are_taken_apart_for_relayed_peers_and_for_others_
     let stats = b.transport.relaying().stats();
     assert_eq!(stats.dropped(RelayDrop::Malformed) + stats.dropped(RelayDrop::QueueFull), 0, "{stats:?}");
     assert!(dialled.is_relayed() && !direct.0.is_relayed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_that_speak_ipv6_relay_like_those_that_do_not() {
+    let listen: SocketAddr = "[::1]:0".parse().unwrap();
+    if let Err(missing) = std::net::UdpSocket::bind(listen) {
+        assert!(std::env::var_os("CODECO_NO_SKIP").is_none(), "IPv6 is needed: {missing}");
+        eprintln!("skipped: IPv6 is needed: {missing}");
+        return;
+    }
+    let Apart { hub, ends: [a, b], kept: _kept, .. } = ends_of_a_hub(true, listen).await;
+    let dialled = dial_relayed(&a.transport, &b, &hub).await.unwrap();
+    let accepted = soon("the other end", b.transport.accept()).await.unwrap();
+    echo(&dialled, &accepted, 100_000).await;
+    assert!(dialled.is_relayed() && accepted.is_relayed() && dialled.remote_addr().is_ipv6());
+    assert_eq!(b.transport.relaying().via(accepted.remote_addr()), Some(id(&hub)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
