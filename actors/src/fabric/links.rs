@@ -405,7 +405,7 @@ impl LinksActor {
                 tracing::info!(peer = %identity, %relay, dialled = connection.is_dialled(), "connected through a relay");
             }
             None => {
-                tracing::info!(peer = %identity, %address, dialled = connection.is_dialled(), "connected")
+                tracing::info!(peer = %identity, %address, dialled = connection.is_dialled(), "connected");
             }
         }
         self.judge(now, MembershipInput::Connected(identity), state);
