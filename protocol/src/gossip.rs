@@ -20,7 +20,7 @@ pub use learning::{
     ARTEFACT_MAX, GateFact, GateState, HORIZON, LearningError, LoadFact, LoadSeries, LossPpm, ModelFact,
     WHOLE, WINDOW, Weights,
 };
-pub use message::{GossipMessage, Hint, LIST_MAX, Life, Probe, Rumor};
+pub use message::{GossipMessage, Hint, LIST_MAX, Life, NOWHERE, Probe, Rumor};
 pub use ring::{MEMBERS_MAX, Ring, RingConfig};
 pub use seal::{Seal, SealError, SealedDelta, Sign, Signer};
 pub use state::{Delta, Mark, OwnState, StateError, View, Views};

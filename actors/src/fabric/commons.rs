@@ -69,6 +69,8 @@ pub struct Commons {
     liveness: RwLock<BTreeMap<MemberId, (Identity, Liveness)>>,
     /// Whoever looks at them keeps what he has seen; a change makes a new map.
     links: RwLock<Arc<BTreeMap<MemberId, Linked>>>,
+    /// Members that relay for this one, the best first.
+    relays: RwLock<Vec<MemberId>>,
     /// Where members of other clusters can be dialled, as others say.
     pub(super) foreign: Mutex<super::foreign::Foreign>,
     /// Round trips asked for and answered.
@@ -129,6 +131,7 @@ impl Commons {
             known: watch::Sender::new(0),
             liveness: RwLock::new(BTreeMap::new()),
             links: RwLock::default(),
+            relays: RwLock::default(),
             foreign: Mutex::default(),
             echoes: Mutex::default(),
             home: AtomicBool::new(false),
@@ -445,14 +448,35 @@ impl Commons {
     }
 
     pub(super) fn set_link(&self, member: MemberId, linked: Option<Linked>) -> Option<Linked> {
-        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-        let links = Arc::make_mut(&mut links);
-        let before = match linked {
-            Some(linked) => links.insert(member, linked),
-            None => links.remove(&member),
+        let fresh = linked.as_ref().map(|linked| Arc::clone(&linked.connection));
+        let before = {
+            let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+            let links = Arc::make_mut(&mut links);
+            match linked {
+                Some(linked) => links.insert(member, linked),
+                None => links.remove(&member),
+            }
         };
+        let relaying = self.transport.relaying();
+        if let Some(before) = &before {
+            relaying.withdraw(member, before.connection.stable_id());
+        }
+        // Whether others than hubs relay is found at the next look.
+        if let Some(fresh) = fresh.filter(|fresh| !fresh.is_relayed()) {
+            relaying.admit(&fresh, fresh.identity().is_hub());
+        }
         self.touch();
         before
+    }
+
+    /// Members that relay for this one, the best first.
+    #[must_use]
+    pub fn relays(&self) -> Vec<MemberId> {
+        self.relays.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_relays(&self, relays: Vec<MemberId>) {
+        *self.relays.write().unwrap_or_else(PoisonError::into_inner) = relays;
     }
 
     /// Where members of `peer`'s cluster can be dialled, for `peer`.
@@ -465,7 +489,7 @@ impl Commons {
                 .iter()
                 .filter(|view| view.identity.cluster() == Some(cluster) && view.identity.id != peer.id)
                 .filter_map(|view| {
-                    let address = view.member()?.address?;
+                    let address = self.dialable(view, Some(cluster))?;
                     Some(Hint { identity: view.identity.clone(), address })
                 })
                 .take(512)

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::PoisonError;
 
-use codeco_protocol::gossip::Hint;
+use codeco_protocol::gossip::{Hint, NOWHERE};
 use codeco_protocol::ids::{ClusterName, Identity, MemberId};
+use codeco_protocol::transport::is_relayed;
 
 use super::commons::Commons;
 
@@ -68,8 +69,10 @@ impl Commons {
             leads
                 .filter_map(|view| {
                     let id = view.identity.id;
-                    let address = links.get(&id).map(|linked| linked.connection.remote_addr());
-                    let address = address.or(view.member()?.address)?;
+                    let seen = links.get(&id).map(|linked| linked.connection.remote_addr());
+                    // Where we see it, unless it says that others cannot dial it.
+                    let seen = seen.filter(|seen| !is_relayed(*seen) && !view.dials_out_only());
+                    let address = seen.or_else(|| self.dialable(view, peer.cluster()))?;
                     Some((id, Hint { identity: view.identity.clone(), address }))
                 })
                 .take(CLUSTERS_MAX)
@@ -82,7 +85,8 @@ impl Commons {
                 if let Some((id, address)) = members.last() {
                     let role = codeco_protocol::ids::Role::Node(cluster.clone());
                     let identity = Identity { role, id: *id };
-                    hints.entry(*id).or_insert(Hint { identity, address: *address });
+                    let address = if is_relayed(*address) { NOWHERE } else { *address };
+                    hints.entry(*id).or_insert(Hint { identity, address });
                 }
             }
         }
@@ -90,7 +94,7 @@ impl Commons {
     }
 
     /// Addresses to dial: of clusters to whose lead there is no connection.
-    pub(super) fn foreign_to_dial(&self) -> Vec<(ClusterName, SocketAddr)> {
+    pub(super) fn foreign_to_dial(&self) -> Vec<(ClusterName, MemberId, SocketAddr)> {
         let links = self.links();
         let led: Vec<ClusterName> = self.with_views(|views| {
             let leads = |view: &&codeco_protocol::gossip::View| {
@@ -105,9 +109,16 @@ impl Commons {
         missing
             .flat_map(|(cluster, members)| {
                 let absent = members.iter().filter(|(id, _)| !links.contains_key(id));
-                absent.map(|(_, address)| (cluster.clone(), *address))
+                absent.map(|(id, address)| (cluster.clone(), *id, *address))
             })
             .collect()
+    }
+
+    /// Where a member of another cluster can be dialled, as others say.
+    pub(super) fn foreign_address(&self, member: MemberId) -> Option<SocketAddr> {
+        let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = foreign.clusters.values().flatten();
+        all.find(|(id, _)| *id == member).map(|(_, address)| *address)
     }
 }
 

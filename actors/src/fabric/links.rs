@@ -1,6 +1,6 @@
 //! The actor that keeps the connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use codeco_protocol::identity::Expected;
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::transport::{
     Backoff, BackoffBounds, CloseReason, ConnectError, ConnectionEnd, PeerConnection, RefusalReason,
+    is_relayed,
 };
 use codeco_protocol::units::{BootTime, Micros};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -20,6 +21,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::commons::{Commons, Linked};
 use super::link::{self, SessionRole};
+use super::relays::Try;
+use super::routes::{Routes, Way};
 use crate::clock::{Alarm, boot_now};
 use crate::mailbox::Tracked;
 use crate::supervision::{ChildRef, ChildSlot, ChildSpec, Policy, StartError};
@@ -65,6 +68,8 @@ pub struct LinksConfig {
     pub hubs: Vec<SocketAddr>,
     /// Members of our cluster to dial, besides those that gossip names.
     pub peers: Vec<SocketAddr>,
+    /// Hubs or leads to dial that are to relay, before any other.
+    pub relays: Vec<SocketAddr>,
     /// The rest of the process.
     pub watcher: Arc<dyn Watcher>,
     /// How members of our cluster observe each other.
@@ -80,8 +85,17 @@ pub enum LinksMessage {
     Up(Box<PeerConnection>),
     /// One from elsewhere than the present connection of that member is of its present life.
     Checked(Box<PeerConnection>),
+    /// Somebody to dial was reached.
+    Dialled(SocketAddr, Box<PeerConnection>),
     /// Dialling failed.
-    DialFailed(SocketAddr, ConnectError),
+    DialFailed {
+        /// Whom: the address it is listed under.
+        target: SocketAddr,
+        /// Which way.
+        way: Way,
+        /// How.
+        error: ConnectError,
+    },
     /// A connection has ended.
     Ended {
         /// The member.
@@ -105,8 +119,13 @@ pub enum LinksMessage {
         /// The rumor.
         rumor: Rumor,
     },
-    /// A member that the membership wanted could not be reached.
-    Unreached(MemberId),
+    /// A member that is wanted could not be reached.
+    Unreached {
+        /// Which.
+        member: MemberId,
+        /// The way that was tried, if there was one.
+        way: Option<Way>,
+    },
     /// A member is to be forgotten.
     Forget(MemberId),
     /// A member says where others can be dialled.
@@ -126,6 +145,8 @@ pub enum LinksMessage {
 #[derive(Debug)]
 struct Target {
     expected: Expected,
+    /// Who should be there, as others say; needed to ask a relay.
+    said: Option<MemberId>,
     /// Who answered there last.
     who: Option<MemberId>,
     backoff: Backoff,
@@ -148,6 +169,7 @@ struct LinksState {
     addresses: BTreeMap<MemberId, (Identity, SocketAddr)>,
     next_refresh: BootTime,
     targets: BTreeMap<SocketAddr, Target>,
+    routes: Routes,
     rng: fastrand::Rng,
     session_with: Option<MemberId>,
     /// Members with which a session is wanted and missing, and since when.
@@ -203,6 +225,9 @@ impl Actor for LinksActor {
                 targets.entry(*peer).or_insert_with(|| Target::new(Expected::NodeOf(cluster.clone()), now));
             }
         }
+        for relay in &self.config.relays {
+            targets.entry(*relay).or_insert_with(|| Target::new(Expected::Any, now)).kept = true;
+        }
         let (own, incarnation) = (self.commons.own.clone(), self.commons.incarnation());
         let mut membership = Ring::new(self.config.membership, own, incarnation, self.config.seed, now);
         // After a restart of this actor the connections are still there.
@@ -220,6 +245,7 @@ impl Actor for LinksActor {
             addresses: BTreeMap::new(),
             next_refresh: now,
             targets,
+            routes: Routes::default(),
             rng,
             session_with: None,
             missing: BTreeMap::new(),
@@ -240,15 +266,17 @@ impl Actor for LinksActor {
             state.lively = now + LIVELY;
         }
         match message {
-            LinksMessage::Up(connection) => {
-                if self.is_from_elsewhere(&connection) {
-                    self.check_life(*connection);
-                } else {
-                    self.up(now, *connection, state);
+            LinksMessage::Up(connection) => self.arrived(now, *connection, state),
+            LinksMessage::Dialled(at, connection) => {
+                if let Some(target) = state.targets.get_mut(&at) {
+                    target.reached(connection.identity().id);
                 }
+                self.arrived(now, *connection, state);
             }
             LinksMessage::Checked(connection) => self.up(now, *connection, state),
-            LinksMessage::DialFailed(address, error) => self.dial_failed(now, address, &error, state),
+            LinksMessage::DialFailed { target, way, error } => {
+                self.dial_failed(now, target, way, &error, state);
+            }
             LinksMessage::Ended { member, stable_id, end } => self.ended(now, member, stable_id, &end, state),
             LinksMessage::Probe { from, probe } => {
                 self.judge(now, MembershipInput::Probe { from, probe }, state);
@@ -256,7 +284,12 @@ impl Actor for LinksActor {
             LinksMessage::Rumor { from, rumor } => {
                 self.judge(now, MembershipInput::Rumor { from, rumor }, state);
             }
-            LinksMessage::Unreached(member) => self.judge(now, MembershipInput::DialFailed(member), state),
+            LinksMessage::Unreached { member, way } => {
+                if let Some(way) = way {
+                    state.routes.failed(member, way);
+                }
+                self.judge(now, MembershipInput::DialFailed(member), state);
+            }
             LinksMessage::Forget(member) => {
                 // Nobody forgets whom he hears.
                 let alive = Some(Liveness::Alive);
@@ -296,6 +329,14 @@ impl LinksActor {
         present.is_some_and(|old| old.end().is_none() && old.remote_addr() != connection.remote_addr())
     }
 
+    fn arrived(&self, now: BootTime, connection: PeerConnection, state: &mut LinksState) {
+        if self.is_from_elsewhere(&connection) {
+            self.check_life(connection);
+        } else {
+            self.up(now, connection, state);
+        }
+    }
+
     /// Lets a connection in only if its process is not outlived by another one with the same identity.
     fn check_life(&self, connection: PeerConnection) {
         let (commons, myself) = (Arc::clone(&self.commons), self.myself.clone());
@@ -319,8 +360,8 @@ impl LinksActor {
         });
     }
 
-    /// A connection is up. Where there are two between the same members, both sides keep the one dialled by the
-    /// lower id, so that they agree without a word.
+    /// A connection is up. Where there are two between the same members, both sides keep the one that is not relayed,
+    /// else the one dialled by the lower id, so that they agree without a word.
     fn up(&self, now: BootTime, connection: PeerConnection, state: &mut LinksState) {
         let connection = Arc::new(connection);
         let identity = connection.identity().clone();
@@ -330,19 +371,24 @@ impl LinksActor {
         }
         let address = connection.remote_addr();
         if let Some(target) = state.targets.get_mut(&address) {
-            target.dialling = false;
-            target.who = Some(identity.id);
-            target.backoff.reset();
+            target.reached(identity.id);
         }
         let lower_dialled = |c: &PeerConnection| c.is_dialled() == (self.commons.own.id < identity.id);
         if let Some(old) = self.commons.link(identity.id)
             && old.end().is_none()
-            && lower_dialled(&old)
-            && !lower_dialled(&connection)
         {
-            connection.close(CloseReason::Duplicate);
-            return;
+            let stays = match (old.is_relayed(), connection.is_relayed()) {
+                (false, true) => true,
+                (true, false) => false,
+                _ => lower_dialled(&old) && !lower_dialled(&connection),
+            };
+            if stays {
+                connection.close(CloseReason::Duplicate);
+                return;
+            }
         }
+        let way = if connection.is_relayed() { Way::Relayed } else { Way::Direct };
+        state.routes.connected(now, identity.id, way);
         self.commons.remember(identity.id);
         self.commons.post.introduce(&identity);
         let role = self.session_role(&identity, connection.is_dialled());
@@ -354,7 +400,14 @@ impl LinksActor {
         if let Some(old) = self.commons.set_link(identity.id, Some(linked)) {
             old.connection.close(CloseReason::Duplicate);
         }
-        tracing::info!(peer = %identity, %address, dialled = connection.is_dialled(), "connected");
+        match self.commons.via(&connection) {
+            Some(relay) => {
+                tracing::info!(peer = %identity, %relay, dialled = connection.is_dialled(), "connected through a relay");
+            }
+            None => {
+                tracing::info!(peer = %identity, %address, dialled = connection.is_dialled(), "connected");
+            }
+        }
         self.judge(now, MembershipInput::Connected(identity), state);
     }
 
@@ -418,13 +471,24 @@ impl LinksActor {
         }
     }
 
-    fn dial_failed(&self, now: BootTime, address: SocketAddr, error: &ConnectError, state: &mut LinksState) {
+    fn dial_failed(
+        &self,
+        now: BootTime,
+        address: SocketAddr,
+        way: Way,
+        error: &ConnectError,
+        state: &mut LinksState,
+    ) {
         let Some(target) = state.targets.get_mut(&address) else { return };
         target.dialling = false;
+        if let Some(member) = target.member() {
+            state.routes.failed(member, way);
+        }
         let wait = target.backoff.next_wait(&mut state.rng);
         target.next = now + Micros::from(wait);
         if target.backoff.failures() == 1 {
-            tracing::warn!(%address, %error, "cannot connect; trying again");
+            let member = target.member();
+            tracing::warn!(%address, ?member, ?way, %error, "cannot connect; trying again");
         }
     }
 
@@ -470,12 +534,14 @@ impl LinksActor {
         self.judge(now, MembershipInput::Forget(member), state);
         self.commons.forget(member);
         state.addresses.remove(&member);
+        state.routes.forget(member);
         state.targets.retain(|_, target| target.who != Some(member) || target.is_kept());
     }
 
     /// Members of our own cluster that others know of.
     fn hints(&self, now: BootTime, from: &Identity, hints: Vec<Hint>, state: &mut LinksState) {
         let own = &self.commons.own;
+        let hints = self.commons.read_hints(hints);
         self.commons.take_foreign(&hints);
         if !from.is_hub() && from.cluster() != own.cluster() {
             return;
@@ -493,6 +559,7 @@ impl LinksActor {
         }
         if moved {
             let peers = state.addresses.values().map(|(_, address)| *address);
+            let peers = peers.filter(|address| !is_relayed(*address));
             self.config.watcher.peers_known(peers.collect());
         }
     }
@@ -508,6 +575,26 @@ impl LinksActor {
         }
         self.keep_lead(now, state);
         self.reach_clusters(now, state);
+        self.tend_relays(now, state);
+    }
+
+    /// Who relays, and for whom, follows from the connections there are; and relayed ones may become direct.
+    fn tend_relays(&self, now: BootTime, state: &mut LinksState) {
+        let asked = state.targets.iter().filter(|(address, _)| self.config.relays.contains(address));
+        let configured: BTreeSet<MemberId> = asked.filter_map(|(_, target)| target.who).collect();
+        self.commons.tend_relays(self.config.watcher.lead(), &configured);
+        for linked in self.commons.links().values().filter(|linked| linked.connection.is_relayed()) {
+            let identity = linked.connection.identity();
+            let member = identity.id;
+            let known = state.addresses.get(&member).map(|(_, address)| *address);
+            let address = known.or_else(|| self.commons.foreign_address(member));
+            if let Some(address) = address.filter(|address| !is_relayed(*address))
+                && state.routes.upgrade_due(now, member)
+            {
+                let expected = Expected::Id(identity.clone());
+                self.try_member(member, Some(Try { way: Way::Direct, address, through: None, expected }));
+            }
+        }
     }
 
     /// Leads, and homes of applications, reach the leads of other clusters.
@@ -515,19 +602,18 @@ impl LinksActor {
         let cluster = self.commons.own.cluster();
         let of_other = |expected: &Expected| matches!(expected, Expected::NodeOf(of) if Some(of) != cluster);
         let leads = self.config.watcher.lead() == Some(self.commons.own.id);
-        let wanted: BTreeMap<SocketAddr, Expected> = if cluster.is_some() && (leads || self.commons.is_home())
-        {
-            let list = self.commons.foreign_to_dial();
-            list.into_iter().map(|(cluster, address)| (address, Expected::NodeOf(cluster))).collect()
-        } else {
-            BTreeMap::new()
-        };
+        let reaches = cluster.is_some() && (leads || self.commons.is_home());
+        let list = if reaches { self.commons.foreign_to_dial() } else { Vec::new() };
+        let of_cluster = |(cluster, member, address)| (address, (Expected::NodeOf(cluster), member));
+        let wanted: BTreeMap<SocketAddr, (Expected, MemberId)> = list.into_iter().map(of_cluster).collect();
         let dialling = |target: &Target| target.dialling;
         state.targets.retain(|at, target| {
-            !of_other(&target.expected) || dialling(target) || wanted.get(at) == Some(&target.expected)
+            let wanted = wanted.get(at).map(|(expected, _)| expected);
+            !of_other(&target.expected) || dialling(target) || wanted == Some(&target.expected)
         });
-        for (address, expected) in wanted {
-            state.targets.entry(address).or_insert_with(|| Target::new(expected, now)).kept = true;
+        for (address, (expected, member)) in wanted {
+            let target = state.targets.entry(address).or_insert_with(|| Target::new(expected, now));
+            (target.kept, target.said) = (true, Some(member));
         }
     }
 
@@ -554,7 +640,8 @@ impl LinksActor {
         let cluster = self.commons.own.cluster();
         let mut contacts = links.values().filter(|l| l.connection.identity().cluster() == cluster).count()
             + state.targets.values().filter(|t| t.dialling && !t.is_kept()).count();
-        for (address, target) in &mut state.targets {
+        let LinksState { targets, routes, .. } = state;
+        for (address, target) in targets {
             let connected = target.who.is_some_and(|who| links.contains_key(&who))
                 || matches!(&target.expected, Expected::Id(id) if links.contains_key(&id.id));
             // Addresses of our cluster that may be outdated are of use until the membership has found its way.
@@ -562,14 +649,16 @@ impl LinksActor {
             if connected || target.dialling || target.next > now || spare {
                 continue;
             }
+            let attempt = self.attempt(routes, target.member(), *address, target.expected.clone());
+            let Some(attempt) = attempt else { continue };
             target.dialling = true;
             contacts += usize::from(!target.is_kept());
             let (commons, myself) = (Arc::clone(&self.commons), self.myself.clone());
-            let (address, expected) = (*address, target.expected.clone());
+            let (target, way) = (*address, attempt.way);
             tokio::spawn(async move {
-                let message = match commons.transport.connect(address, expected).await {
-                    Ok(connection) => LinksMessage::Up(Box::new(connection)),
-                    Err(error) => LinksMessage::DialFailed(address, error),
+                let message = match commons.reach(attempt).await {
+                    Ok(connection) => LinksMessage::Dialled(target, Box::new(connection)),
+                    Err(error) => LinksMessage::DialFailed { target, way, error },
                 };
                 if let Some(running) = myself.running().await {
                     // The process stops: the connection is dropped, and so closed.
@@ -579,21 +668,49 @@ impl LinksActor {
         }
     }
 
+    /// What to try next, to reach whoever should be at an address.
+    fn attempt(
+        &self,
+        routes: &Routes,
+        member: Option<MemberId>,
+        address: SocketAddr,
+        expected: Expected,
+    ) -> Option<Try> {
+        let relays = member.map(|member| self.commons.relays_to(member)).unwrap_or_default();
+        let addressed = !is_relayed(address);
+        let way = match member {
+            Some(member) => routes.choose(member, addressed, relays.len())?,
+            None if addressed => Way::Direct,
+            None => return None,
+        };
+        let through = match (way, member) {
+            (Way::Relayed, Some(member)) => Some((member, routes.pick(member, &relays))),
+            _ => None,
+        };
+        Some(Try { way, address, through, expected })
+    }
+
     /// Dials a member for the membership core, and tells it if that fails.
     fn dial(&self, identity: &Identity, state: &LinksState) {
         let member = identity.id;
+        // Somebody may yet say where it is; until then only relays may know.
         let address = state.addresses.get(&member).map(|(_, address)| *address);
-        let (commons, myself) = (Arc::clone(&self.commons), self.myself.clone());
+        let address = address.unwrap_or_else(|| self.commons.transport.relaying().address_of(member));
         let expected = Expected::Id(identity.clone());
+        self.try_member(member, self.attempt(&state.routes, Some(member), address, expected));
+    }
+
+    fn try_member(&self, member: MemberId, attempt: Option<Try>) {
+        let (commons, myself) = (Arc::clone(&self.commons), self.myself.clone());
         tokio::spawn(async move {
-            let connected = match address {
-                Some(address) => commons.transport.connect(address, expected).await.ok(),
-                // Somebody may yet say where it is.
+            let way = attempt.as_ref().map(|attempt| attempt.way);
+            let connected = match attempt {
+                Some(attempt) => commons.reach(attempt).await.ok(),
                 None => None,
             };
             let message = match connected {
                 Some(connection) => LinksMessage::Up(Box::new(connection)),
-                None => LinksMessage::Unreached(member),
+                None => LinksMessage::Unreached { member, way },
             };
             if let Some(running) = myself.running().await {
                 let _ = running.send(message);
@@ -640,7 +757,22 @@ impl Target {
 
     fn new(expected: Expected, now: BootTime) -> Self {
         let bounds = BackoffBounds { first: Duration::from_millis(100), max: Duration::from_secs(5) };
-        Self { expected, who: None, backoff: Backoff::new(bounds), next: now, dialling: false, kept: false }
+        let backoff = Backoff::new(bounds);
+        Self { expected, said: None, who: None, backoff, next: now, dialling: false, kept: false }
+    }
+
+    /// Who should be there.
+    fn member(&self) -> Option<MemberId> {
+        match &self.expected {
+            Expected::Id(identity) => Some(identity.id),
+            _ => self.said,
+        }
+    }
+
+    fn reached(&mut self, who: MemberId) {
+        self.dialling = false;
+        self.who = Some(who);
+        self.backoff.reset();
     }
 }
 

@@ -34,6 +34,7 @@ use codeco_protocol::units::{BootTime, Micros};
 pub use actor::{NetworkEye, NetworkWord, netma_child};
 pub use delay::Delay;
 pub use links::{Link, LinkState};
+pub(crate) use views::name_of;
 pub use views::{ESTIMATES_MAX, Place, estimates};
 use vivaldi::Vivaldi;
 

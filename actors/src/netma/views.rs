@@ -15,11 +15,16 @@ pub const ESTIMATES_MAX: usize = 4_096;
 
 /// The links of one member, called `from`.
 pub(super) fn link_views(commons: &Commons, core: &Netma, from: &str, now: BootTime) -> Vec<LinkView> {
-    core.links().map(|(member, link)| link_view(from, name_of(commons, member), link, now)).collect()
+    let views = core.links().map(|(member, link)| {
+        let relay = commons.link(member).and_then(|connection| commons.via(&connection));
+        let via = relay.map(|relay| name_of(commons, relay));
+        LinkView { via, ..link_view(from, name_of(commons, member), link, now) }
+    });
+    views.collect()
 }
 
 /// A member as people call it: `CLUSTER/NODE`, a hub by its name, and by its identity who has not said its name yet.
-fn name_of(commons: &Commons, member: MemberId) -> String {
+pub(crate) fn name_of(commons: &Commons, member: MemberId) -> String {
     let view = commons.view(member);
     let identity = view
         .as_ref()
@@ -48,6 +53,7 @@ fn link_view(from: &str, to: String, link: &Link, now: BootTime) -> LinkView {
             LinkState::Idle => LinkStatus::Idle,
         },
         source: LinkSource::Measured,
+        via: None,
         rtt_us: micros(link.round_trip()),
         rtt_min_us: micros(link.least()),
         jitter_us: micros(link.jitter()),
@@ -101,6 +107,7 @@ fn estimate(from: &Place, to: &Place) -> LinkView {
         to: to.name.clone(),
         status: LinkStatus::Unmeasured,
         source: if estimate.is_some() { LinkSource::Estimated } else { LinkSource::Unknown },
+        via: None,
         rtt_us: estimate.map(|estimate| estimate.round_trip.0),
         rtt_min_us: None,
         jitter_us: None,

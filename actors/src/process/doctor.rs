@@ -44,6 +44,7 @@ pub async fn check_up(member: &Arc<Member>) -> CheckUp {
     let mut checks = udp;
     checks.extend(own_port);
     checks.extend(links(member));
+    checks.extend(super::Reach::of(member).check());
     checks.push(certificate(member.fact().certificate_expires, wall_now()));
     // A task that was cancelled has ended with the process.
     checks.extend(disk.unwrap_or_default());

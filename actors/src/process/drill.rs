@@ -120,16 +120,20 @@ fn wake_later(seconds: u32) -> std::io::Result<()> {
 /// Where the members meant are: their connections' addresses, and those they spread.
 fn peers(commons: &Commons, others: &Others) -> Result<Peers, String> {
     let own_cluster = commons.own.cluster();
+    // Packets of a member that come through a relay are packets of that member.
+    let relayed = |identity: &Identity| commons.transport.relaying().address_of(identity.id);
     let addresses = |wanted: &dyn Fn(&Identity) -> bool| -> Vec<SocketAddr> {
         let mut found = BTreeSet::new();
         for linked in commons.links().values() {
             if wanted(linked.connection.identity()) {
                 found.insert(linked.connection.remote_addr());
+                found.insert(relayed(linked.connection.identity()));
             }
         }
         commons.with_views(|views| {
             for view in views.iter().filter(|view| wanted(&view.identity)) {
                 found.extend(view.member().and_then(|fact| fact.address));
+                found.insert(relayed(&view.identity));
             }
         });
         found.into_iter().collect()

@@ -37,6 +37,8 @@ pub struct MemberConfig {
     pub state: PathBuf,
     /// UDP address.
     pub listen: SocketAddr,
+    /// Whether members of other clusters cannot dial it.
+    pub dial_out_only: bool,
     /// What must hold before the process is ready, and why it does not yet.
     pub conditions: Vec<(&'static str, &'static str)>,
     /// Whether faults may be injected.
@@ -86,6 +88,8 @@ pub struct Member {
     pub state: PathBuf,
     /// Hubs it dials, if it dials any.
     pub hubs: OnceLock<Vec<SocketAddr>>,
+    /// Whether members of other clusters cannot dial it.
+    pub dial_out_only: bool,
     fact: Mutex<MemberFact>,
     names: Mutex<BTreeMap<AppUid, AppName>>,
 }
@@ -159,6 +163,7 @@ impl Member {
             network: NetworkEye::new(Arc::clone(&commons)),
             state: config.state,
             hubs: OnceLock::new(),
+            dial_out_only: config.dial_out_only,
             commons,
             events,
             decisions,
@@ -169,6 +174,9 @@ impl Member {
         };
         // Whoever hears of this member hears first by which key it speaks.
         super::identity::publish(&member, super::IdentityState::default());
+        if member.dial_out_only {
+            member.commons.publish_fact("dialable", Fact::Dialable(false));
+        }
         member.update(|_| {});
         Ok(Arc::new(member))
     }
@@ -260,6 +268,15 @@ impl Member {
             .refusals()
             .map(|(reason, n)| (vec![("reason", reason.as_str().to_owned())], n as f64))
             .collect();
+        let relay = self.commons.transport.relaying().stats();
+        let relayed = self.commons.links().values().filter(|linked| linked.connection.is_relayed()).count();
+        let passed = [("forwarded", relay.forwarded), ("sent", relay.sent), ("delivered", relay.delivered)];
+        let passed =
+            passed.iter().map(|(what, n)| (vec![("result", (*what).to_owned())], *n as f64)).collect();
+        let drops = relay
+            .drops()
+            .map(|(reason, n)| (vec![("reason", reason.as_str().to_owned())], n as f64))
+            .collect();
         let post = &self.commons.post.counters;
         let load = |counter: &std::sync::atomic::AtomicU64| {
             counter.load(std::sync::atomic::Ordering::Relaxed) as f64
@@ -278,6 +295,25 @@ impl Member {
                 MetricKind::Gauge,
                 vec![(vec![], self.commons.links().len() as f64)],
             ),
+            metric(
+                "links_relayed",
+                "Connections to other members that go through a relay.",
+                MetricKind::Gauge,
+                vec![(vec![], relayed as f64)],
+            ),
+            metric(
+                "relay_packets",
+                "Relayed packets: passed on for others, given to a relay, come from one.",
+                MetricKind::Counter,
+                passed,
+            ),
+            metric(
+                "relay_forwarded_bytes",
+                "Bytes passed on for others, headers included.",
+                MetricKind::Counter,
+                vec![(vec![], relay.forwarded_bytes as f64)],
+            ),
+            metric("relay_packets_dropped", "Relayed packets not passed on.", MetricKind::Counter, drops),
             metric("transport_refusals", "Connections and streams refused.", MetricKind::Counter, refusals),
             metric("control_letters", "Batches of control messages sent.", MetricKind::Counter, letters),
             metric(

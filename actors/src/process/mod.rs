@@ -12,6 +12,7 @@ mod metrics;
 mod periodic;
 mod profile;
 mod readiness;
+mod relays;
 
 pub use config::{ConfigError, load_file, resolve_options};
 pub use daemon::{DaemonOptions, LogFormat, run_daemon};
@@ -25,3 +26,4 @@ pub use metrics::{Metric, MetricKind, Samples, render};
 pub use periodic::{Pace, PeriodicMessage, following_child, periodic_child};
 pub use profile::MembershipProfile;
 pub use readiness::Readiness;
+pub use relays::Reach;

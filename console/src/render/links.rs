@@ -41,7 +41,10 @@ impl Row for LinkView {
             Cell::maybe(self.rtt_us.map(millis).as_ref()),
             Cell::maybe(self.jitter_us.map(millis).as_ref()),
             Cell::maybe(self.loss.map(percent).as_ref()),
-            Cell::new(source),
+            Cell::new(&match &self.via {
+                Some(relay) => format!("{source} via {relay}"),
+                None => source.to_owned(),
+            }),
             Cell::maybe(self.age_ms.map(age).as_ref()),
             Cell::maybe(self.rtt_min_us.map(millis).as_ref()),
             Cell::maybe(self.error.map(|error| format!("±{}", percent(error))).as_ref()),

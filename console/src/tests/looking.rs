@@ -23,6 +23,9 @@ fn links_are_told_with_what_is_measured_what_is_estimated_and_what_nobody_knows(
     edge-1/edge-1-b   edge-1/edge-1-a   down         -         -         -      measured    9s      -         -       -
     edge-1/edge-1-a   edge-2/edge-2-a   unmeasured   24.6 ms   -         -      estimated   700ms   -         ±12%    -
     ");
+    let mut relayed = fleet::links();
+    relayed[0].via = Some("hub-1".into());
+    assert!(wide(&relayed).contains("measured via hub-1   600ms"), "{}", wide(&relayed));
     let fixture = Fixture::new();
     assert_eq!(ok(&fixture, &["get", "links"]).stdout.lines().count(), 4);
     assert_eq!(ok(&fixture, &["get", "ln", "edge-2/edge-2-a"]).stdout.lines().count(), 2);

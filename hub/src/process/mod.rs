@@ -113,6 +113,7 @@ pub async fn run(config: HubConfig, shutdown: impl Future<Output = ()> + Send) -
         name: config.name.to_string(),
         state: config.state.clone(),
         listen: config.listen,
+        dial_out_only: false,
         conditions: vec![("home", "the journal of applications is being read")],
         faults: config.faults,
         trust: authority.trust().clone(),
@@ -214,8 +215,8 @@ fn plant(
         seed,
     };
     let watcher: Arc<dyn Watcher> = Arc::new(watch::HubWatcher { member: Arc::clone(member) });
-    let links_config =
-        LinksConfig { hubs: Vec::new(), peers: Vec::new(), watcher, membership: config.membership, seed };
+    let (hubs, peers, relays) = (Vec::new(), Vec::new(), Vec::new());
+    let links_config = LinksConfig { hubs, peers, relays, watcher, membership: config.membership, seed };
     let (links, links_ref) = links_child(Arc::clone(&member.commons), links_config, policy);
 
     let effects = Arc::new(HomeEffects::new(Arc::clone(member)));

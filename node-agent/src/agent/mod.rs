@@ -129,6 +129,7 @@ pub async fn run(
         name: config.name.to_string(),
         state: config.state.clone(),
         listen: config.listen,
+        dial_out_only: config.dial_out_only,
         conditions: vec![("lease", "the cluster's lead has not granted one")],
         faults: config.faults,
         trust: renewals.trust().clone(),
@@ -255,6 +256,7 @@ fn plant(
     let links_config = LinksConfig {
         hubs: config.hubs.clone(),
         peers: watch::remembered_peers(config),
+        relays: config.relays.clone(),
         watcher: Arc::clone(&watcher) as Arc<dyn Watcher>,
         membership: config.membership,
         seed,

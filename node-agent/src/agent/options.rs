@@ -61,6 +61,14 @@ pub struct AgentOptions {
     /// UDP addresses of other agents of this cluster, for the time when no hub can be reached.
     #[arg(long = "peer", env = "CODECO_PEERS", value_delimiter = ',')]
     pub peers: Vec<SocketAddr>,
+    /// UDP addresses of hubs or leads that relay for members which this one cannot dial; asked before the hubs it has and
+    /// before its lead.
+    #[arg(long = "relay", env = "CODECO_RELAYS", value_delimiter = ',')]
+    pub relays: Vec<SocketAddr>,
+    /// Members of other clusters cannot dial this agent, as behind a NAT: they reach it over connections it has made, or
+    /// through a relay.
+    #[arg(long, env = "CODECO_DIAL_OUT_ONLY")]
+    pub dial_out_only: bool,
     /// Join token; needed once, until the agent has a certificate.
     #[arg(long, env = "CODECO_JOIN", hide_env_values = true)]
     #[serde(skip_serializing)]
@@ -153,6 +161,10 @@ pub struct AgentConfig {
     pub hubs: Vec<SocketAddr>,
     /// Other agents.
     pub peers: Vec<SocketAddr>,
+    /// Relays to ask first.
+    pub relays: Vec<SocketAddr>,
+    /// Whether members of other clusters cannot dial it.
+    pub dial_out_only: bool,
     /// Join token.
     pub join: Option<JoinToken>,
     /// What starts replicas.
@@ -233,6 +245,8 @@ impl AgentOptions {
             api: api(self.api.as_deref())?,
             hubs: self.hubs.clone(),
             peers: self.peers.clone(),
+            relays: relays(&self.relays)?,
+            dial_out_only: self.dial_out_only,
             join: self.join.as_deref().map(parse_join).transpose()?,
             runtime: self.runtime.unwrap_or(RuntimeKind::Process),
             capacity: self.capacity()?,
@@ -281,6 +295,21 @@ impl AgentOptions {
 
 fn value(field: &'static str, found: &str, expected: &str) -> ConfigError {
     ConfigError::Value { field, found: format!("{found:?}"), expected: expected.to_owned() }
+}
+
+/// Most relays that are named.
+const RELAYS_MAX: usize = 16;
+
+fn relays(found: &[SocketAddr]) -> Result<Vec<SocketAddr>, ConfigError> {
+    if found.len() > RELAYS_MAX {
+        return Err(value("relay", &found.len().to_string(), "at most 16 of them"));
+    }
+    match found.iter().find(|address| address.port() == 0 || address.ip().is_unspecified()) {
+        Some(address) => {
+            Err(value("relay", &address.to_string(), "an address and a port that can be dialled"))
+        }
+        None => Ok(found.to_vec()),
+    }
 }
 
 fn load_step_ms(found: Option<u32>) -> Result<u32, ConfigError> {

@@ -188,4 +188,6 @@ pub enum Fact {
     Api(SocketAddr),
     /// API tokens it has given out, if it is a hub.
     ApiTokens(Vec<ApiTokenFact>),
+    /// Whether members of other clusters can dial it; where nothing is said, they can.
+    Dialable(bool),
 }

@@ -61,8 +61,19 @@ impl WireMessage for Probe {
 pub struct Hint {
     /// Who.
     pub identity: Identity,
-    /// Where.
+    /// Where; [`NOWHERE`] for one that can only be reached through a relay.
     pub address: SocketAddr,
+}
+
+/// The address of a member that nobody can dial. Whoever knows no relays fails to dial it, and tries again later.
+pub const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+impl Hint {
+    /// Whether there is an address that could be dialled.
+    #[must_use]
+    pub fn is_somewhere(&self) -> bool {
+        !self.address.ip().is_unspecified() && self.address.port() != 0
+    }
 }
 
 /// Most entries of one list of members; what is more follows in the next.

@@ -385,6 +385,12 @@ impl View {
         }
     }
 
+    /// Whether it says that members of other clusters cannot dial it.
+    #[must_use]
+    pub fn dials_out_only(&self) -> bool {
+        matches!(self.fact("dialable"), Some(Fact::Dialable(false)))
+    }
+
     /// Its cluster, if it is the lead.
     #[must_use]
     pub fn cluster(&self) -> Option<&super::ClusterFact> {

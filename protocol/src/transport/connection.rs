@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::close::CloseReason;
 use super::refusal::{Meter, RefusalReason};
+use super::relay::Tag;
 use super::stream::StreamKind;
 use crate::identity::{ChainSummary, Expected, SpiffeId, TrustDomain};
 use crate::ids::Identity;
@@ -20,6 +21,9 @@ use crate::units::WallTime;
 
 /// Label of the TLS exporter (RFC 8446 §7.5) that bindings are derived with.
 const BINDING_LABEL: &[u8] = b"EXPORTER-codeco-binding-1";
+
+/// The same for the tags of relayed packets.
+const TAG_LABEL: &[u8] = b"EXPORTER-codeco-relay-1";
 
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -125,6 +129,8 @@ struct Inner {
     facts: PeerFacts,
     protocol: u16,
     binding: [u8; 16],
+    /// What the side that dialled shows with relayed packets, and what the other one does.
+    tags: (Tag, Tag),
     dialled: bool,
     kind_deadline: Duration,
     meter: Arc<Meter>,
@@ -181,8 +187,11 @@ impl PeerConnection {
     ) -> Option<Self> {
         let mut binding = [0; 16];
         quic.export_keying_material(&mut binding, BINDING_LABEL, &[]).ok()?;
+        let mut tags = ([0; 8], [0; 8]);
+        quic.export_keying_material(&mut tags.0, TAG_LABEL, b"dialler").ok()?;
+        quic.export_keying_material(&mut tags.1, TAG_LABEL, b"acceptor").ok()?;
         let unnamed = Mutex::new(None);
-        let inner = Inner { quic, facts, protocol, binding, dialled, kind_deadline, meter, unnamed };
+        let inner = Inner { quic, facts, protocol, binding, tags, dialled, kind_deadline, meter, unnamed };
         Some(Self { inner: Arc::new(inner) })
     }
 
@@ -208,6 +217,24 @@ impl PeerConnection {
     #[must_use]
     pub fn remote_addr(&self) -> SocketAddr {
         self.inner.quic.remote_address()
+    }
+
+    /// Whether the peer is reached through a relay; [`remote_addr`](Self::remote_addr) means something in this process
+    /// only then.
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        super::relay::is_relayed(self.remote_addr())
+    }
+
+    /// What we show with relayed packets, and what the peer does.
+    pub(super) fn relay_tags(&self) -> (Tag, Tag) {
+        let (dialler, acceptor) = self.inner.tags;
+        if self.inner.dialled { (dialler, acceptor) } else { (acceptor, dialler) }
+    }
+
+    /// Our own address in the eyes of the peer, where the system tells.
+    pub(super) fn local_ip(&self) -> Option<std::net::IpAddr> {
+        self.inner.quic.local_ip()
     }
 
     /// Protocol version agreed on.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ConnectionError, Endpoint, EndpointConfig, Runtime, TokioRuntime};
+use quinn::{AsyncUdpSocket, ConnectionError, Endpoint, EndpointConfig, Runtime, TokioRuntime};
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -21,8 +21,9 @@ use super::connection::{PeerConnection, PeerFacts};
 use super::hello;
 use super::impair::{ImpairError, Impairment, Impairments, Peers};
 use super::refusal::{Meter, RefusalReason, TransportStats};
+use super::relay::Relaying;
 use super::renew::{self, RenewError};
-use super::socket::{CidMint, FilteredSocket};
+use super::socket::{CidMint, FilteredSocket, fill_random};
 use crate::identity::{
     ALPN_MEMBER, ALPN_RENEW, Credentials, CredentialsSlot, Expected, JoinHandler, RenewGrant, RenewHandler,
     RenewRequest, TlsError, Trust, TrustClock, member_client_config, member_server_config,
@@ -132,6 +133,7 @@ pub(super) struct Shared {
     pub(super) meter: Arc<Meter>,
     pub(super) quic: Arc<quinn::TransportConfig>,
     pub(super) impairments: Arc<Impairments>,
+    pub(super) relaying: Relaying,
     /// One permit per handshake under way.
     pub(super) handshakes: Arc<Semaphore>,
     /// One permit per join under way.
@@ -177,7 +179,14 @@ impl Transport {
         let tls = member_server_config(slot.clone(), trust.clone(), clock.clone(), admits.clone())?;
         let reset_key = credentials.reset_key();
         let server = server_config(tls, &limits, quic.clone())?;
-        let endpoint = open(listen, server, reset_key, meter.clone(), Arc::clone(&impairments))
+        let mut key = [0; 16];
+        fill_random(&mut key);
+        let own = credentials.identity().id;
+        let relaying = Relaying::new(own, u128::from_le_bytes(key), listen.is_ipv6());
+        let filter = |socket, mint| {
+            FilteredSocket::new(socket, mint, meter.clone(), Arc::clone(&impairments), relaying.clone())
+        };
+        let endpoint = open(listen, server, reset_key, filter)
             .map_err(|source| BindError::Socket { addr: listen, source })?;
         let handshakes = Arc::new(Semaphore::new(limits.handshakes_max));
         let joins = Arc::new(Semaphore::new(limits.joins_max));
@@ -193,6 +202,7 @@ impl Transport {
             meter,
             quic,
             impairments,
+            relaying,
             handshakes,
             joins,
         });
@@ -343,6 +353,12 @@ impl Transport {
         self.inner.shared.impairments.heal()
     }
 
+    /// What is relayed here, and to us.
+    #[must_use]
+    pub fn relaying(&self) -> &Relaying {
+        &self.inner.shared.relaying
+    }
+
     /// Who we are.
     #[must_use]
     pub fn identity(&self) -> Identity {
@@ -390,15 +406,14 @@ fn open(
     addr: SocketAddr,
     server: quinn::ServerConfig,
     reset_key: [u8; 32],
-    meter: Arc<Meter>,
-    impairments: Arc<Impairments>,
+    filter: impl FnOnce(Arc<dyn AsyncUdpSocket>, CidMint) -> FilteredSocket,
 ) -> io::Result<Endpoint> {
     let mint = CidMint::new();
     let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset_key)));
     config.cid_generator(move || Box::new(mint)).grease_quic_bit(false).supported_versions(vec![1]);
     let runtime = Arc::new(TokioRuntime);
     let socket = runtime.wrap_udp_socket(std::net::UdpSocket::bind(addr)?)?;
-    let socket = Arc::new(FilteredSocket::new(socket, mint, meter, impairments));
+    let socket = Arc::new(filter(socket, mint));
     Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
 }
 

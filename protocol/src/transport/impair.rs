@@ -234,6 +234,11 @@ impl Impairments {
         self.fate(peer, Direction::In) == Fate::Lost
     }
 
+    /// Whether what goes to `peer` is to be thrown away.
+    pub(super) fn loses_outbound(&self, peer: SocketAddr) -> bool {
+        self.fate(peer, Direction::Out) == Fate::Lost
+    }
+
     /// Whether this was taken care of: lost, or to be sent later. Call it inside a tokio runtime.
     pub(super) fn takes(&self, socket: &Arc<dyn AsyncUdpSocket>, transmit: &Transmit<'_>) -> bool {
         let wait = match self.fate(transmit.destination, Direction::Out) {

@@ -23,6 +23,7 @@
 //! | `socket` | tells garbage from QUIC before quinn sees it |
 //! | `impair` | a bad network on purpose, for drills and tests |
 //! | `backoff` | when to dial again |
+//! | `relay` | packets of members that cannot dial each other |
 //! | `reach` | whether UDP gets to a port and back |
 
 mod accept;
@@ -36,6 +37,7 @@ mod impair;
 mod join;
 mod reach;
 mod refusal;
+mod relay;
 mod renew;
 mod socket;
 mod stream;
@@ -51,5 +53,6 @@ pub use join::{JoinConfig, JoinError, join_fleet, join_or_found};
 pub use quinn::{RecvStream, SendStream};
 pub use reach::{ReachError, reach};
 pub use refusal::{Refusal, RefusalReason, TransportStats};
+pub use relay::{RelayDrop, RelayError, RelayStats, Relaying, is_relayed};
 pub use renew::RenewError;
 pub use stream::StreamKind;

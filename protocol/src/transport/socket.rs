@@ -6,14 +6,15 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, ConnectionId, ConnectionIdGenerator, UdpPoller};
 
 use super::impair::Impairments;
-use super::refusal::Meter;
+use super::refusal::{Meter, RefusalReason};
+use super::relay::{self, Dropped, HEADER_LEN, Incoming, RelayDrop, Relaying};
 
 const NONCE_LEN: usize = 5;
 const TAG_LEN: usize = 3;
@@ -67,7 +68,7 @@ impl ConnectionIdGenerator for CidMint {
 }
 
 /// Connection ids must not be guessed (RFC 9000 §5.1), but are no secrets: weak randomness is better than none.
-fn fill_random(bytes: &mut [u8]) {
+pub(super) fn fill_random(bytes: &mut [u8]) {
     if getrandom::fill(bytes).is_err() {
         fastrand::Rng::new().fill(bytes);
     }
@@ -120,6 +121,7 @@ pub(super) struct FilteredSocket {
     mint: CidMint,
     meter: Arc<Meter>,
     impairments: Arc<Impairments>,
+    relaying: Relaying,
 }
 
 impl FilteredSocket {
@@ -128,19 +130,31 @@ impl FilteredSocket {
         mint: CidMint,
         meter: Arc<Meter>,
         impairments: Arc<Impairments>,
+        relaying: Relaying,
     ) -> Self {
-        Self { inner, mint, meter, impairments }
+        Self { inner, mint, meter, impairments, relaying }
     }
 
     /// One entry may hold several datagrams of one sender, which the kernel joined. The entry is emptied only if all
     /// of them are garbage; otherwise quinn drops the bad ones by itself.
-    fn sift(&self, buffer: &[u8], meta: &mut RecvMeta) {
+    fn sift(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
         if self.impairments.loses(meta.addr) {
             meta.len = 0;
             return;
         }
+        if relay::is_relayed(meta.addr) {
+            // No packet comes from such an address but by our own doing.
+            self.meter.garbage(meta.addr);
+            meta.len = 0;
+            return;
+        }
         let mut any = false;
-        for datagram in buffer[..meta.len].chunks(meta.stride.max(1)) {
+        for datagram in buffer[..meta.len].chunks_mut(meta.stride.max(1)) {
+            if datagram.first() == Some(&relay::MARKER) {
+                // Where it stands between others, quinn drops it, as it lacks the fixed bit.
+                self.receive_relayed(datagram, meta);
+                continue;
+            }
             let verdict = judge(datagram, self.mint);
             any |= verdict != Verdict::Garbage;
             if verdict != Verdict::Good {
@@ -150,6 +164,78 @@ impl FilteredSocket {
         if !any {
             meta.len = 0;
         }
+    }
+
+    /// Passes a relayed packet on, as it is but for its header, or keeps its inner part for quinn. Marks of congestion
+    /// on the way to the relay stay for the receiver.
+    fn receive_relayed(&self, datagram: &mut [u8], meta: &RecvMeta) {
+        match self.relaying.incoming(meta.addr, datagram) {
+            Err(Dropped { reason: RelayDrop::Malformed | RelayDrop::UnknownSender, .. }) => {
+                self.meter.garbage(meta.addr);
+            }
+            Err(Dropped { reason: RelayDrop::OverBudget, so_far }) if so_far.is_power_of_two() => {
+                // The same words each time, so that an event counts the reports instead of repeating them.
+                let detail = "more packets than are relayed for one member (told at every doubling)";
+                self.meter.refuse(meta.addr, RefusalReason::Flood, detail);
+            }
+            Err(_) => {}
+            Ok(Incoming::Deliver(from)) => {
+                let inner = &datagram[HEADER_LEN..];
+                if judge(inner, self.mint) == Verdict::Garbage {
+                    self.meter.garbage(meta.addr);
+                } else if !self.impairments.loses(from) {
+                    self.relaying.deliver(from, meta.ecn, inner);
+                }
+            }
+            Ok(Incoming::Forward(hop)) => {
+                datagram[..HEADER_LEN].copy_from_slice(&hop.header);
+                let passed_on = Transmit {
+                    destination: hop.to,
+                    ecn: meta.ecn,
+                    contents: datagram,
+                    segment_size: None,
+                    src_ip: hop.source,
+                };
+                if self.send(&passed_on).is_ok() {
+                    self.relaying.note_forwarded(passed_on.contents.len());
+                } else {
+                    // A full socket loses it, as a router does.
+                    self.relaying.drop(RelayDrop::SendFailed);
+                }
+            }
+        }
+    }
+
+    /// Gives packets for a relayed peer to its relay, each by itself: they become longer than what they were cut for.
+    fn send_relayed(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if self.impairments.loses_outbound(transmit.destination) {
+            return Ok(());
+        }
+        let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        for (at, inner) in transmit.contents.chunks(size).enumerate() {
+            let Some(hop) = self.relaying.outgoing(transmit.destination, inner.len()) else { continue };
+            let packet = [&hop.header[..], inner].concat();
+            let outer = Transmit {
+                destination: hop.to,
+                ecn: transmit.ecn,
+                contents: &packet,
+                segment_size: None,
+                src_ip: hop.source,
+            };
+            match self.send(&outer) {
+                Ok(()) => self.relaying.note_sent(),
+                // Nothing has been sent yet: all of it is tried again.
+                Err(error) if at == 0 && error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+                Err(_) => {
+                    self.relaying.drop(RelayDrop::SendFailed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if self.impairments.takes(&self.inner, transmit) { Ok(()) } else { self.inner.try_send(transmit) }
     }
 }
 
@@ -165,7 +251,11 @@ impl AsyncUdpSocket for FilteredSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        if self.impairments.takes(&self.inner, transmit) { Ok(()) } else { self.inner.try_send(transmit) }
+        if relay::is_relayed(transmit.destination) {
+            self.send_relayed(transmit)
+        } else {
+            self.send(transmit)
+        }
     }
 
     fn poll_recv(
@@ -174,11 +264,19 @@ impl AsyncUdpSocket for FilteredSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(self.inner.poll_recv(cx, bufs, meta))?;
-        for (buffer, meta) in bufs.iter().zip(meta.iter_mut()).take(count) {
+        let direct = self.inner.poll_recv(cx, bufs, meta);
+        let direct_is_pending = direct.is_pending();
+        let mut count = match direct {
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => 0,
+        };
+        for (buffer, meta) in bufs.iter_mut().zip(meta.iter_mut()).take(count) {
             self.sift(buffer, meta);
         }
-        Poll::Ready(Ok(count))
+        count += self.relaying.take(&mut bufs[count..], &mut meta[count..]);
+        // Whoever was answered asks again; so nothing is left behind.
+        if count == 0 && direct_is_pending { Poll::Pending } else { Poll::Ready(Ok(count)) }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

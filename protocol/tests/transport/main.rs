@@ -5,5 +5,6 @@
 mod joining;
 mod members;
 mod refusals;
+mod relaying;
 mod renewing;
 mod stage;

@@ -8,7 +8,7 @@ use crate::clock::{boot_now, wall_now};
 use crate::evidence::{Note, profile_on_wire};
 use crate::fabric::{InspectError, InspectRequest, inspect};
 use crate::mdm::selected;
-use crate::process::{Faults, Member};
+use crate::process::{Faults, Member, Reach};
 use crate::swm::actor::ask;
 use crate::swm::home::{AppSpec, ApplyError, ServiceSpec};
 use crate::swm::ledger::Upkeep;
@@ -612,7 +612,8 @@ impl Fleet for MemberFleet {
             None => None,
         };
         let request = InspectRequest::Decisions(app.clone());
-        let (mut decisions, warnings) = self.ask_nodes::<DecisionView>(&filter, request).await;
+        let (mut decisions, mut warnings) = self.ask_nodes::<DecisionView>(&filter, request).await;
+        warnings.extend(Reach::of(&self.member).alone());
         decisions.extend(self.told_here(&filter, self.member.decisions.list(app.as_ref())));
         decisions.retain(|decision| wanted(&filter, decision));
         decisions.sort_by_key(|decision| std::cmp::Reverse(decision.at));

@@ -41,6 +41,9 @@ pub struct LinkView {
     pub status: LinkStatus,
     /// Where the figures come from.
     pub source: LinkSource,
+    /// The member that relays its packets, unread, where neither end can dial the other; absent if they go directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
     /// Round trip, smoothed, in microseconds. Absent is unknown, never zero.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_us: Option<u64>,
