@@ -453,6 +453,25 @@ fn lead_note(member: &Member, cluster: &ClusterName, note: LeadNote) -> Note {
         LeadNote::HomeHeard(replica) => {
             of_replica(Normal, "HomeHeard", &replica, "its home is heard again: it may run here".into())
         }
+        LeadNote::BrakeEngaged(missing) => of_cluster(
+            Warning,
+            "BrakeEngaged",
+            format!(
+                "{} of {} nodes went missing at once: what was left behind there waits for them, until enough are back \
+                 or an operator says `codeco brake release {cluster}`",
+                missing.silent, missing.of
+            ),
+        ),
+        LeadNote::BrakeReleased { by_operator } => of_cluster(
+            Normal,
+            "BrakeReleased",
+            if by_operator {
+                "by an operator's word the nodes that are missing are gone: what was left behind there is placed anew"
+            } else {
+                "enough nodes are back: what is still missing is placed anew"
+            }
+            .into(),
+        ),
         LeadNote::Unassured(replica, link) => of_replica(
             Warning,
             "Unassured",
