@@ -74,6 +74,9 @@ pub enum InspectRequest {
     Life,
     /// The applications it speaks for, after the one named: [`AppPages`](crate::acm::apps::AppPages).
     Apps(Option<codeco_protocol::ids::AppUid>),
+    /// Of the lead, an operator's word: the nodes that its brake misses are gone. Answered with how many replicas are placed
+    /// anew, eight bytes, little-endian.
+    ReleaseBrake,
 }
 
 impl WireMessage for InspectRequest {
