@@ -183,7 +183,8 @@ impl HomeEffects {
                 reason: "BrakeReleased",
                 object_kind: "Home",
                 object: self.member.name.clone(),
-                message: "enough clusters are heard again: what is still silent counts as lost in its time".into(),
+                message: "enough clusters are heard again: what is still silent counts as lost in its time"
+                    .into(),
             },
             HomeNote::Unplaceable(id, why) => {
                 replica(Warning, "Unplaceable", &id, format!("no cluster can run it: {why}"))

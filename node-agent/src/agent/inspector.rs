@@ -77,7 +77,9 @@ impl Inspector for AgentInspector {
             }
             InspectRequest::Upkeep(upkeep) => self.set_upkeep(upkeep).await,
             InspectRequest::ReleaseBrake if from.is_hub() || of_ours => self.release_brake().await,
-            InspectRequest::ReleaseBrake => Err("only hubs and members of the same cluster may release the brake".into()),
+            InspectRequest::ReleaseBrake => {
+                Err("only hubs and members of the same cluster may release the brake".into())
+            }
             InspectRequest::ReplaceElectorate { version, term } if from.is_hub() => {
                 self.replace_electorate(version, term).await
             }

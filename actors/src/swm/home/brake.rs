@@ -40,12 +40,17 @@ impl Home {
         due: BTreeSet<ClusterName>,
         out: &mut Vec<HomeOutput>,
     ) -> BTreeSet<ClusterName> {
-        let heard: BTreeSet<ClusterName> =
-            self.clusters.keys().filter(|name| self.is_heard(name) && !due.contains(*name)).cloned().collect();
+        let heard: BTreeSet<ClusterName> = self
+            .clusters
+            .keys()
+            .filter(|name| self.is_heard(name) && !due.contains(*name))
+            .cloned()
+            .collect();
         self.brake.given_up.retain(|name, _| !heard.contains(name));
         self.brake.counted_out.retain(|name| !heard.contains(name));
-        let long_gone =
-            |name: &ClusterName| self.brake.given_up.get(name).is_some_and(|at| now.since(*at) >= BRAKE_WINDOW);
+        let long_gone = |name: &ClusterName| {
+            self.brake.given_up.get(name).is_some_and(|at| now.since(*at) >= BRAKE_WINDOW)
+        };
         let counted: BTreeSet<&ClusterName> = self
             .clusters
             .keys()
