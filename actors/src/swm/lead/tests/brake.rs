@@ -143,6 +143,7 @@ fn lead_that_was_paused_itself_moves_nothing() {
     play.joins(N3, 800);
     play.placed(PartitionPolicy::Autonomous);
     play.now = play.now + Micros::from_secs(60);
-    assert_eq!(reserve(&play.feed(LeadInput::Tick)), None);
+    let sent = play.asks(N3, 700, vec![]);
+    assert_eq!(reserve(&sent), None, "who asks first is not the only one there is");
     assert_eq!(play.missing(), Some((3, 3, 1)));
 }
