@@ -12,8 +12,8 @@ mod seal;
 mod state;
 
 pub use facts::{
-    CertificateFact, ClusterFact, ElectorateFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact, ReplicaFact,
-    ReplicaState, VoterFact,
+    BrakeFact, CertificateFact, ClusterFact, ElectorateFact, Fact, HOST_ITEMS_MAX, HostFact, MemberFact,
+    ReplicaFact, ReplicaState, VoterFact,
 };
 pub use homes::{ApiTokenFact, AppFact};
 pub use learning::{

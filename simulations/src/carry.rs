@@ -4,7 +4,7 @@ use codeco_actors::swm::election::elector::{
     ElectionRecord, Elector, ElectorInput, ElectorNote, ElectorOutput, Entry,
 };
 use codeco_actors::swm::home::{HomeInput, HomeNote, HomeOutput, HomeRecord};
-use codeco_actors::swm::lead::{LeadNote, LeadOutput, LeadRecord};
+use codeco_actors::swm::lead::{Lead, LeadNote, LeadOutput, LeadRecord};
 use codeco_actors::swm::ledger::{LedgerInput, LedgerOutput, LedgerRecord};
 use codeco_protocol::ids::ReplicaId;
 use codeco_protocol::messages::ControlMessage;
@@ -148,6 +148,7 @@ impl World {
         // What comes just before a takeover is complete is left unanswered; its repeat is the first that counts.
         if let Some(lead) = elector.in_office() {
             self.oracle.decided(lead);
+            self.counts.brake_held += u64::from(lead.brake().is_some_and(|brake| brake.held > 0));
         }
         if let Some(input) = replayed.filter(|_| elector.lead().is_ready() == was_ready) {
             self.counts.replays += 1;
@@ -170,6 +171,17 @@ impl World {
             self.queue.push(at, Event::ElectorTick { node, life });
         }
         Ok(())
+    }
+
+    /// An operator's word, said to whoever leads there now.
+    pub(crate) fn release_brake(&mut self, node: usize) -> Result<(), Violation> {
+        let now = self.read_clock(node);
+        let Some(elector) = &mut self.electors[node].elector else { return Ok(()) };
+        let mut out = Vec::new();
+        let told = elector.command(now, &mut out, Lead::release_brake);
+        self.log.line(self.now, format_args!("operator releases the brake of node {node}: {told:?}"));
+        self.carry_elector(node, out)?;
+        self.feed_elector(node, ElectorInput::Tick)
     }
 
     fn check_one_lead(&self, node: usize) -> Result<(), Violation> {
@@ -246,6 +258,15 @@ impl World {
             }
             LeadNote::NodeLost(_) => self.counts.nodes_lost += 1,
             LeadNote::NodeBack(_) => self.counts.nodes_back += 1,
+            LeadNote::BrakeEngaged(_) => {
+                self.counts.brakes_engaged += 1;
+                if self.stormy && self.rng.bool() {
+                    let span = self.rng.u64(100_000..6_000_000);
+                    self.after(span, Event::ReleaseBrake { node });
+                }
+            }
+            LeadNote::BrakeReleased { by_operator: false } => self.counts.brakes_ended += 1,
+            LeadNote::BrakeReleased { by_operator: true } => self.counts.brakes_released += 1,
             LeadNote::Revoked(..) => self.counts.revocations += 1,
             LeadNote::Overlaps(..) => self.counts.overlaps += 1,
             LeadNote::Adopted(..) => self.counts.adoptions += 1,

@@ -101,6 +101,14 @@ counts! {
     nodes_lost: "nodes waited out",
     /// Nodes that came back.
     nodes_back: "nodes that came back",
+    /// Leads that missed most of their nodes at once.
+    brakes_engaged: "brakes engaged",
+    /// Steps of a lead whose brake held a replica back.
+    brake_held: "steps with a replica held by a brake",
+    /// Brakes that ended because enough nodes were back.
+    brakes_ended: "brakes ended by return",
+    /// Brakes that an operator released.
+    brakes_released: "brakes released by an operator",
     /// Left-behind copies ordered to stop.
     revocations: "copies revoked",
     /// Copies that served and were stopped before the next one was there.

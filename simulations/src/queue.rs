@@ -11,26 +11,81 @@ use codeco_protocol::token::{Term, Token};
 /// Something that happens at one point of true time. Numbers of lives and boots make events of dead processes void.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    Deliver { from: MemberId, to: MemberId, message: ControlMessage },
-    LedgerTick { node: usize, life: u64 },
-    ElectorTick { node: usize, life: u64 },
-    HomeTick { life: u64 },
-    AgentStart { node: usize, life: u64 },
-    ElectorStart { node: usize, life: u64 },
-    HomeStart { life: u64 },
-    ProcessStarts { node: usize, process: u64 },
-    ProcessReady { node: usize, process: u64 },
-    ProcessStops { node: usize, replica: ReplicaId, token: Token },
-    GuardFires { node: usize, boot: u64 },
-    GuardKills { node: usize, boot: u64 },
-    Announce { node: usize },
-    Hears { node: usize, term: Term, electorate: Electorate },
-    Summarize { node: usize },
-    Summary { number: u64, sent: u64, facts: ClusterFacts },
+    Deliver {
+        from: MemberId,
+        to: MemberId,
+        message: ControlMessage,
+    },
+    LedgerTick {
+        node: usize,
+        life: u64,
+    },
+    ElectorTick {
+        node: usize,
+        life: u64,
+    },
+    HomeTick {
+        life: u64,
+    },
+    AgentStart {
+        node: usize,
+        life: u64,
+    },
+    ElectorStart {
+        node: usize,
+        life: u64,
+    },
+    HomeStart {
+        life: u64,
+    },
+    ProcessStarts {
+        node: usize,
+        process: u64,
+    },
+    ProcessReady {
+        node: usize,
+        process: u64,
+    },
+    ProcessStops {
+        node: usize,
+        replica: ReplicaId,
+        token: Token,
+    },
+    GuardFires {
+        node: usize,
+        boot: u64,
+    },
+    GuardKills {
+        node: usize,
+        boot: u64,
+    },
+    Announce {
+        node: usize,
+    },
+    Hears {
+        node: usize,
+        term: Term,
+        electorate: Electorate,
+    },
+    Summarize {
+        node: usize,
+    },
+    Summary {
+        number: u64,
+        sent: u64,
+        facts: ClusterFacts,
+    },
     LookAround,
     User,
+    /// An operator says that the nodes a lead misses are gone.
+    ReleaseBrake {
+        node: usize,
+    },
     Fault,
-    Heal { from: usize, to: usize },
+    Heal {
+        from: usize,
+        to: usize,
+    },
     FaultsEnd,
     Inspect,
 }

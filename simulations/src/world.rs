@@ -200,6 +200,7 @@ impl World {
                 self.look_around()
             }
             Event::User => self.user(),
+            Event::ReleaseBrake { node } => self.release_brake(node),
             Event::Fault => self.fault(),
             Event::Heal { from, to } => {
                 self.network.heal(from, to);

@@ -1,6 +1,6 @@
 //! What the API asks of the process behind it. The API server knows nothing of actors; the hub implements this.
 
-use crate::acm::api::FaultWish;
+use crate::acm::api::{BrakeView, FaultWish};
 use crate::swm::ledger::Upkeep;
 use async_trait::async_trait;
 use codeco_protocol::api::{
@@ -107,6 +107,8 @@ pub trait Fleet: Send + Sync + 'static {
     /// Takes an operator's word that nothing runs in a cluster any more. Returns how many replicas of this home's
     /// applications may start elsewhere now.
     async fn cluster_lost(&self, cluster: ClusterName) -> Result<u64, ApiError>;
+    /// Takes an operator's word that what a cluster's lead misses, or a cluster that this home misses, is gone.
+    async fn release_brake(&self, cluster: ClusterName) -> Result<BrakeView, ApiError>;
     /// Has a node vote alone in its cluster: the majority of the voters is lost for good.
     async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError>;
     /// Asks for an application's end.

@@ -167,6 +167,25 @@ impl HomeEffects {
                 &id,
                 format!("of two copies the one in {kept} stays; the one in {dropped} is stopped"),
             ),
+            HomeNote::BrakeEngaged(missing) => Note {
+                kind: Warning,
+                reason: "BrakeEngaged",
+                object_kind: "Home",
+                object: self.member.name.clone(),
+                message: format!(
+                    "{} of {} clusters are silent at once, so this home may be the one that is cut off: none counts as \
+                     lost until enough are heard again, or an operator says `codeco brake release CLUSTER`",
+                    missing.silent, missing.of
+                ),
+            },
+            HomeNote::BrakeReleased => Note {
+                kind: Normal,
+                reason: "BrakeReleased",
+                object_kind: "Home",
+                object: self.member.name.clone(),
+                message: "enough clusters are heard again: what is still silent counts as lost in its time"
+                    .into(),
+            },
             HomeNote::Unplaceable(id, why) => {
                 replica(Warning, "Unplaceable", &id, format!("no cluster can run it: {why}"))
             }

@@ -77,6 +77,9 @@ pub enum InspectRequest {
     /// Has the node asked stop for good: it says good-bye, and its process ends. Refused unless it is drained and has
     /// nothing left.
     Leave,
+    /// Of the lead, an operator's word: the nodes that its brake misses are gone. Answered with how many replicas are placed
+    /// anew, eight bytes, little-endian.
+    ReleaseBrake,
 }
 
 impl WireMessage for InspectRequest {

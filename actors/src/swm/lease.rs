@@ -113,6 +113,12 @@ impl LeadLease {
         self.last_answer = self.last_answer.max(now);
     }
 
+    /// When a grant last left.
+    #[must_use]
+    pub fn last_answer(&self) -> BootTime {
+        self.last_answer
+    }
+
     /// From when on the node's lease has surely ended.
     #[must_use]
     pub fn waited_out_at(&self, config: &LeaseConfig) -> BootTime {

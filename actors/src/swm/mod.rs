@@ -10,6 +10,7 @@
 pub mod actor;
 pub mod advice;
 pub mod attempt;
+pub mod brake;
 pub mod contact;
 mod cores;
 pub mod decision;

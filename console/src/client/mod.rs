@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use codeco_hub::api::{
-    ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, LostView,
-    NewApiToken, PanicRequest, RevokeRequest, TailQuery, TokenRequest, UpkeepRequest, VersionView,
+    ApiTokenRequest, BrakeView, ElectorateRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten,
+    LostView, NewApiToken, PanicRequest, RevokeRequest, TailQuery, TokenRequest, UpkeepRequest, VersionView,
 };
 use codeco_hub::fleet::{Applied, Filter, LogQuery, NewToken};
 use codeco_protocol::api::{CaView, DoctorView, ErrorBody, List, PlanView, RevokedView, codes};
@@ -108,6 +108,11 @@ impl Client {
     /// Says that nothing runs in a cluster any more.
     pub(crate) fn cluster_lost(&self, cluster: &ClusterName) -> Result<LostView, Failure> {
         self.json(&Method::POST, &format!("clusters/{cluster}/lost"), &[], None)
+    }
+
+    /// Says that what a cluster's lead misses, or a cluster that the home asked misses, is gone.
+    pub(crate) fn release_brake(&self, cluster: &ClusterName) -> Result<BrakeView, Failure> {
+        self.json(&Method::POST, &format!("clusters/{cluster}/brake/release"), &[], None)
     }
 
     /// Cordons, drains or opens what `path` names.

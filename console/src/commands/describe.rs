@@ -144,6 +144,7 @@ impl Ask {
         let nodes = self.client.list::<NodeView>("nodes", &filter)?.items;
         let replicas = self.client.list::<ReplicaView>("replicas", &filter)?.items;
         let mut text = cluster_fields(&cluster).render();
+        text.push_str(&conditions(&cluster.conditions, self.now));
         text.push_str(&self.section("Nodes", &nodes));
         text.push_str(&self.section("Replicas", &replicas));
         text.push_str(&self.events(Kind::Cluster, name)?);

@@ -1,6 +1,7 @@
 //! The commands, each in a file.
 
 mod apply;
+mod brake;
 mod certs;
 mod cluster;
 mod context;
@@ -81,6 +82,9 @@ pub(crate) enum Command {
     /// Say what has become of a cluster.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Release brakes: say that what is missing is gone.
+    #[command(subcommand)]
+    Brake(brake::BrakeCommand),
     /// Cause faults, to see that they are survived.
     #[command(subcommand)]
     Fault(fault::FaultCommand),
@@ -110,6 +114,7 @@ impl Command {
             Self::Version(args) => args.run(session),
             Self::Context(command) => command.run(session),
             Self::Cluster(command) => command.run(session),
+            Self::Brake(command) => command.run(session),
             Self::Fault(command) => command.run(session),
         }
     }

@@ -1,6 +1,6 @@
 //! Clusters in a table.
 
-use codeco_protocol::api::{ClusterStatus, ClusterView, ElectorateView};
+use codeco_protocol::api::{ClusterStatus, ClusterView, ConditionStatus, ElectorateView};
 use codeco_protocol::units::WallTime;
 
 use super::numbers::age;
@@ -14,6 +14,13 @@ pub(crate) fn voters(electorate: &ElectorateView) -> String {
         format!("{}{role}{state}", voter.node)
     });
     voters.collect::<Vec<_>>().join(", ")
+}
+
+/// How a cluster stands, and the conditions that hold about it, as in `Degraded,Braked`.
+pub(crate) fn status(cluster: &ClusterView) -> String {
+    let holding = cluster.conditions.iter().filter(|condition| condition.status == ConditionStatus::True);
+    let words = std::iter::once(format!("{:?}", cluster.status)).chain(holding.map(|c| c.kind.clone()));
+    words.collect::<Vec<_>>().join(",")
 }
 
 impl Row for ClusterView {
@@ -41,7 +48,7 @@ impl Row for ClusterView {
         };
         vec![
             Cell::new(&self.name),
-            Cell::toned(format!("{:?}", self.status), tone),
+            Cell::toned(status(self), tone),
             Cell::new(format!("{}/{}", self.nodes_ready, self.nodes)),
             Cell::maybe(self.lead.as_ref()),
             Cell::new(self.term),

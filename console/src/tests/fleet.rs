@@ -4,7 +4,7 @@ use std::sync::{Mutex, mpsc};
 
 use async_trait::async_trait;
 use codeco_actors::swm::ledger::Upkeep;
-use codeco_hub::api::FaultWish;
+use codeco_hub::api::{BrakeView, FaultWish};
 use codeco_hub::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use codeco_protocol::api::{
     ActorView, AppView, Bid, BidAnswer, CaView, Candidate, CertState, CertView, ClusterView, CodecoApp,
@@ -357,6 +357,11 @@ impl Fleet for FakeFleet {
     async fn cluster_lost(&self, cluster: ClusterName) -> Result<u64, ApiError> {
         self.note(format!("lost {cluster}"));
         Ok(3)
+    }
+
+    async fn release_brake(&self, cluster: ClusterName) -> Result<BrakeView, ApiError> {
+        self.note(format!("brake {cluster}"));
+        Ok(BrakeView { cluster, replicas: Some(4), home: true })
     }
 
     async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError> {

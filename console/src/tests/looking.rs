@@ -173,3 +173,28 @@ fn node_is_forgotten_by_its_full_name_only_and_by_an_operator() {
     assert_eq!(fixture.run(&["node", "forget", "b"]).class, ExitClass::Usage);
     assert_eq!(fixture.run(&["--context", "viewer", "node", "forget", "edge-1/b"]).class, ExitClass::Refused);
 }
+
+#[test]
+fn brake_is_released_by_an_operator_and_shown_beside_the_status_of_its_cluster() {
+    let fixture = Fixture::new();
+    let ran = ok(&fixture, &["--context", "operator", "brake", "release", "cluster/edge-1"]);
+    assert_eq!(
+        ran.stdout,
+        "cluster/edge-1: brake released, 4 replicas are placed anew\n\
+         cluster/edge-1 counts as lost: its replicas may start elsewhere by the rules of their applications\n"
+    );
+    let told = ok(&fixture, &["brake", "release", "edge-1", "--output", "json"]).stdout;
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told, serde_json::json!({"cluster": "edge-1", "replicas": 4, "home": true}));
+    assert_eq!(fixture.fleet.calls(), ["brake edge-1", "brake edge-1"]);
+    let refused = fixture.run(&["--context", "viewer", "brake", "release", "edge-1"]);
+    assert_eq!(refused.class, ExitClass::Refused);
+
+    let mut cluster = super::fleet::cluster();
+    assert_eq!(crate::render::clusters::status(&cluster), "Degraded");
+    cluster.conditions = serde_json::from_value(serde_json::json!([
+        {"type": "Braked", "status": "True", "reason": "MostNodesMissing", "message": "m", "lastTransitionTime": 0}
+    ]))
+    .unwrap();
+    assert_eq!(crate::render::clusters::status(&cluster), "Degraded,Braked");
+}

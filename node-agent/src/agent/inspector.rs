@@ -10,6 +10,7 @@ use codeco_actors::process::{Faults, Member, check_up};
 use codeco_actors::supervision::ChildRef;
 use codeco_actors::swm::actor::{CoreMessage, ask};
 use codeco_actors::swm::election::elector::{Elector, ElectorInput};
+use codeco_actors::swm::lead::Lead;
 use codeco_actors::swm::ledger::{LedgerInput, Upkeep};
 use codeco_protocol::api::EventType;
 use codeco_protocol::ids::{ClusterName, Identity, MemberId, ReplicaId};
@@ -84,6 +85,10 @@ impl Inspector for AgentInspector {
                 serde_json::to_vec(&check_up(&self.member).await).map_err(|e| e.to_string())
             }
             InspectRequest::Upkeep(upkeep) => self.set_upkeep(upkeep).await,
+            InspectRequest::ReleaseBrake if from.is_hub() || of_ours => self.release_brake().await,
+            InspectRequest::ReleaseBrake => {
+                Err("only hubs and members of the same cluster may release the brake".into())
+            }
             InspectRequest::ReplaceElectorate { version, term } if from.is_hub() => {
                 self.replace_electorate(version, term).await
             }
@@ -135,6 +140,16 @@ impl AgentInspector {
         let input = ElectorInput::Impose { version, term };
         let told = ask(&self.elector, move |elector, now, out| elector.handle(now, input, out));
         told.await.map(|()| Vec::new()).map_err(|e| format!("it is not known whether that was taken: {e}"))
+    }
+
+    /// Has the lead of this process take an operator's word that the nodes it misses are gone.
+    async fn release_brake(&self) -> Result<Vec<u8>, String> {
+        let told = ask(&self.elector, |elector, now, out| elector.command(now, out, Lead::release_brake));
+        told.await
+            .map_err(|e| format!("it is not known whether that was taken: {e}"))?
+            .ok_or("this node does not lead its cluster")?
+            .map(|held| u64::try_from(held).unwrap_or(u64::MAX).to_le_bytes().to_vec())
+            .map_err(|e| e.to_string())
     }
 
     fn leads(&self, member: &Identity) -> bool {

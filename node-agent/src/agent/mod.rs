@@ -292,6 +292,7 @@ fn plant(
         name: config.name.clone(),
         labels: config.cluster_labels.clone(),
         seat: watcher.seat(),
+        braked: std::sync::Mutex::default(),
     };
     let restore = swm::restore_elector(config, member, cluster);
     let (elector, elector_ref) = core_child("elector", policy, restore, Arc::clone(&post), Arc::new(effects));

@@ -1,9 +1,9 @@
 //! Ledger and elector of this node: how they are restored, and what happens around them.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use codeco_actors::clock::boot_now;
+use codeco_actors::clock::{boot_now, wall_now};
 use codeco_actors::evidence::Note;
 use codeco_actors::journal::{Journal, JournalError};
 use codeco_actors::process::Member;
@@ -16,11 +16,13 @@ use codeco_actors::swm::election::electorate::{Electorate, Role, Voter};
 use codeco_actors::swm::lead::{Lead, LeadConfig, LeadNote, LeadOutput, LeadRecord};
 use codeco_actors::swm::ledger::{Ledger, LedgerConfig, LedgerInput, LedgerNote, LedgerOutput, Upkeep};
 use codeco_protocol::api::EventType;
-use codeco_protocol::gossip::{ClusterFact, ElectorateFact, Fact, ReplicaFact, ReplicaState, VoterFact};
+use codeco_protocol::gossip::{
+    BrakeFact, ClusterFact, ElectorateFact, Fact, ReplicaFact, ReplicaState, VoterFact,
+};
 use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeName};
 use codeco_protocol::messages::{HeldPhase, NodeFacts};
 use codeco_protocol::resources::Resources;
-use codeco_protocol::units::BootTime;
+use codeco_protocol::units::{BootTime, WallTime};
 use futures::FutureExt as _;
 
 use super::options::AgentConfig;
@@ -260,6 +262,8 @@ pub(super) struct ElectorEffects {
     pub(super) name: NodeName,
     pub(super) labels: Vec<(String, String)>,
     pub(super) seat: Arc<Seat>,
+    /// When the brake that is engaged came, by both clocks.
+    pub(super) braked: Mutex<Option<(BootTime, WallTime)>>,
 }
 
 impl Effects<Elector> for ElectorEffects {
@@ -291,6 +295,7 @@ impl Effects<Elector> for ElectorEffects {
             None => self.member.commons.publish(|state| {
                 state.retain("cluster", &|_| false);
                 state.retain("electorate", &|_| false);
+                state.retain("brake", &|_| false);
             }),
         }
     }
@@ -333,6 +338,33 @@ impl ElectorEffects {
         let fact =
             ElectorateFact { term: lead.term(), version: electorate.version(), voters: voters.collect() };
         self.member.commons.publish_fact("electorate", Fact::Electorate(Box::new(fact)));
+        self.publish_brake(lead);
+    }
+
+    fn publish_brake(&self, lead: &Lead) {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let mut braked = self.braked.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(brake) = lead.brake() else {
+            if braked.take().is_some() {
+                self.member.commons.publish(|state| {
+                    state.retain("brake", &|_| false);
+                });
+            }
+            return;
+        };
+        let since = match *braked {
+            Some((known, wall)) if known == brake.since => wall,
+            _ => wall_now(),
+        };
+        *braked = Some((brake.since, since));
+        let fact = BrakeFact {
+            term: lead.term(),
+            missing: count(brake.missing.silent),
+            of: count(brake.missing.of),
+            held: count(brake.held),
+            since,
+        };
+        self.member.commons.publish_fact("brake", Fact::Brake(Box::new(fact)));
     }
 }
 
@@ -455,6 +487,25 @@ fn lead_note(member: &Member, cluster: &ClusterName, note: LeadNote) -> Note {
         LeadNote::HomeHeard(replica) => {
             of_replica(Normal, "HomeHeard", &replica, "its home is heard again: it may run here".into())
         }
+        LeadNote::BrakeEngaged(missing) => of_cluster(
+            Warning,
+            "BrakeEngaged",
+            format!(
+                "{} of {} nodes went missing at once: what was left behind there waits for them, until enough are back \
+                 or an operator says `codeco brake release {cluster}`",
+                missing.silent, missing.of
+            ),
+        ),
+        LeadNote::BrakeReleased { by_operator } => of_cluster(
+            Normal,
+            "BrakeReleased",
+            if by_operator {
+                "by an operator's word the nodes that are missing are gone: what was left behind there is placed anew"
+            } else {
+                "enough nodes are back: what is still missing is placed anew"
+            }
+            .into(),
+        ),
         LeadNote::Unassured(replica, link) => of_replica(
             Warning,
             "Unassured",

@@ -63,6 +63,9 @@ codes! {
     BODY_TIMEOUT = "body-timeout", exit 7: "The body of a request did not arrive in time";
         left: "nothing was changed";
         next: "try again; on a slow link, apply fewer documents at once".
+    BRAKE_NOT_ENGAGED = "brake-not-engaged", exit 1: "A brake that is not engaged was to be released";
+        left: "nothing was changed";
+        next: "`codeco get clusters` shows brakes that are; `codeco get events` tells when they came and went".
     CA_UNAVAILABLE = "ca-unavailable", exit 5: "The hub's authority could not write down what was asked of it";
         left: "it is not known whether it counts; asking again changes nothing twice";
         next: "see that the authority's folder can be written, and ask again".

@@ -144,6 +144,21 @@ pub struct ElectorateFact {
     pub voters: Vec<VoterFact>,
 }
 
+/// The brake of a lead that misses most of its cluster, while it is engaged.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct BrakeFact {
+    /// The lead's term.
+    pub term: Term,
+    /// Nodes that are missing.
+    pub missing: u32,
+    /// Nodes that are counted.
+    pub of: u32,
+    /// Replicas that wait for their nodes.
+    pub held: u32,
+    /// Since when it is engaged.
+    pub since: WallTime,
+}
+
 /// A member's certificate, and how it stands with it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct CertificateFact {
@@ -190,4 +205,6 @@ pub enum Fact {
     ApiTokens(Vec<ApiTokenFact>),
     /// Whether members of other clusters can dial it; where nothing is said, they can.
     Dialable(bool),
+    /// The brake of its cluster, if it is the lead and the brake is engaged.
+    Brake(Box<BrakeFact>),
 }

@@ -409,6 +409,15 @@ impl View {
         }
     }
 
+    /// The brake of its cluster, if it is the lead and the brake is engaged.
+    #[must_use]
+    pub fn brake(&self) -> Option<&super::BrakeFact> {
+        match self.fact("brake") {
+            Some(Fact::Brake(fact)) => Some(fact),
+            _ => None,
+        }
+    }
+
     /// Who votes in its cluster, if it is the lead.
     #[must_use]
     pub fn electorate(&self) -> Option<&super::ElectorateFact> {

@@ -33,7 +33,7 @@ use super::certs::CertAuthority;
 use super::intents::without_effect;
 use super::naming::Told;
 use super::views::{AppSnapshot, Copies, app_view, cluster_views, node_view, replica_views, snapshot};
-use crate::acm::api::FaultWish;
+use crate::acm::api::{BrakeView, FaultWish};
 use crate::acm::apps::ask_apps;
 use crate::acm::fleet::{ApiError, Applied, Filter, Fleet, LogQuery, NewToken};
 use crate::acm::home::HomeRef;
@@ -506,6 +506,10 @@ impl Fleet for MemberFleet {
 
     async fn cluster_lost(&self, cluster: ClusterName) -> Result<u64, ApiError> {
         self.declare_cluster_lost(cluster).await
+    }
+
+    async fn release_brake(&self, cluster: ClusterName) -> Result<BrakeView, ApiError> {
+        self.release_brakes(cluster).await
     }
 
     async fn replace_electorate(&self, cluster: ClusterName, with: NodeName) -> Result<(), ApiError> {

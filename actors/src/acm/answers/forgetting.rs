@@ -105,7 +105,7 @@ impl MemberFleet {
     }
 
     /// Who leads a cluster, by the words of its members.
-    fn lead_of(&self, cluster: &ClusterName) -> Option<MemberId> {
+    pub(super) fn lead_of(&self, cluster: &ClusterName) -> Option<MemberId> {
         let commons = &self.member.commons;
         let own = &commons.own;
         let of_views = commons.with_views(|views| {

@@ -8,9 +8,11 @@
 //! | `intents` | intents: as placement gets them, as they hold, and those without effect yet |
 //! | `looking` | links, check-ups, faults for drills |
 //! | `forgetting` | removing a node for good |
+//! | `brakes` | releasing brakes |
 //! | `certs` | certificates, revocation, the authority |
 //! | `naming` | names that are clear in the whole fleet |
 
+mod brakes;
 mod certs;
 mod fleet;
 mod forgetting;

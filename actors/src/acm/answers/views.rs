@@ -10,7 +10,7 @@ use codeco_protocol::api::{
     AppPhase, AppView, ChannelView, ClusterStatus, ClusterView, Condition, ConditionStatus, ElectorateView,
     NodeStatus, NodeView, ReplicaPhase, ReplicaView, ServiceView, VoterView,
 };
-use codeco_protocol::gossip::{ElectorateFact, Liveness, ReplicaFact, View};
+use codeco_protocol::gossip::{BrakeFact, ElectorateFact, Liveness, ReplicaFact, View};
 use codeco_protocol::ids::{AppUid, ClusterName, NodeName, ReplicaId, ServiceName};
 use codeco_protocol::messages::{HeldPhase, RunPhase};
 use codeco_protocol::resources::Resources;
@@ -506,6 +506,7 @@ pub(super) fn cluster_views(commons: &Commons, nodes: &[NodeView], now: BootTime
                     free: fact.free.clone(),
                     replicas: fact.mandates,
                     status,
+                    conditions: view.brake().map(|brake| braked(&fact.cluster, brake)).into_iter().collect(),
                     age_ms: view.age(now).0 / 1_000,
                 },
             );
@@ -523,10 +524,25 @@ pub(super) fn cluster_views(commons: &Commons, nodes: &[NodeView], now: BootTime
             free: Resources::default(),
             replicas: 0,
             status: ClusterStatus::NoLead,
+            conditions: Vec::new(),
             age_ms: node.age_ms,
         });
     }
     rows.into_values().collect()
+}
+
+fn braked(cluster: &ClusterName, fact: &BrakeFact) -> Condition {
+    Condition {
+        kind: "Braked".into(),
+        status: ConditionStatus::True,
+        reason: "MostNodesMissing".into(),
+        message: format!(
+            "{} of {} nodes went missing at once: {} replicas wait for them, until enough are back or an operator says \
+             `codeco brake release {cluster}`",
+            fact.missing, fact.of, fact.held
+        ),
+        last_transition_time: fact.since,
+    }
 }
 
 fn electorate_view(fact: &ElectorateFact, nodes: &[NodeView]) -> ElectorateView {

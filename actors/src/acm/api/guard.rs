@@ -25,7 +25,7 @@ use crate::acm::fleet::ApiError;
 pub enum ApiRole {
     /// Reads everything, logs too; no tokens can be read by anybody.
     Viewer,
-    /// Also applies and deletes applications, and removes nodes that are gone.
+    /// Also applies and deletes applications, removes nodes that are gone, and releases brakes.
     Operator,
     /// Also makes join tokens and faults.
     Admin,
@@ -69,6 +69,7 @@ pub fn needed_role(method: &Method, path: &str) -> ApiRole {
     } else if path == "/api/v1/apps"
         || path.starts_with("/api/v1/apps/")
         || (path.starts_with("/api/v1/nodes/") && path.ends_with("/forget"))
+        || (path.starts_with("/api/v1/clusters/") && path.ends_with("/brake/release"))
     {
         ApiRole::Operator
     } else {
@@ -175,6 +176,8 @@ mod tests {
             (Method::GET, "/api/v1/doctor", Viewer),
             (Method::POST, "/api/v1/nodes/edge-1/a/forget", Operator),
             (Method::POST, "/api/v1/nodes/edge-1/a/leave", Admin),
+            (Method::POST, "/api/v1/clusters/edge-1/brake/release", Operator),
+            (Method::POST, "/api/v1/clusters/edge-1/lost", Admin),
             (Method::POST, "/api/v1/faults", Admin),
             (Method::POST, "/api/v1/tokens", Admin),
             (Method::POST, "/api/v1/faults/panic", Admin),

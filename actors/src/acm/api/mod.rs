@@ -29,9 +29,9 @@ pub use guard::{ApiRole, needed_role};
 pub use limits::Limits;
 pub use refusals::{REFUSED_QUEUE_MAX, RefusalReason, Refusals, Refused};
 pub use requests::{
-    ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, FaultPeers, FaultRequest, FaultWish, ForgetRequest,
-    Forgotten, LostView, MEMBER_HEADER, NewApiToken, PanicRequest, RevokeRequest, TIMES_MAX, TTL_SECONDS_MAX,
-    TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
+    ApiTokenRequest, BrakeView, ElectorateRequest, FILE_NAME_HEADER, FaultPeers, FaultRequest, FaultWish,
+    ForgetRequest, Forgotten, LostView, MEMBER_HEADER, NewApiToken, PanicRequest, RevokeRequest, TIMES_MAX,
+    TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
 };
 pub use server::{ApiServer, tls_config};
 pub use tokens::{ApiTokens, ApiTokensError, Bearer, TOKENS_MAX};

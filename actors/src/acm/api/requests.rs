@@ -83,6 +83,19 @@ pub struct LostView {
     pub replicas: u64,
 }
 
+/// What releasing the brakes that hold a cluster did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrakeView {
+    /// The cluster.
+    pub cluster: codeco_protocol::ids::ClusterName,
+    /// Replicas that its lead places anew; absent where the brake of its lead was not engaged, or it cannot be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u64>,
+    /// Whether the home asked lets the cluster count as lost now.
+    pub home: bool,
+}
+
 /// Versions of the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -19,9 +19,9 @@ use tokio::time::timeout;
 use super::guard::{guard, peer_of};
 use super::refusals::{RefusalReason, Refused};
 use super::requests::{
-    ApiTokenRequest, ElectorateRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten, LostView,
-    NewApiToken, PanicRequest, RevokeRequest, TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery,
-    TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
+    ApiTokenRequest, BrakeView, ElectorateRequest, FILE_NAME_HEADER, FaultRequest, ForgetRequest, Forgotten,
+    LostView, NewApiToken, PanicRequest, RevokeRequest, TIMES_MAX, TTL_SECONDS_MAX, TTL_SECONDS_MIN,
+    TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
 };
 use super::server::Shared;
 use super::tokens::ApiTokensError;
@@ -70,6 +70,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/nodes/{cluster}/{node}/leave", post(leave))
         .route("/api/v1/clusters/{cluster}/upkeep", post(cluster_upkeep))
         .route("/api/v1/clusters/{cluster}/lost", post(cluster_lost))
+        .route("/api/v1/clusters/{cluster}/brake/release", post(brake_release))
         .route("/api/v1/clusters/{cluster}/electorate", post(electorate))
         .route("/api/v1/apps/{namespace}/{name}", delete(remove))
         .route("/api/v1/logs/{namespace}/{app}/{service}/{index}", get(logs))
@@ -171,6 +172,14 @@ async fn cluster_lost(
     let Path(cluster) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
     let replicas = shared.fleet.cluster_lost(cluster.clone()).await?;
     Ok(Json(LostView { cluster, replicas }))
+}
+
+async fn brake_release(
+    State(shared): State<Arc<Shared>>,
+    path: Result<Path<ClusterName>, axum::extract::rejection::PathRejection>,
+) -> Reply<BrakeView> {
+    let Path(cluster) = path.map_err(|e| ApiError::invalid(e.body_text()))?;
+    Ok(Json(shared.fleet.release_brake(cluster).await?))
 }
 
 async fn electorate(

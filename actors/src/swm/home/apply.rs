@@ -142,19 +142,23 @@ impl Home {
         }
     }
 
-    pub(super) fn recall_what_is_unwanted(&mut self, out: &mut Vec<HomeOutput>) {
+    /// Fewer copies are wanted: the others are asked for, at a bounded pace, so that whoever has written a wrong number can
+    /// still take it back. A deletion cannot be taken back, so nothing is gained by holding it up.
+    pub(super) fn recall_what_is_unwanted(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
         let mut unwanted = Vec::new();
         for (uid, app) in &self.apps {
             for ((service, index), replica) in &app.replicas {
                 let held = replica.mandate.iter().chain(&replica.lost);
                 for held in held.filter(|held| !held.recalling && !app.wants(service, *index)) {
                     let id = ReplicaId { app: *uid, service: service.clone(), index: *index };
-                    unwanted.push(HomeRecord::Recalling { replica: id, mandate: held.id });
+                    unwanted.push((app.deleting, HomeRecord::Recalling { replica: id, mandate: held.id }));
                 }
             }
         }
-        for record in unwanted {
-            self.record(record, out);
+        for (deleting, record) in unwanted {
+            if deleting || self.brake.pace.step(now) {
+                self.record(record, out);
+            }
         }
     }
 

@@ -82,7 +82,16 @@ impl Home {
                 }
             }
         }
+        let due = records.iter().map(|(.., cluster, _)| cluster.clone()).collect();
+        let lost = self.look_at_brake(now, due, out);
         for (replica, mandate, cluster, fenced) in records {
+            if !lost.contains(&cluster) {
+                continue;
+            }
+            if !self.brake.pace.step(now) {
+                break;
+            }
+            self.gave_up(now, &cluster);
             self.lose(now, replica, mandate, cluster, fenced, out);
         }
     }
@@ -127,7 +136,7 @@ impl Home {
 
     /// Replicas of which a cluster that was lost has a copy again: one of both stays, and the other drains once that one
     /// is there.
-    pub(super) fn reconcile(&mut self, out: &mut Vec<HomeOutput>) {
+    pub(super) fn reconcile(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
         let mut decided = Vec::new();
         for (uid, app) in &self.apps {
             for ((service, index), replica) in &app.replicas {
@@ -140,6 +149,9 @@ impl Home {
             }
         }
         for (replica, (keep, kept), (drop, dropped)) in decided {
+            if keep != drop && !self.brake.pace.step(now) {
+                break;
+            }
             self.record(HomeRecord::Reconciled { replica: replica.clone(), keep }, out);
             if keep != drop {
                 out.push(HomeOutput::Note(HomeNote::Reconciled(replica, kept, dropped)));

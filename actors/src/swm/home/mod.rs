@@ -6,6 +6,7 @@
 
 mod apply;
 mod bidding;
+mod brake;
 mod constraints;
 mod contact;
 mod copies;
@@ -28,6 +29,7 @@ use codeco_protocol::token::{Epoch, MandateId, Term, Token};
 use codeco_protocol::units::{BootTime, Micros, WallTime};
 use codeco_protocol::workload::WorkloadSpec;
 
+use super::brake::Missing;
 use super::contact::{HomeContact, Patience};
 use super::decision::Decision;
 use super::mandate::MandateRule;
@@ -205,6 +207,10 @@ pub enum HomeNote {
     ClusterLost(ReplicaId, ClusterName, bool),
     /// Of two copies the one in the first cluster stays, and the one in the second goes.
     Reconciled(ReplicaId, ClusterName, ClusterName),
+    /// Most clusters are silent at once: none counts as lost.
+    BrakeEngaged(Missing),
+    /// Enough are heard again.
+    BrakeReleased,
 }
 
 /// A mandate, from the home's side.
@@ -293,6 +299,7 @@ pub struct Home {
     keepers: Vec<MemberId>,
     /// Leads that ask whether this home is there, by cluster.
     contacts: BTreeMap<ClusterName, HomeContact>,
+    brake: brake::HomeBrake,
 }
 
 impl Home {
@@ -310,6 +317,7 @@ impl Home {
             copies: BTreeMap::new(),
             keepers: Vec::new(),
             contacts: BTreeMap::new(),
+            brake: brake::HomeBrake::default(),
         };
         for record in records {
             home.replay(record);
@@ -382,9 +390,9 @@ impl Home {
     fn work(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
         // Here, not only where a specification changes: a crash may have come between the change and its recalls.
         self.assume_contact(now);
-        self.recall_what_is_unwanted(out);
+        self.recall_what_is_unwanted(now, out);
         self.declare_lost(now, out);
-        self.reconcile(out);
+        self.reconcile(now, out);
         self.decide_bids(now, out);
         self.ask_for_bids(now, out);
         self.pace_changes(out);

@@ -67,6 +67,7 @@ impl Lead {
         for replica in left {
             if let Some(mandate) = self.mandates.get_mut(&replica) {
                 mandate.stage.waited_out(node);
+                mandate.adrift = false;
             }
             self.after_end(now, &replica, "node forgotten", out);
         }

@@ -76,6 +76,7 @@ impl Lead {
         if std::mem::take(&mut member.lost) {
             out.push(LeadOutput::Note(LeadNote::NodeBack(member.name.clone())));
         }
+        self.count_in(from, out);
         let grant = ControlMessage::LeaseGrant {
             nonce,
             term: self.term,
@@ -107,6 +108,7 @@ impl Lead {
             member.reported = Some(incarnation);
         }
         self.takeover.reported(from);
+        self.count_in(from, out);
         let revoke = self.settle_held(now, from, out);
         for (replica, token) in revoke {
             self.send(from, ControlMessage::Close { term: self.term, replica, token }, out);
@@ -265,6 +267,7 @@ impl Lead {
             let Some(mandate) = self.mandates.get_mut(&replica) else { return };
             mandate.run = run;
             mandate.idle_since = None;
+            mandate.adrift = false;
             if phase == HeldPhase::Stopping {
                 // It may run until the node has proven its end; until then it goes nowhere else.
                 mandate.stage.close();
@@ -440,10 +443,12 @@ impl Lead {
             }
             let Some(member) = self.members.get_mut(&node) else { continue };
             member.lost = true;
+            member.lost_since = Some(now);
             member.next_fence = now + self.config.resend;
             out.push(LeadOutput::Note(LeadNote::NodeLost(member.name.clone())));
             self.leave_behind(now, node, out);
         }
+        self.look_at_brake(now, out);
     }
 
     /// Every copy on a lost node becomes a debt, and its replica free to be placed again.
@@ -469,6 +474,8 @@ impl Lead {
             }
             if let Some(mandate) = self.mandates.get_mut(&replica) {
                 mandate.stage.waited_out(node);
+                mandate.adrift |= may_run;
+                mandate.told_held = false;
             }
             self.after_end(now, &replica, "node lost", out);
         }

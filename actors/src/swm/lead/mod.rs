@@ -7,6 +7,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod brake;
 mod constraints;
 mod contact;
 mod forget;
@@ -29,11 +30,13 @@ use codeco_protocol::workload::{ChannelSpec, WorkloadSpec};
 
 use super::advice::Advice;
 use super::attempt::Stage;
+use super::brake::{Brake, Missing};
 use super::contact::ClusterContact;
 use super::decision::Decision;
 use super::lease::{LeadLease, LeaseConfig};
 use super::takeover::Takeover;
 
+pub use brake::{BrakeError, BrakeState};
 pub use constraints::power_of;
 pub use forget::ForgetError;
 pub use record::LeadRecord;
@@ -158,6 +161,13 @@ pub enum LeadNote {
     HomeLost(ReplicaId),
     /// The home is heard again: the replica may run.
     HomeHeard(ReplicaId),
+    /// Most nodes went missing at once: what was left behind there waits for them.
+    BrakeEngaged(Missing),
+    /// That is over.
+    BrakeReleased {
+        /// Whether an operator has said so; otherwise enough have come back.
+        by_operator: bool,
+    },
 }
 
 /// What a lead knows of a node.
@@ -179,6 +189,8 @@ pub struct Member {
     pub refused_with: Option<Resources>,
     /// Whether its lease was waited out and it has not answered since.
     pub lost: bool,
+    /// When that was.
+    lost_since: Option<BootTime>,
     /// When it said what it holds.
     told: Told,
     next_fence: BootTime,
@@ -231,6 +243,10 @@ pub struct Mandate {
     told: Option<replace::Told>,
     /// Whether it may not run, because its home is silent.
     suspended: bool,
+    /// Whether its last copy was left behind on a lost node, or may be on one that has not been heard in this term.
+    adrift: bool,
+    /// Whether it was told that the brake holds it.
+    told_held: bool,
 }
 
 /// A mandate that went back to its home.
@@ -262,6 +278,9 @@ pub struct Lead {
     /// know what runs there, so this is all it can remember; without it, the next lead would take a dead copy for
     /// the only one.
     waited_out: BTreeMap<NodeId, Term>,
+    brake: Brake,
+    /// Nodes that the brake does not count until they are heard: long gone, or gone by an operator's word.
+    counted_out: BTreeSet<NodeId>,
     attempts: u64,
     /// Homes, as far as replicas ask for that.
     contacts: BTreeMap<MemberId, ClusterContact>,
@@ -289,6 +308,8 @@ impl Lead {
             handed_back: BTreeMap::new(),
             owed: BTreeMap::new(),
             waited_out: BTreeMap::new(),
+            brake: Brake::default(),
+            counted_out: BTreeSet::new(),
             attempts: 0,
             advice: Advice::default(),
             contacts: BTreeMap::new(),
@@ -350,6 +371,7 @@ impl Lead {
         self.ready = false;
         self.attempts = 0;
         self.takeover = Takeover::of(self.members.keys().copied());
+        self.brake = Brake::default();
         for member in self.members.values_mut() {
             member.lease = LeadLease::assumed(now);
             member.reported = None;
@@ -359,6 +381,9 @@ impl Lead {
             if let Stage::Reserving(_) = mandate.stage {
                 mandate.stage = Stage::Idle;
             }
+            // Where its copy is will be reported, or it may be where nothing is heard from.
+            mandate.adrift = true;
+            mandate.told_held = false;
             if mandate.cause == NEW {
                 // It may have run before: not handed back at the first refusal.
                 mandate.cause = "lead took office";
@@ -440,6 +465,7 @@ impl Lead {
         }
         self.repeat_orders(now, out);
         if self.ready {
+            self.tell_held(now, out);
             self.place_all(now, out);
             self.close_outgoing(now, out);
             self.tell_news(now, out);
@@ -505,7 +531,7 @@ impl Lead {
         for mandate in self.mandates.values() {
             let due = match mandate.stage {
                 // Before the takeover is complete nothing is placed.
-                Stage::Idle if !self.ready => continue,
+                Stage::Idle if !self.ready || !self.may_move(mandate) => continue,
                 Stage::Idle => mandate.next_try,
                 Stage::Reserving(_) => mandate.give_up,
                 Stage::Committing(_) | Stage::Closing(_) => mandate.next_send,

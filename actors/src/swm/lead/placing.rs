@@ -46,6 +46,7 @@ impl Lead {
         let due: BTreeSet<(Reverse<Priority>, bool, ReplicaId)> = idle
             .filter(|(_, m)| m.next_try <= now)
             .filter(|(_, m)| m.recalled || self.standing(now, m) == Standing::Allowed)
+            .filter(|(_, m)| self.may_move(m))
             .map(|(replica, m)| {
                 (Reverse(m.context.demands.priority), m.node_selector.is_empty(), replica.clone())
             })
@@ -123,7 +124,7 @@ impl Lead {
         }
     }
 
-    fn decision(
+    pub(super) fn decision(
         &self,
         replica: &ReplicaId,
         ranking: Ranking,
@@ -296,6 +297,7 @@ impl Lead {
         m.refused.clear();
         m.idle_since = None;
         m.told_unplaceable = false;
+        m.adrift = false;
         m.cause = "placed";
         if !again {
             out.push(LeadOutput::Note(LeadNote::Placed(replica.clone(), name, token)));

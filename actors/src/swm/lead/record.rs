@@ -94,6 +94,13 @@ pub enum LeadRecord {
         /// Further rules for its place, with what was granted of the uplink.
         rules: PlaceRules,
     },
+    /// Whether the brake leaves a node out of its count, until it is heard.
+    CountedOut {
+        /// The node.
+        node: NodeId,
+        /// Whether it does.
+        out: bool,
+    },
 }
 
 impl Lead {
@@ -148,6 +155,7 @@ impl Lead {
                         self.owed.remove(node);
                     }
                 }
+                self.waits_no_more(replica);
             }
             LeadRecord::WaitedOut { node, term } => {
                 let known = self.waited_out.entry(*node).or_default();
@@ -155,7 +163,11 @@ impl Lead {
             }
             LeadRecord::Forgotten { node } => {
                 self.members.remove(node);
-                self.owed.remove(node);
+                let left = self.owed.remove(node).unwrap_or_default();
+                self.counted_out.remove(node);
+                for replica in left.keys() {
+                    self.waits_no_more(replica);
+                }
                 for mandate in self.mandates.values_mut() {
                     mandate.outgoing = mandate.outgoing.take().filter(|out| out.placement.node != *node);
                 }
@@ -166,10 +178,25 @@ impl Lead {
                     mandate.rules = rules.clone();
                 }
             }
+            LeadRecord::CountedOut { node, out: true } => {
+                self.counted_out.insert(*node);
+            }
+            LeadRecord::CountedOut { node, out: false } => {
+                self.counted_out.remove(node);
+            }
             LeadRecord::HistoryForgotten => {
                 let term = self.term;
                 self.handed_back.retain(|_, back| back.term >= term);
             }
+        }
+    }
+
+    /// A copy that was left behind is accounted for: if it was the last one, its replica need not wait for its node.
+    fn waits_no_more(&mut self, replica: &ReplicaId) {
+        if !self.owed.values().any(|list| list.contains_key(replica))
+            && let Some(mandate) = self.mandates.get_mut(replica)
+        {
+            mandate.adrift = false;
         }
     }
 
@@ -220,6 +247,9 @@ impl Lead {
         for (node, term) in &self.waited_out {
             records.push(LeadRecord::WaitedOut { node: *node, term: *term });
         }
+        for node in &self.counted_out {
+            records.push(LeadRecord::CountedOut { node: *node, out: true });
+        }
         for (node, list) in &self.owed {
             for (replica, token) in list {
                 records.push(LeadRecord::Owed { node: *node, replica: replica.clone(), token: *token });
@@ -240,6 +270,7 @@ impl Member {
             held: std::collections::BTreeMap::new(),
             refused_with: None,
             lost: false,
+            lost_since: None,
             told: Default::default(),
             next_fence: now,
         }
@@ -283,6 +314,8 @@ impl Mandate {
             outgoing: None,
             told: None,
             suspended: false,
+            adrift: false,
+            told_held: false,
         }
     }
 }

@@ -211,6 +211,7 @@ impl Lead {
             return false;
         }
         m.outgoing = None;
+        m.adrift = false;
         m.placed_generation = outgoing.generation;
         m.placed_resources = outgoing.resources;
         m.placed_channels = outgoing.channels;

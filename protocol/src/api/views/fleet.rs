@@ -166,6 +166,9 @@ pub struct ClusterView {
     pub replicas: u32,
     /// How it stands.
     pub status: ClusterStatus,
+    /// What holds about it beside that, such as `Braked`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
     /// Age of this view.
     pub age_ms: u64,
 }

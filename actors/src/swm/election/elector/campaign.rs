@@ -230,6 +230,8 @@ impl Elector {
             self.floor = self.floor.max(term);
         }
         self.left_out_by = None;
+        // Whoever says that the majority is gone says so to the brake as well.
+        self.lead.count_only_itself();
         let records = snapshot_records(self.ballot.last(), &electorate, self.lead.snapshot());
         out.extend(records.into_iter().map(ElectorOutput::Journal));
         out.push(ElectorOutput::Note(ElectorNote::Imposed(electorate.clone())));
