@@ -6,7 +6,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
 use codeco_protocol::ids::{AppUid, MemberId};
@@ -52,6 +52,8 @@ pub struct Copy {
     pub revision: u64,
     /// The records, as they came.
     pub records: Vec<u8>,
+    /// Whether its application may be adopted, as it says itself.
+    pub adoptable: super::Adoptable,
 }
 
 impl Copy {
@@ -81,13 +83,18 @@ impl Home {
         let mut due: Vec<(AppUid, Vec<MemberId>)> = Vec::new();
         for (uid, app) in &mut self.apps {
             let kept = &mut app.kept;
-            if kept.next_send > now {
+            if kept.next_send > now || app.retired {
                 continue;
             }
             // Those who have an older copy first, so that there are no more of them than must be.
             let known = keepers.iter().filter(|member| kept.acked.contains_key(member));
             let fresh = keepers.iter().filter(|member| !kept.acked.contains_key(member));
-            let chosen = known.chain(fresh).take(KEEPERS);
+            // The home before this one hears of it in any case: it gives up by that.
+            let former = app.former.iter().filter(|member| !kept.acked.contains_key(member));
+            // And whoever could adopt it hears of its end.
+            let ended = keepers.iter().filter(|member| app.deleting && app.kept_by.contains(member));
+            let chosen = known.chain(fresh).take(KEEPERS).chain(former).chain(ended);
+            let chosen = chosen.collect::<BTreeSet<_>>().into_iter();
             let lacking: Vec<MemberId> = chosen
                 .filter(|member| kept.acked.get(member).is_none_or(|(revision, _)| *revision < kept.revision))
                 .copied()
@@ -98,6 +105,7 @@ impl Home {
             }
         }
         for (uid, members) in due {
+            self.note_keepers(uid, &members, out);
             let Some(app) = self.apps.get(&uid) else { continue };
             let (epoch, revision) = (app.epoch, app.kept.revision);
             // One that is too large stays where it is: its home says that it is durable there alone.
@@ -121,6 +129,12 @@ impl Home {
         use ControlMessage as M;
         match message {
             M::Keep { app, epoch, revision, records } if epoch.owner == from => {
+                self.give_way(app, epoch, &records, out);
+                if self.apps.get(&app).is_some_and(|own| !own.retired) {
+                    // This home speaks for it under the higher epoch: it tells the other one so by what it sends.
+                    self.claim(app, from, out);
+                    return;
+                }
                 let known = self.copies.get(&app).map(|copy| (copy.epoch, copy.revision));
                 if known.is_none_or(|known| known < (epoch, revision)) && self.takes(app, &records) {
                     self.record(HomeRecord::Copied { app, epoch, revision, records }, out);
@@ -131,6 +145,9 @@ impl Home {
                 }
             }
             M::Kept { app, epoch, revision } => {
+                if self.apps.get(&app).is_some_and(|own| own.epoch == epoch && own.former == Some(from)) {
+                    self.record(HomeRecord::Succeeds { app, former: None }, out);
+                }
                 let Some(app) = self.apps.get_mut(&app).filter(|app| app.epoch == epoch) else { return };
                 let (generation, kept) = (app.generation, &mut app.kept);
                 if revision > kept.revision {
@@ -150,6 +167,24 @@ impl Home {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Writes down who may adopt an application before they are told of it.
+    fn note_keepers(&mut self, uid: AppUid, members: &[MemberId], out: &mut Vec<HomeOutput>) {
+        for member in members {
+            let Some(app) = self.apps.get(&uid) else { return };
+            if app.spec.context.demands.adopt_after.is_some() && !app.kept_by.contains(member) {
+                self.record(HomeRecord::KeptBy { app: uid, member: *member }, out);
+            }
+        }
+    }
+
+    /// Another member takes itself for the home of an application of this one, under a lower epoch.
+    fn claim(&mut self, app: AppUid, from: MemberId, out: &mut Vec<HomeOutput>) {
+        let Some(own) = self.apps.get(&app) else { return };
+        if own.former != Some(from) {
+            self.record(HomeRecord::Succeeds { app, former: Some(from) }, out);
         }
     }
 
