@@ -191,6 +191,17 @@ impl HomeEffects {
                      for it, and it stays as it is until its home is back"
                 ),
             },
+            HomeNote::EndWaits(uid, name, members) => Note {
+                kind: Warning,
+                reason: "DeletionWaits",
+                object_kind: "App",
+                object: name.to_string(),
+                message: format!(
+                    "every cluster has given back its replicas of app {uid}, but members that could adopt it have yet to hear \
+                     of its deletion: {}; those that are gone for good: `codeco node forget`",
+                    members.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                ),
+            },
             HomeNote::GaveUp(uid, name, epoch) => Note {
                 kind: Normal,
                 reason: "HomeGaveUp",

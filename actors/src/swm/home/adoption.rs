@@ -4,7 +4,8 @@
 //! Ravishankar, «Using name-based mappings to increase hit rates», IEEE/ACM Transactions on Networking 1998). Where views
 //! differ two may do it: the highest epoch stays home. Nothing that runs is touched: mandates keep their numbers and copies
 //! their tokens, and leads hear under the new epoch who speaks for them. A home that hears of a higher epoch gives up, and
-//! keeps a copy like others; mandates that its successor does not know of it takes back first.
+//! keeps a copy like others; mandates that its successor does not know of it takes back first, and copies that it has given
+//! to others it has dropped, because nobody may adopt an application from a copy that has been overtaken.
 //!
 //! Only for applications without any fenced service: a home that is cut off, and not dead, goes on giving mandates to the
 //! clusters it reaches, so that a replica may run twice until both are heard.
@@ -23,6 +24,10 @@ use super::{App, AppRecords, Home, HomeNote, HomeOutput, HomeRecord};
 
 /// Numbers of mandates that are left out at an adoption: those that the last home may have given after the copy.
 const MANDATES_LEFT_OUT: u64 = 1_000;
+/// Most copies that are remembered as dropped.
+const DROPPED_MAX: usize = 10_000;
+/// How long a deletion waits for members to hear of it before people are told.
+const TOLD_AFTER: Micros = Micros::from_secs(10);
 
 /// What is known of the other members, as far as adoption goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,6 +48,10 @@ pub(super) struct Watching {
     silent: BTreeMap<MemberId, BootTime>,
     /// Applications of which it was told that they are not adopted.
     told: BTreeSet<AppUid>,
+    /// Deletions that only wait for members to hear of them: since when, and whether that was told.
+    ends: BTreeMap<AppUid, (BootTime, bool)>,
+    /// Copies that their homes have had dropped, so that one that comes late is not taken.
+    dropped: BTreeMap<AppUid, Epoch>,
 }
 
 /// Whether a copy's application may be adopted.
@@ -135,7 +144,8 @@ impl Home {
         // Only whoever was given a copy can have adopted it.
         let may = |own: &&App| {
             let adoptable = Adoptable::of(own);
-            let known = own.kept_by.contains(&epoch.owner) && adoptable.after.is_some() && !adoptable.fenced;
+            let known =
+                own.kept_by.contains_key(&epoch.owner) && adoptable.after.is_some() && !adoptable.fenced;
             known && own.epoch < epoch && !own.retired
         };
         let Some(own) = self.apps.get(&app).filter(may) else { return };
@@ -151,14 +161,54 @@ impl Home {
         out.push(HomeOutput::Note(HomeNote::GaveUp(app, name, epoch)));
     }
 
-    /// Whether everybody who was given a copy knows that the application is being deleted: otherwise somebody who has missed
-    /// it could adopt what is deleted. Who was removed for good by an operator is not waited for.
+    /// Whether everybody who was given a copy under this home's epoch knows of the end of it: otherwise somebody who has
+    /// missed it could adopt what is deleted, or what another home speaks for by now. Those who were given one by the home
+    /// before are that home's to tell, so it is waited for too. Who was removed for good by an operator is not.
     pub(super) fn all_know_of_the_end(&self, app: &App) -> bool {
-        let knows = |member: &MemberId| {
-            app.kept.acked.get(member).is_some_and(|(revision, _)| *revision >= app.kept.revision)
-                || self.watching.others.forgotten.contains(member)
+        self.who_does_not_know(app).next().is_none()
+    }
+
+    pub(super) fn who_does_not_know<'a>(&'a self, app: &'a App) -> impl Iterator<Item = MemberId> + 'a {
+        let (forgotten, own) = (&self.watching.others.forgotten, self.config.id);
+        // One that only takes back has them drop what they keep; see `handle_copy`.
+        let least = if app.retired { u64::MAX } else { app.kept.revision };
+        let given = app.kept_by.iter().filter(|(_, epoch)| **epoch == app.epoch).map(|(member, _)| *member);
+        let missing = move |member: &MemberId| {
+            let acked = app.kept.acked.get(member).map(|(revision, _)| *revision);
+            *member != own && acked.is_none_or(|revision| revision < least) && !forgotten.contains(member)
         };
-        app.retired || app.kept_by.iter().all(knows)
+        given.filter(missing).chain(app.former.filter(|member| !forgotten.contains(member)))
+    }
+
+    /// A home has its copy dropped.
+    pub(super) fn note_dropped(&mut self, app: AppUid, epoch: Epoch) {
+        if self.watching.dropped.len() < DROPPED_MAX || self.watching.dropped.contains_key(&app) {
+            self.watching.dropped.insert(app, epoch);
+        }
+    }
+
+    pub(super) fn was_dropped(&self, app: AppUid, epoch: Epoch) -> bool {
+        self.watching.dropped.get(&app).is_some_and(|dropped| *dropped >= epoch)
+    }
+
+    /// Says of a deletion for whom it waits.
+    pub(super) fn tell_waiting_ends(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
+        let mut waiting = BTreeMap::new();
+        for (uid, app) in self.apps.iter().filter(|(_, app)| app.deleting && !app.retired) {
+            let back = app.replicas.values().all(|r| r.mandate.is_none() && r.lost.is_empty());
+            let missing: Vec<MemberId> = self.who_does_not_know(app).collect();
+            if !back || missing.is_empty() {
+                continue;
+            }
+            let (since, told) = self.watching.ends.get(uid).copied().unwrap_or((now, false));
+            let due = now.since(since) >= TOLD_AFTER;
+            if due && !told {
+                let name = app.spec.context.name.clone();
+                out.push(HomeOutput::Note(HomeNote::EndWaits(*uid, name, missing)));
+            }
+            waiting.insert(*uid, (since, told || due));
+        }
+        self.watching.ends = waiting;
     }
 
     pub(super) fn replay_adoption(&mut self, app: AppUid, epoch: Epoch, former: MemberId, records: &[u8]) {
@@ -182,6 +232,8 @@ impl Home {
         let Some(app) = self.apps.get_mut(&app) else { return };
         app.deleting = true;
         app.retired = true;
+        app.former = None;
+        app.kept.acked.clear();
         app.bidding = None;
         for (replica, mandate) in common {
             if let Some(entry) = app.replicas.get_mut(&(replica.service.clone(), replica.index)) {

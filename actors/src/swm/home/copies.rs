@@ -79,11 +79,12 @@ impl Home {
 
     /// Sends applications to those who are to keep them, until they have said so.
     pub(super) fn send_copies(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
+        self.drop_overtaken(now, out);
         let (resend, keepers) = (self.config.resend, &self.keepers);
         let mut due: Vec<(AppUid, Vec<MemberId>)> = Vec::new();
-        for (uid, app) in &mut self.apps {
+        for (uid, app) in self.apps.iter_mut().filter(|(_, app)| !app.retired) {
             let kept = &mut app.kept;
-            if kept.next_send > now || app.retired {
+            if kept.next_send > now {
                 continue;
             }
             // Those who have an older copy first, so that there are no more of them than must be.
@@ -92,7 +93,7 @@ impl Home {
             // The home before this one hears of it in any case: it gives up by that.
             let former = app.former.iter().filter(|member| !kept.acked.contains_key(member));
             // And whoever could adopt it hears of its end.
-            let ended = keepers.iter().filter(|member| app.deleting && app.kept_by.contains(member));
+            let ended = keepers.iter().filter(|member| app.deleting && app.kept_by.contains_key(member));
             let chosen = known.chain(fresh).take(KEEPERS).chain(former).chain(ended);
             let chosen = chosen.collect::<BTreeSet<_>>().into_iter();
             let lacking: Vec<MemberId> = chosen
@@ -135,11 +136,16 @@ impl Home {
                     self.claim(app, from, out);
                     return;
                 }
+                if self.was_dropped(app, epoch) {
+                    return;
+                }
                 let known = self.copies.get(&app).map(|copy| (copy.epoch, copy.revision));
                 if known.is_none_or(|known| known < (epoch, revision)) && self.takes(app, &records) {
                     self.record(HomeRecord::Copied { app, epoch, revision, records }, out);
                 }
-                if let Some(copy) = self.copies.get(&app).filter(|copy| copy.epoch == epoch) {
+                // One that has yet to take back what was its own says so by its silence.
+                let done = !self.apps.contains_key(&app);
+                if let Some(copy) = self.copies.get(&app).filter(|copy| copy.epoch == epoch && done) {
                     let message = M::Kept { app, epoch, revision: copy.revision };
                     out.push(HomeOutput::Send { to: from, message });
                 }
@@ -149,6 +155,12 @@ impl Home {
                     self.record(HomeRecord::Succeeds { app, former: None }, out);
                 }
                 let Some(app) = self.apps.get_mut(&app).filter(|app| app.epoch == epoch) else { return };
+                if app.retired || revision == u64::MAX {
+                    if app.retired && revision == u64::MAX {
+                        app.kept.acked.insert(from, (revision, app.generation));
+                    }
+                    return;
+                }
                 let (generation, kept) = (app.generation, &mut app.kept);
                 if revision > kept.revision {
                     // Of an earlier life of this home: what is sent must be newer than that.
@@ -161,12 +173,32 @@ impl Home {
                     known.0 = known.0.max(revision);
                 }
             }
-            M::Drop { app, epoch } if self.copies.get(&app).is_some_and(|copy| copy.epoch == epoch) => {
-                if epoch.owner == from {
+            M::Drop { app, epoch } if epoch.owner == from => {
+                if self.copies.get(&app).is_some_and(|copy| copy.epoch == epoch) {
                     self.record(HomeRecord::CopyDropped { app }, out);
                 }
+                self.note_dropped(app, epoch);
+                // No copy has that revision: it says that there is none.
+                let message = M::Kept { app, epoch, revision: u64::MAX };
+                out.push(HomeOutput::Send { to: from, message });
             }
             _ => {}
+        }
+    }
+
+    /// Of applications that another home speaks for: whoever was given a copy by this one is to drop it.
+    fn drop_overtaken(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
+        let mut due = Vec::new();
+        for (uid, app) in self.apps.iter().filter(|(_, app)| app.retired && app.kept.next_send <= now) {
+            due.push((*uid, app.epoch, self.who_does_not_know(app).collect::<Vec<_>>()));
+        }
+        for (app, epoch, members) in due {
+            if let Some(app) = self.apps.get_mut(&app) {
+                app.kept.next_send = now + self.config.resend;
+            }
+            for to in members {
+                out.push(HomeOutput::Send { to, message: ControlMessage::Drop { app, epoch } });
+            }
         }
     }
 
@@ -174,8 +206,9 @@ impl Home {
     fn note_keepers(&mut self, uid: AppUid, members: &[MemberId], out: &mut Vec<HomeOutput>) {
         for member in members {
             let Some(app) = self.apps.get(&uid) else { return };
-            if app.spec.context.demands.adopt_after.is_some() && !app.kept_by.contains(member) {
-                self.record(HomeRecord::KeptBy { app: uid, member: *member }, out);
+            let epoch = app.epoch;
+            if app.spec.context.demands.adopt_after.is_some() && app.kept_by.get(member) != Some(&epoch) {
+                self.record(HomeRecord::KeptBy { app: uid, member: *member, epoch }, out);
             }
         }
     }

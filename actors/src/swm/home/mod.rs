@@ -219,6 +219,8 @@ pub enum HomeNote {
     AdoptedApp(AppUid, AppName, Epoch),
     /// It does not, because a service of the application is fenced.
     NotAdopted(AppUid, AppName),
+    /// A deletion waits for these members to hear of it: they could adopt what is deleted.
+    EndWaits(AppUid, AppName, Vec<MemberId>),
     /// Another home speaks for an application of this one.
     GaveUp(AppUid, AppName, Epoch),
 }
@@ -292,8 +294,8 @@ pub struct App {
     kept: copies::Kept,
     /// The home before this one, until it has heard that it is no more.
     pub former: Option<MemberId>,
-    /// Members that were given a copy, where that gives them a right: they may adopt it.
-    pub kept_by: BTreeSet<MemberId>,
+    /// Members that were given a copy, where that gives them a right, and under which epoch: they may adopt it.
+    pub kept_by: BTreeMap<MemberId, Epoch>,
     /// Whether another home speaks for it now, and this one only takes back what that one does not know of.
     pub retired: bool,
 }
@@ -419,6 +421,7 @@ impl Home {
         self.repeat_offers(now, out);
         self.send_copies(now, out);
         self.remove_what_is_back(out);
+        self.tell_waiting_ends(now, out);
     }
 
     /// The applications.
@@ -435,6 +438,7 @@ impl Home {
     #[must_use]
     pub fn find(&self, namespace: &Namespace, name: &AppName) -> Option<(AppUid, &App)> {
         self.apps()
+            .filter(|(_, app)| !app.retired)
             .find(|(_, app)| app.spec.context.namespace == *namespace && app.spec.context.name == *name)
     }
 

@@ -152,6 +152,8 @@ pub enum HomeRecord {
         app: AppUid,
         /// Who.
         member: MemberId,
+        /// Under which epoch.
+        epoch: Epoch,
     },
     /// Another home speaks for an application: this one only takes back what that one does not know of.
     Retired {
@@ -204,7 +206,7 @@ impl Home {
                     replicas: std::collections::BTreeMap::new(),
                     bidding: None,
                     former: None,
-                    kept_by: std::collections::BTreeSet::new(),
+                    kept_by: std::collections::BTreeMap::new(),
                     retired: false,
                     kept: super::copies::Kept { revision: self.config.first_revision, ..Default::default() },
                 });
@@ -317,9 +319,9 @@ impl Home {
                     app.former = *former;
                 }
             }
-            HomeRecord::KeptBy { app, member } => {
+            HomeRecord::KeptBy { app, member, epoch } => {
                 if let Some(app) = self.apps.get_mut(app) {
-                    app.kept_by.insert(*member);
+                    app.kept_by.insert(*member, *epoch);
                 }
             }
             HomeRecord::Retired { app, common } => self.replay_retirement(*app, common),
@@ -376,7 +378,12 @@ impl Home {
                 let replica = ReplicaId { app: uid, service: service.clone(), index: *index };
                 snapshot_replica(&replica, entry, &mut records);
             }
-            records.extend(app.kept_by.iter().map(|member| HomeRecord::KeptBy { app: uid, member: *member }));
+            let kept_by = app.kept_by.iter();
+            records.extend(kept_by.map(|(member, epoch)| HomeRecord::KeptBy {
+                app: uid,
+                member: *member,
+                epoch: *epoch,
+            }));
             if app.former.is_some() {
                 records.push(HomeRecord::Succeeds { app: uid, former: app.former });
             }

@@ -164,15 +164,49 @@ fn home_that_comes_back_and_hears_of_its_successor_gives_up_touches_nothing_and_
     keeper.now = keeper.now + Micros::from_secs(1);
     let copy = kept(&keeper.keeps(&[OTHER, WEST]), OLD);
     let told = back.gets(KEEPER, copy.clone());
-    assert!(told.iter().any(|(to, m)| *to == KEEPER && matches!(m, M::Kept { .. })), "{told:?}");
     assert!(recalls(&told).is_empty() && offers(&told).is_empty(), "{told:?}");
     assert_eq!((back.epoch(), back.copied()), (None, keeper.epoch()));
+    // It says so only once nobody can adopt from the copies that it has given away.
+    assert!(!any_kept(&told), "{told:?}");
+    assert_eq!(dropped(&told), [KEEPER, OTHER]);
+    let gone = |from| {
+        let mut member = Play::of(from, old.journal.clone());
+        let epoch = Epoch { number: 1, owner: OLD };
+        member.gets(OLD, M::Drop { app: AppUid(1), epoch }).remove(0).1
+    };
+    back.gets(KEEPER, gone(KEEPER));
+    let mut back = back.again();
+    assert_eq!(dropped(&back.waits(Micros::from_secs(1))), [KEEPER, OTHER], "not forgotten by a restart");
+    back.gets(KEEPER, gone(KEEPER));
+    back.gets(OTHER, gone(OTHER));
     assert_eq!(back.home.apps().count(), 0, "there is nothing to take back");
+    let told = back.gets(KEEPER, copy);
+    assert!(any_kept(&told), "{told:?}");
     assert_eq!((back.again().epoch(), back.again().copied()), (None, keeper.epoch()));
     for (_, message) in told {
         keeper.gets(OLD, message);
     }
     assert_eq!(keeper.home.apps().next().unwrap().1.former, None, "it has heard");
+}
+
+fn any_kept(sent: &[(MemberId, M)]) -> bool {
+    sent.iter().any(|(_, message)| matches!(message, M::Kept { .. }))
+}
+
+fn dropped(sent: &[(MemberId, M)]) -> Vec<MemberId> {
+    sent.iter().filter(|(_, message)| matches!(message, M::Drop { .. })).map(|(to, _)| *to).collect()
+}
+
+#[test]
+fn keeper_told_to_drop_its_copy_takes_none_that_comes_late() {
+    let (mut old, mut keeper) = home_and_keeper(PartitionPolicy::Autonomous);
+    old.now = old.now + Micros::from_secs(1);
+    let late = kept(&Play::of(OLD, old.journal.clone()).keeps(&[KEEPER]), KEEPER);
+    let epoch = Epoch { number: 1, owner: OLD };
+    let told = keeper.gets(OLD, M::Drop { app: AppUid(1), epoch });
+    assert!(any_kept(&told), "{told:?}");
+    keeper.gets(OLD, late);
+    assert_eq!(keeper.copied(), None);
 }
 
 #[test]
@@ -190,6 +224,10 @@ fn home_takes_back_a_mandate_that_its_successor_does_not_know_of() {
     assert_eq!(recalls(&sent), [2], "{sent:?}");
     assert_eq!(old.again().home.apps().count(), 1, "not forgotten by a restart");
     old.returned(old.holder(2), 2);
+    let epoch = Epoch { number: 1, owner: OLD };
+    for member in [KEEPER, OTHER] {
+        old.gets(member, M::Kept { app: AppUid(1), epoch, revision: u64::MAX });
+    }
     assert_eq!((old.home.apps().count(), old.copied()), (0, keeper.epoch()));
 }
 
@@ -227,10 +265,14 @@ fn home_deletes_what_may_be_adopted_only_once_all_who_could_do_so_know_of_it() {
     }
     told_other(&mut old, &mut keeper);
     assert_eq!(old.home.apps().count(), 1, "the other one could adopt what is deleted");
+    let mut out = vec![];
+    old.home.handle(old.now + Micros::from_secs(10), HomeInput::Tick, &mut out);
+    let waits = HomeNote::EndWaits(AppUid(1), AppName::new("a").unwrap(), vec![OTHER]);
+    assert!(out.contains(&HomeOutput::Note(waits)), "and people hear of that: {out:?}");
     let others = Others { forgotten: BTreeSet::from([OTHER]), ..Others::default() };
     old.feed(HomeInput::Others(others));
     assert_eq!(old.home.apps().count(), 0, "it is gone for good, and the keeper knows");
-    // The keeper, left alone, finishes the deletion and starts nothing.
+    // The keeper has not heard that it may drop its copy. Left alone, it finishes the deletion and starts nothing.
     keeper.sees(&[KEEPER], &[]);
     keeper.now = keeper.now + AFTER;
     let sent = keeper.sees(&[KEEPER], &[]);
