@@ -1,6 +1,10 @@
 //! Clocks, for shells only: cores are told the time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use codeco_protocol::units::{BootTime, WallTime};
+use tokio::sync::Notify;
 
 /// The machine's boot clock, which also counts while suspended.
 #[must_use]
@@ -16,4 +20,29 @@ pub fn boot_now() -> BootTime {
 pub fn wall_now() -> WallTime {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// When somebody wants to be woken; may be set earlier while he sleeps.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm {
+    at: AtomicU64,
+    earlier: Notify,
+}
+
+impl Alarm {
+    pub(crate) fn set(&self, at: BootTime) {
+        if at.0 < self.at.swap(at.0, Ordering::AcqRel) {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Sleeps until it goes off, `least` at least and `most` at most; `false` if it was set earlier meanwhile.
+    pub(crate) async fn goes_off(&self, least: Duration, most: Duration) -> bool {
+        let due = self.at.load(Ordering::Acquire);
+        let wait = Duration::from_micros(due.saturating_sub(boot_now().0)).clamp(least, most);
+        tokio::select! {
+            () = tokio::time::sleep(wait) => true,
+            () = self.earlier.notified() => false,
+        }
+    }
 }

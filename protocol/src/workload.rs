@@ -68,6 +68,25 @@ pub struct ChannelSpec {
     pub delay_max: Option<Micros>,
 }
 
+impl ChannelSpec {
+    /// The service at the other end, for one of its two ends in the same application.
+    #[must_use]
+    pub fn other_end(&self, service: &ServiceName) -> Option<&ServiceName> {
+        match (*service == self.from, *service == self.to) {
+            _ if self.to_app.is_some() => None,
+            (true, false) => Some(&self.to),
+            (false, true) => Some(&self.from),
+            _ => None,
+        }
+    }
+
+    /// What is reserved for it along its path.
+    #[must_use]
+    pub fn reserves(&self) -> Option<BitsPerSecond> {
+        self.bandwidth.filter(|bandwidth| self.assured && bandwidth.0 > 0)
+    }
+}
+
 /// Everything a node needs to run one replica.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct WorkloadSpec {

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use codeco_console::local::{LocalFleet, LocalOptions, RuntimeKind};
-use codeco_protocol::api::{AppView, List, NodeView, ReplicaView};
+use codeco_protocol::api::{AppView, ClusterView, List, NodeView, ReplicaView};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -79,7 +79,25 @@ impl Fleet {
         };
         fleet.local.start()?;
         fleet.write_context()?;
+        fleet.wait_voters(shape)?;
         Ok(fleet)
+    }
+
+    /// Waits until every cluster has all the voters that its size is worth: before that, the loss of one is more than
+    /// it promises to bear.
+    fn wait_voters(&self, shape: Shape) -> Result<(), Trouble> {
+        let wanted = match shape.nodes {
+            0..3 => 1,
+            3..9 => 3,
+            _ => 5,
+        };
+        self.until(&format!("every cluster has {wanted} voters"), |fleet| {
+            let clusters: Vec<ClusterView> = fleet.get("clusters").map_err(|e| e.to_string())?;
+            let voters = |cluster: &ClusterView| cluster.electorate.as_ref().map_or(0, |e| e.voters.len());
+            let all = clusters.iter().filter(|cluster| voters(cluster) == wanted).count();
+            let counts: Vec<usize> = clusters.iter().map(voters).collect();
+            if u32::try_from(all) == Ok(shape.clusters) { Ok(()) } else { Err(format!("{counts:?}")) }
+        })
     }
 
     /// Writes the context of the command: the hub first, then all agents.

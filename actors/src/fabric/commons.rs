@@ -64,8 +64,11 @@ pub struct Commons {
     /// Grows with every change of a view of our own cluster.
     relayed: watch::Sender<u64>,
     roster: watch::Sender<u64>,
+    /// Grows with whatever is known of others: facts, connections, liveness.
+    known: watch::Sender<u64>,
     liveness: RwLock<BTreeMap<MemberId, (Identity, Liveness)>>,
-    links: RwLock<BTreeMap<MemberId, Linked>>,
+    /// Whoever looks at them keeps what he has seen; a change makes a new map.
+    links: RwLock<Arc<BTreeMap<MemberId, Linked>>>,
     /// Where members of other clusters can be dialled, as others say.
     pub(super) foreign: Mutex<super::foreign::Foreign>,
     /// Whether this member speaks for applications, and so needs to reach all clusters.
@@ -121,8 +124,9 @@ impl Commons {
             views: RwLock::new(Views::default()),
             relayed: watch::Sender::new(0),
             roster: watch::Sender::new(0),
+            known: watch::Sender::new(0),
             liveness: RwLock::new(BTreeMap::new()),
-            links: RwLock::new(BTreeMap::new()),
+            links: RwLock::default(),
             foreign: Mutex::default(),
             home: AtomicBool::new(false),
             own_point: watch::Sender::new(None),
@@ -238,7 +242,11 @@ impl Commons {
         let mark = |views: &Views| views.get(owner.id).map(View::mark);
         let known = mark(&views);
         apply(&mut views)?;
-        if mark(&views) != known && owner.cluster().is_some() && owner.cluster() == self.own.cluster() {
+        let news = mark(&views) != known;
+        if news {
+            self.touch();
+        }
+        if news && owner.cluster().is_some() && owner.cluster() == self.own.cluster() {
             self.relayed.send_modify(|version| *version += 1);
         }
         if before != address(&views) {
@@ -266,6 +274,24 @@ impl Commons {
         self.views.write().unwrap_or_else(PoisonError::into_inner).forget(member);
         self.liveness.write().unwrap_or_else(PoisonError::into_inner).remove(&member);
         self.points.write().unwrap_or_else(PoisonError::into_inner).remove(&member);
+        self.touch();
+    }
+
+    /// Something is known that was not: whoever follows looks again.
+    pub fn touch(&self) {
+        self.known.send_modify(|number| *number += 1);
+    }
+
+    /// Grows with whatever is known of others.
+    #[must_use]
+    pub fn known_number(&self) -> u64 {
+        *self.known.borrow()
+    }
+
+    /// Follows what is known of others: facts, connections, liveness.
+    #[must_use]
+    pub fn follow_known(&self) -> watch::Receiver<u64> {
+        self.known.subscribe()
     }
 
     /// Tells all members that are connected where this one is.
@@ -365,6 +391,11 @@ impl Commons {
         self.with_views(|views| views.get(member).cloned())
     }
 
+    /// How far one member's map is known.
+    pub(super) fn mark(&self, member: MemberId) -> Option<Mark> {
+        self.with_views(|views| views.get(member).map(View::mark))
+    }
+
     /// This member as others see it now.
     #[must_use]
     pub fn own_view(&self, now: BootTime) -> View {
@@ -400,26 +431,31 @@ impl Commons {
 
     pub(super) fn set_liveness(&self, member: Identity, liveness: Liveness) {
         self.liveness.write().unwrap_or_else(PoisonError::into_inner).insert(member.id, (member, liveness));
+        self.touch();
     }
 
     /// The connection to a member, if there is one.
     #[must_use]
     pub fn link(&self, member: MemberId) -> Option<Arc<PeerConnection>> {
-        self.links().get(&member).map(|linked| Arc::clone(&linked.connection))
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.get(&member).map(|linked| Arc::clone(&linked.connection))
     }
 
     /// All connections.
     #[must_use]
-    pub fn links(&self) -> BTreeMap<MemberId, Linked> {
-        self.links.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn links(&self) -> Arc<BTreeMap<MemberId, Linked>> {
+        Arc::clone(&self.links.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn set_link(&self, member: MemberId, linked: Option<Linked>) -> Option<Linked> {
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-        match linked {
+        let links = Arc::make_mut(&mut links);
+        let before = match linked {
             Some(linked) => links.insert(member, linked),
             None => links.remove(&member),
-        }
+        };
+        self.touch();
+        before
     }
 
     /// Where members of `peer`'s cluster can be dialled, for `peer`.

@@ -437,7 +437,7 @@ fn hear_relayed(
             None
         }
         Err(LearnError::State(StateError::Gap { .. } | StateError::Old { .. })) => {
-            let ours = commons.view(owner.id).map(|view| view.mark()).unwrap_or_default();
+            let ours = commons.mark(owner.id).unwrap_or_default();
             Some(Outgoing::Ask(owner.id, ours))
         }
         Err(error) => {
@@ -531,7 +531,7 @@ pub(super) fn send_probe(commons: &Commons, to: MemberId, probe: Probe) {
 /// Two processes show one identity: a member that has moved or restarted, or a copy of its disk. The later life counts;
 /// `true` if that of `newcomer` is an earlier one than is known.
 pub(super) async fn is_superseded(commons: &Commons, newcomer: &PeerConnection) -> bool {
-    let Some(known) = commons.view(newcomer.identity().id).map(|view| view.mark().incarnation) else {
+    let Some(known) = commons.mark(newcomer.identity().id).map(|mark| mark.incarnation) else {
         return false;
     };
     // One that does not say is taken as it always was: the later connection counts.

@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::commons::{Commons, Linked};
 use super::link::{self, SessionRole};
-use crate::clock::boot_now;
+use crate::clock::{Alarm, boot_now};
 use crate::mailbox::Tracked;
 use crate::supervision::{ChildRef, ChildSlot, ChildSpec, Policy, StartError};
 
@@ -30,6 +30,11 @@ const MAILBOX_MAX: u64 = 8_192;
 const CONTACTS: usize = 4;
 /// Between two looks at who lives.
 const REFRESH: Micros = Micros::from_millis(500);
+/// Between two looks at the time at least, and at most.
+const TICK: Duration = Duration::from_millis(75);
+const TICK_MAX: Duration = Duration::from_millis(300);
+/// How long it looks often after something about connections has changed.
+const LIVELY: Micros = Micros::from_secs(3);
 /// How long a session may be missing before the member with the lower id opens it.
 const SESSION_MISSING: Micros = Micros::from_millis(300);
 /// And before the other one does.
@@ -134,6 +139,7 @@ struct LinksActor {
     commons: Arc<Commons>,
     config: LinksConfig,
     myself: ChildRef<LinksMessage>,
+    alarm: Arc<Alarm>,
 }
 
 struct LinksState {
@@ -146,6 +152,8 @@ struct LinksState {
     session_with: Option<MemberId>,
     /// Members with which a session is wanted and missing, and since when.
     missing: BTreeMap<MemberId, BootTime>,
+    /// Until when it looks often, because something about connections has changed.
+    lively: BootTime,
     tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -159,9 +167,10 @@ pub fn links_child(
     let slot = Arc::new(ChildSlot::new("links"));
     let child = slot.child_ref();
     let myself = child.clone();
+    let alarm = Arc::new(Alarm::default());
     let spec = ChildSpec::new("links", policy, move |context| {
-        let actor =
-            LinksActor { commons: Arc::clone(&commons), config: config.clone(), myself: myself.clone() };
+        let (commons, alarm) = (Arc::clone(&commons), Arc::clone(&alarm));
+        let actor = LinksActor { commons, config: config.clone(), myself: myself.clone(), alarm };
         let slot = Arc::clone(&slot);
         async move {
             let (actor, _) =
@@ -203,7 +212,7 @@ impl Actor for LinksActor {
         }
         let tasks = vec![
             AbortOnDropHandle::new(tokio::spawn(accept(Arc::clone(&self.commons), self.myself.clone()))),
-            AbortOnDropHandle::new(tokio::spawn(tick(self.myself.clone()))),
+            AbortOnDropHandle::new(tokio::spawn(tick(self.myself.clone(), Arc::clone(&self.alarm)))),
         ];
         let rng = fastrand::Rng::with_seed(self.config.seed);
         Ok(LinksState {
@@ -214,6 +223,7 @@ impl Actor for LinksActor {
             rng,
             session_with: None,
             missing: BTreeMap::new(),
+            lively: now + LIVELY,
             tasks,
         })
     }
@@ -225,7 +235,11 @@ impl Actor for LinksActor {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let now = boot_now();
-        match message.open() {
+        let message = message.open();
+        if !matches!(message, LinksMessage::Tick | LinksMessage::Probe { .. }) {
+            state.lively = now + LIVELY;
+        }
+        match message {
             LinksMessage::Up(connection) => {
                 if self.is_from_elsewhere(&connection) {
                     self.check_life(*connection);
@@ -260,6 +274,8 @@ impl Actor for LinksActor {
             }
             LinksMessage::Panic => panic!("a fault was injected"),
         }
+        let soon = now + Micros::from(TICK);
+        self.alarm.set(if now < state.lively { soon } else { state.membership.next_tick(now).max(soon) });
         Ok(())
     }
 
@@ -363,13 +379,13 @@ impl LinksActor {
             return;
         }
         state.session_with = lead;
-        for linked in self.commons.links().into_values() {
+        for linked in self.commons.links().values() {
             let identity = linked.connection.identity().clone();
             let dialled = linked.connection.is_dialled();
             if self.session_role(&identity, dialled) == SessionRole::Open
                 && !self.commons.sessions.is_up(&identity)
             {
-                let task = link::run_session(Arc::clone(&self.commons), linked.connection);
+                let task = link::run_session(Arc::clone(&self.commons), Arc::clone(&linked.connection));
                 tokio::spawn(task);
             }
         }
@@ -636,12 +652,11 @@ async fn accept(commons: Arc<Commons>, myself: ChildRef<LinksMessage>) {
     }
 }
 
-async fn tick(myself: ChildRef<LinksMessage>) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(75));
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+async fn tick(myself: ChildRef<LinksMessage>, alarm: Arc<Alarm>) {
     loop {
-        ticks.tick().await;
-        // A tick lost on a full mailbox is made up by the next.
-        let _ = myself.try_send(LinksMessage::Tick);
+        if alarm.goes_off(TICK, TICK_MAX).await {
+            // A tick lost on a full mailbox is made up by the next.
+            let _ = myself.try_send(LinksMessage::Tick);
+        }
     }
 }

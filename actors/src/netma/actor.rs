@@ -59,8 +59,8 @@ impl NetworkEye {
         for (identity, liveness) in self.commons.members() {
             seen.insert(identity.id, Seen { believed: Some(liveness), ..nothing });
         }
-        for (member, linked) in self.commons.links() {
-            seen.entry(member).or_insert(nothing).path = Some(linked.connection.path());
+        for (member, linked) in self.commons.links().iter() {
+            seen.entry(*member).or_insert(nothing).path = Some(linked.connection.path());
         }
         for (member, seen) in &mut seen {
             seen.point = self.commons.point(*member);

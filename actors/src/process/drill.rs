@@ -122,7 +122,7 @@ fn peers(commons: &Commons, others: &Others) -> Result<Peers, String> {
     let own_cluster = commons.own.cluster();
     let addresses = |wanted: &dyn Fn(&Identity) -> bool| -> Vec<SocketAddr> {
         let mut found = BTreeSet::new();
-        for linked in commons.links().into_values() {
+        for linked in commons.links().values() {
             if wanted(linked.connection.identity()) {
                 found.insert(linked.connection.remote_addr());
             }

@@ -22,6 +22,6 @@ pub use health::serve_health;
 pub use identity::{IdentityState, TrustKeeper};
 pub use member::{Member, MemberConfig, MemberError, note_supervision};
 pub use metrics::{Metric, MetricKind, Samples, render};
-pub use periodic::{PeriodicMessage, periodic_child};
+pub use periodic::{Pace, PeriodicMessage, following_child, periodic_child};
 pub use profile::MembershipProfile;
 pub use readiness::Readiness;

@@ -12,7 +12,7 @@ use ractor::{Actor, ActorRef, SpawnErr};
 use ractor_cluster::node::NodeConnectionMode;
 use ractor_cluster::{NodeServer, NodeServerMessage};
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::cluster_wire::{self, Message};
 use super::counters::{Counters, SessionCounters};
@@ -148,6 +148,8 @@ pub(super) struct Shared {
     pub(super) handler: Box<Handler>,
     facade_pid: OnceLock<u64>,
     events: mpsc::Sender<Event>,
+    /// Grows with every session that comes or goes.
+    changes: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -168,6 +170,7 @@ impl Shared {
     }
 
     pub(super) fn tell(&self, event: Event) {
+        self.changes.send_modify(|number| *number += 1);
         if self.events.try_send(event).is_err() {
             self.counters.events_dropped.add_one();
         }
@@ -212,6 +215,7 @@ impl Sessions {
             handler: Box::new(handler),
             facade_pid: OnceLock::new(),
             events,
+            changes: watch::Sender::new(0),
         });
         let (facade, _) = Actor::spawn(None, Facade, ()).await?;
         // Set once: this is the only facade.
@@ -336,6 +340,12 @@ impl Sessions {
         let request = cluster_wire::encode(Message::Cast { to, what: &[] }, &[&header, body], CAST);
         self.shared.counters.casts_out.add_one();
         self.send(&session, &request)
+    }
+
+    /// Follows the sessions that come and go.
+    #[must_use]
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
     }
 
     /// Whether calls to this peer work.

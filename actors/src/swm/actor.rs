@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use codeco_protocol::ids::{Identity, MemberId};
@@ -17,7 +16,7 @@ use futures::future::BoxFuture;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::post::Post;
-use crate::clock::boot_now;
+use crate::clock::{Alarm, boot_now};
 use crate::journal::{Journal, JournalError};
 use crate::mailbox::{CallError, Tracked};
 use crate::supervision::{ChildRef, ChildSpec, Policy};
@@ -249,21 +248,6 @@ pub const JOB_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages waiting for a core at most; what is more is refused, and its sender asks again.
 const MAILBOX_MAX: u64 = 4_096;
 
-/// When an actor wants to be woken.
-#[derive(Debug, Default)]
-struct Alarm {
-    at: AtomicU64,
-    earlier: tokio::sync::Notify,
-}
-
-impl Alarm {
-    fn set(&self, at: BootTime) {
-        if at.0 < self.at.swap(at.0, Ordering::AcqRel) {
-            self.earlier.notify_one();
-        }
-    }
-}
-
 /// A core as a supervised child, and the reference that follows it through its restarts.
 pub fn core_child<C: Core>(
     name: &str,
@@ -293,12 +277,8 @@ pub fn core_child<C: Core>(
 /// Wakes the actor whenever its alarm goes off, for as long as it may be started again.
 async fn tick<C: Core>(child: ChildRef<CoreMessage<C>>, alarm: Arc<Alarm>) {
     while let Some(running) = child.running().await {
-        let due = alarm.at.load(Ordering::Acquire);
-        let wait = Duration::from_micros(due.saturating_sub(boot_now().0));
-        let wait = wait.clamp(Duration::from_millis(2), Duration::from_millis(500));
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = alarm.earlier.notified() => continue,
+        if !alarm.goes_off(Duration::from_millis(2), Duration::from_secs(1)).await {
+            continue;
         }
         if running.try_send(CoreMessage::Wake).is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;

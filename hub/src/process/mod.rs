@@ -24,8 +24,8 @@ use codeco_actors::fabric::{LinksConfig, LinksMessage, Watcher, links_child};
 use codeco_actors::netma::netma_child;
 use codeco_actors::pdlc::judge::Learning;
 use codeco_actors::process::{
-    Faults, IdentityState, Member, MemberConfig, MemberError, Samples, TrustKeeper, note_supervision,
-    panic_by, periodic_child, serve_health,
+    Faults, IdentityState, Member, MemberConfig, MemberError, Pace, Samples, TrustKeeper, following_child,
+    note_supervision, panic_by, periodic_child, serve_health,
 };
 use codeco_actors::supervision::{Policy, Strategy, Supervisor, SupervisorSpec};
 use codeco_actors::swm::actor::{CoreMessage, core_child};
@@ -225,7 +225,9 @@ fn plant(
     post.set_cores(Cores { ledger: None, elector: None, home: Some(home_ref.clone()) });
     let (clusters, clusters_ref) = {
         let (member, home) = (Arc::clone(member), home_ref.clone());
-        periodic_child("clusters", policy, Duration::from_millis(50), move || {
+        let pace = Pace { least: Duration::from_millis(50), most: Duration::from_secs(1) };
+        let follows = vec![member.commons.follow_known(), member.commons.sessions.follow()];
+        following_child("clusters", policy, pace, follows, move || {
             let facts = cluster_facts(&member.commons, boot_now());
             // A home that is being restarted hears of the clusters next time.
             let _ = home.try_send(CoreMessage::Input(HomeInput::Clusters(facts)));

@@ -11,7 +11,7 @@ use codeco_actors::acm::clusters::{cluster_facts, keepers, others};
 use codeco_actors::acm::home::{HomeEffects, HomeRef, restore_home};
 use codeco_actors::acm::serve::serve_api;
 use codeco_actors::clock::boot_now;
-use codeco_actors::process::{Faults, Member, periodic_child};
+use codeco_actors::process::{Faults, Member, Pace, following_child};
 use codeco_actors::supervision::{ChildSpec, Policy};
 use codeco_actors::swm::actor::{CoreMessage, core_child};
 use codeco_actors::swm::home::HomeInput;
@@ -49,7 +49,9 @@ pub(super) fn children(
     let (home, home_ref) = core_child("home", policy, restore, post, effects);
     let (clusters, _) = {
         let (member, home) = (Arc::clone(member), home_ref.clone());
-        periodic_child("clusters", policy, Duration::from_millis(100), move || {
+        let pace = Pace { least: Duration::from_millis(100), most: Duration::from_secs(1) };
+        let follows = vec![member.commons.follow_known(), member.commons.sessions.follow()];
+        following_child("clusters", policy, pace, follows, move || {
             let facts = cluster_facts(&member.commons, boot_now());
             // A home that is being restarted hears of the clusters next time.
             let _ = home.try_send(CoreMessage::Input(HomeInput::Clusters(facts)));

@@ -180,7 +180,8 @@ impl Renewals {
         let present = member.commons.transport.credentials();
         let now = self.clock.now();
         let due = now >= present.renew_at() || present.ca_key_hash() != self.trust.active();
-        let hub = member.commons.links().into_values().find(|linked| linked.connection.identity().is_hub());
+        let hub = member.commons.links();
+        let hub = hub.values().find(|linked| linked.connection.identity().is_hub());
         let wants_issuer = entitled && hub.is_some() && self.wants_issuer(now);
         if (due || wants_issuer) && Instant::now() >= self.state().next {
             self.renew(member, &present, lead, (due, wants_issuer)).await?;

@@ -285,7 +285,9 @@ impl Effects<Elector> for ElectorEffects {
     fn observe(&self, elector: &Elector) {
         let now = boot_now();
         let office = elector.in_office();
-        self.seat.set(office.map(Lead::term), elector.peers().collect());
+        if self.seat.set(office.map(Lead::term), elector.peers().collect()) {
+            self.member.commons.touch();
+        }
         match office {
             // One whose lease has lapsed says nothing new: what it said last is known with its age.
             Some(lead) if elector.leads(now) => self.publish(lead, elector, now),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use codeco_actors::evidence::Note;
 use codeco_actors::fabric::Watcher;
-use codeco_actors::process::{Member, PeriodicMessage, periodic_child};
+use codeco_actors::process::{Member, Pace, PeriodicMessage, following_child};
 use codeco_actors::supervision::{ChildRef, ChildSpec, Policy};
 use codeco_actors::swm::actor::CoreMessage;
 use codeco_actors::swm::election::elector::{Elector, ElectorInput};
@@ -32,8 +32,14 @@ pub(super) struct AgentWatcher {
     name: NodeName,
     peers_file: PathBuf,
     seat: Arc<Seat>,
-    /// The highest term heard of.
-    known: Mutex<Option<Term>>,
+    known: Mutex<HighestTerm>,
+}
+
+/// The highest term heard of, and how much was known when it was looked for.
+#[derive(Debug, Default)]
+struct HighestTerm {
+    term: Option<Term>,
+    looked_at: Option<u64>,
 }
 
 /// What this process's elector is, for those who follow it.
@@ -42,8 +48,12 @@ pub(super) struct Seat(Mutex<(Option<Term>, Vec<MemberId>)>);
 
 impl Seat {
     /// The term in which it is in office, and the members whose votes it may need, or that may need its own.
-    pub(super) fn set(&self, office: Option<Term>, peers: Vec<MemberId>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (office, peers);
+    /// `true` if that is news.
+    pub(super) fn set(&self, office: Option<Term>, peers: Vec<MemberId>) -> bool {
+        let mut seat = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *seat != (office, peers.clone());
+        *seat = (office, peers);
+        news
     }
 
     pub(super) fn office(&self) -> Option<Term> {
@@ -63,7 +73,7 @@ impl AgentWatcher {
             name: config.name.clone(),
             peers_file: config.state.join(PEERS_FILE),
             seat: Arc::new(Seat::default()),
-            known: Mutex::new(None),
+            known: Mutex::default(),
         }
     }
 
@@ -102,21 +112,32 @@ pub(super) fn remembered_peers(config: &AgentConfig) -> Vec<SocketAddr> {
     peers
 }
 
-impl Watcher for AgentWatcher {
-    /// Whoever says that it leads this cluster, under the highest term heard of.
-    fn lead(&self) -> Option<MemberId> {
-        let heard = self.member.commons.with_views(|views| {
+impl AgentWatcher {
+    /// The highest term under which somebody says that it leads this cluster.
+    fn heard(&self) -> Option<Term> {
+        self.member.commons.with_views(|views| {
             let terms = views.iter().filter_map(|view| {
                 let fact = view.cluster().filter(|fact| fact.cluster == self.cluster)?;
                 let of_ours = view.identity.cluster() == Some(&self.cluster);
                 (of_ours && fact.term.owner == view.identity.id).then_some(fact.term)
             });
             terms.max()
-        });
+        })
+    }
+}
+
+impl Watcher for AgentWatcher {
+    /// Whoever says that it leads this cluster, under the highest term heard of.
+    fn lead(&self) -> Option<MemberId> {
         let (own, office) = (self.member.commons.own.id, self.seat.office());
+        let number = self.member.commons.known_number();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = (*known).max(heard).max(office);
-        known.map(|term| term.owner).filter(|lead| *lead != own || office.is_some())
+        if known.looked_at != Some(number) {
+            known.term = known.term.max(self.heard());
+            known.looked_at = Some(number);
+        }
+        known.term = known.term.max(office);
+        known.term.map(|term| term.owner).filter(|lead| *lead != own || office.is_some())
     }
 
     fn kept(&self) -> Vec<MemberId> {
@@ -185,7 +206,9 @@ pub(super) fn follow_lead(
     let (watcher, member) = (Arc::clone(watcher), Arc::clone(member));
     let (ledger, elector) = (ledger.clone(), elector.clone());
     let told = Arc::new(Mutex::new(None));
-    periodic_child("follow-lead", policy, Duration::from_millis(50), move || {
+    let pace = Pace { least: Duration::from_millis(50), most: Duration::from_secs(1) };
+    let follows = vec![member.commons.follow_known()];
+    following_child("follow-lead", policy, pace, follows, move || {
         let (watcher, member) = (Arc::clone(&watcher), Arc::clone(&member));
         let (ledger, elector, told) = (ledger.clone(), elector.clone(), Arc::clone(&told));
         async move {

@@ -161,6 +161,20 @@ impl Stage {
         codeco(&self.contexts(), arguments, stdin)
     }
 
+    /// The command as somebody who reaches the API of that agent alone.
+    pub(crate) fn run_at(&self, agent: usize, arguments: &[&str]) -> Ran {
+        let access = self.fleet.access().unwrap();
+        let api = format!("https://{}", self.fleet.agents()[agent].api());
+        let context = serde_json::json!({
+            "current": "at",
+            "contexts": [{"name": "at", "server": "https://127.0.0.1:9", "ca": access.ca, "token": access.token,
+                          "members": [api]}],
+        });
+        let path = self.folder.path().join("at.yaml");
+        codeco_protocol::identity::write_private(&path, context.to_string().as_bytes()).unwrap();
+        codeco(&path, arguments, "")
+    }
+
     /// The items of a list.
     pub(crate) fn list(&self, arguments: &[&str]) -> Vec<Value> {
         let mut all = arguments.to_vec();

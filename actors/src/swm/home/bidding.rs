@@ -13,7 +13,6 @@ use codeco_protocol::messages::{BidLine, ControlMessage, Demand, Obstacle};
 use codeco_protocol::token::MandateId;
 use codeco_protocol::units::{BootTime, Micros};
 
-use super::constraints::other_end;
 use super::{App, ClusterFacts, Home, HomeNote, HomeOutput, HomeRecord, ServiceSpec};
 use crate::netma::Delay;
 use crate::swm::decision::{Decision, Level, intents_told};
@@ -311,7 +310,7 @@ impl Home {
     pub(super) fn partners(&self, app: &App, service: &ServiceName, facts: &ClusterFacts) -> Vec<Partner> {
         let mut partners = Vec::new();
         for channel in &app.spec.context.channels {
-            let Some(other) = other_end(channel, service) else { continue };
+            let Some(other) = channel.other_end(service) else { continue };
             let placed = app.replicas.iter().filter(|((name, _), _)| name == other);
             for (key, held) in placed.filter_map(|(key, replica)| Some((key, replica.mandate.as_ref()?))) {
                 let delay = if held.cluster == facts.name {

@@ -28,20 +28,6 @@ pub struct UplinkShare {
 
 type Key = (ServiceName, u32);
 
-/// The other end of a channel within the application.
-pub(super) fn other_end<'a>(channel: &'a ChannelSpec, service: &ServiceName) -> Option<&'a ServiceName> {
-    match (*service == channel.from, *service == channel.to) {
-        _ if channel.to_app.is_some() => None,
-        (true, false) => Some(&channel.to),
-        (false, true) => Some(&channel.from),
-        _ => None,
-    }
-}
-
-fn assured(channel: &ChannelSpec) -> Option<BitsPerSecond> {
-    channel.bandwidth.filter(|bandwidth| channel.assured && bandwidth.0 > 0)
-}
-
 impl App {
     /// Copies of `service` that a cluster has, or would have.
     fn holders<'a>(&'a self, service: &'a ServiceName) -> impl Iterator<Item = (&'a Key, &'a HomeMandate)> {
@@ -68,8 +54,8 @@ impl App {
             .context
             .channels
             .iter()
-            .filter(|channel| other_end(channel, service).is_some_and(&leaves))
-            .filter_map(assured)
+            .filter(|channel| channel.other_end(service).is_some_and(&leaves))
+            .filter_map(ChannelSpec::reserves)
             .sum()
     }
 
@@ -209,8 +195,8 @@ impl Home {
         if let Some(obstacle) = lacks(facts, need, need) {
             return Some((obstacle, false));
         }
-        for channel in app.spec.context.channels.iter().filter(|channel| assured(channel).is_some()) {
-            let Some(other) = other_end(channel, &key.0) else { continue };
+        for channel in app.spec.context.channels.iter().filter(|channel| channel.reserves().is_some()) {
+            let Some(other) = channel.other_end(&key.0) else { continue };
             for (at, held) in app.holders(other).filter(|(_, held)| held.cluster != facts.name) {
                 let wanted = app.uplink_need(&at.0, &held.cluster, Some((&key.0, &facts.name)));
                 let extra = wanted.saturating_sub(held.uplink.granted);
@@ -242,8 +228,8 @@ impl Home {
             if !askable {
                 continue;
             }
-            for channel in app.spec.context.channels.iter().filter(|channel| assured(channel).is_some()) {
-                let Some(other) = other_end(channel, &key.0) else { continue };
+            for channel in app.spec.context.channels.iter().filter(|channel| channel.reserves().is_some()) {
+                let Some(other) = channel.other_end(&key.0) else { continue };
                 for (at, held) in app.holders(other).filter(|(_, held)| held.cluster != facts.name) {
                     let wanted = app.uplink_need(&at.0, &held.cluster, Some((&key.0, &facts.name)));
                     asks.push((at.clone(), wanted));
@@ -268,7 +254,7 @@ impl Home {
             .context
             .channels
             .iter()
-            .filter_map(|channel| other_end(channel, &key.0).cloned())
+            .filter_map(|channel| channel.other_end(&key.0).cloned())
             .collect();
         for ((service, _), replica) in &mut app.replicas {
             if let Some(held) = replica.mandate.as_mut().filter(|_| others.contains(service)) {
@@ -305,7 +291,7 @@ pub(super) fn leaders_of<'a>(
     channels
         .iter()
         .filter(move |channel| free && channel.assured && channel.delay_max.is_some())
-        .filter_map(|channel| other_end(channel, &service.name))
+        .filter_map(|channel| channel.other_end(&service.name))
         .filter_map(|other| services.iter().find(|s| s.name == *other))
         .filter(move |other| bound(other))
 }

@@ -445,7 +445,8 @@ impl Home {
     /// When [`HomeInput::Tick`] is due next.
     #[must_use]
     pub fn next_tick(&self, now: BootTime) -> BootTime {
-        let mut next = now + self.config.resend;
+        let idle = Micros::from_secs(1);
+        let mut next = now + if self.apps.is_empty() { idle } else { self.config.resend };
         for app in self.apps.values() {
             if let Some(bidding) = &app.bidding {
                 next = next.min(bidding.until);

@@ -53,21 +53,6 @@ pub(super) struct Occupant<'a> {
     uplink: bool,
 }
 
-/// The service at the other end of a channel, for one of its ends in the same application.
-pub(super) fn other_end<'a>(channel: &'a ChannelSpec, service: &ServiceName) -> Option<&'a ServiceName> {
-    match (*service == channel.from, *service == channel.to) {
-        _ if channel.to_app.is_some() => None,
-        (true, false) => Some(&channel.to),
-        (false, true) => Some(&channel.from),
-        _ => None,
-    }
-}
-
-/// What a channel reserves.
-fn assured(channel: &ChannelSpec) -> Option<BitsPerSecond> {
-    channel.bandwidth.filter(|bandwidth| channel.assured && bandwidth.0 > 0)
-}
-
 /// What a replica would draw on a node: the part of the node's power at full load that its processor request is of the
 /// node's processor. Idle power is shared alike, so that the parts of all replicas of a full node make its whole power.
 #[must_use]
@@ -203,7 +188,7 @@ impl Lead {
         occupants: &[Occupant<'_>],
     ) -> Option<Obstacle> {
         let context = wanted.context;
-        if !context.channels.iter().any(|channel| assured(channel).is_some()) {
+        if !context.channels.iter().any(|channel| channel.reserves().is_some()) {
             return None;
         }
         if wanted.rules.uplink.0 > 0
@@ -346,7 +331,7 @@ impl Lead {
 
 /// What occupants reserve on the link of each node.
 fn usage<'a>(occupants: impl Iterator<Item = &'a Occupant<'a>> + Clone) -> BTreeMap<NodeId, BitsPerSecond> {
-    let has_channels = |o: &&Occupant<'_>| o.channels.iter().any(|channel| assured(channel).is_some());
+    let has_channels = |o: &&Occupant<'_>| o.channels.iter().any(|channel| channel.reserves().is_some());
     let mut nodes_of: BTreeMap<(AppUid, &ServiceName), Vec<(&ReplicaId, NodeId)>> = BTreeMap::new();
     for occupant in occupants.clone().filter(has_channels) {
         let key = (occupant.replica.app, &occupant.replica.service);
@@ -356,7 +341,7 @@ fn usage<'a>(occupants: impl Iterator<Item = &'a Occupant<'a>> + Clone) -> BTree
     for occupant in occupants.filter(has_channels) {
         let replica = occupant.replica;
         for channel in occupant.channels {
-            let (Some(bandwidth), Some(other)) = (assured(channel), other_end(channel, &replica.service))
+            let (Some(bandwidth), Some(other)) = (channel.reserves(), channel.other_end(&replica.service))
             else {
                 continue;
             };

@@ -323,7 +323,7 @@ impl Lead {
 
     /// Whether a copy that another is to replace, or has replaced, is to go now. One that needs a lease goes at once;
     /// one that does not goes when the other is ready, so that there is always one.
-    fn is_to_go(&self, replica: &ReplicaId, token: Token) -> bool {
+    pub(super) fn is_to_go(&self, replica: &ReplicaId, token: Token) -> bool {
         self.mandates.get(replica).is_none_or(|m| {
             m.spec.partition == PartitionPolicy::Fence
                 || m.recalled

@@ -16,6 +16,7 @@ mod offers;
 mod placing;
 mod record;
 mod replace;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -32,6 +32,14 @@ pub(super) struct Offer {
     pub(super) allowed: (Replace, Option<Token>),
 }
 
+impl Offer {
+    /// What is kept of it.
+    fn into_record(self) -> LeadRecord {
+        let Self { epoch, mandate, replica, spec, node_selector, context, rules, .. } = self;
+        LeadRecord::Mandated { replica, epoch, mandate, spec, node_selector, context, rules }
+    }
+}
+
 impl Lead {
     pub(super) fn handle_offer(
         &mut self,
@@ -77,25 +85,15 @@ impl Lead {
     }
 
     fn take_mandate(&mut self, now: BootTime, from: MemberId, offer: Offer, out: &mut Vec<LeadOutput>) {
-        let Offer { epoch, mandate, replica, spec, node_selector, context, rules, .. } = offer;
         if self.mandates.len() >= MANDATES_MAX {
+            let Offer { epoch, mandate, replica, .. } = offer;
             let reason = format!("the cluster already has {MANDATES_MAX} mandates");
             let message = ControlMessage::Declined { term: self.term, epoch, mandate, replica, reason };
             self.send(from, message, out);
             return;
         }
-        self.record(
-            LeadRecord::Mandated {
-                replica: replica.clone(),
-                epoch,
-                mandate,
-                spec,
-                node_selector,
-                context,
-                rules,
-            },
-            out,
-        );
+        let replica = offer.replica.clone();
+        self.record(offer.into_record(), out);
         if let Some(taken) = self.mandates.get_mut(&replica) {
             taken.next_try = now;
         }
@@ -103,28 +101,18 @@ impl Lead {
 
     /// The same mandate again: a repeat, or a newer specification.
     fn repeat_mandate(&mut self, now: BootTime, offer: Offer, out: &mut Vec<LeadOutput>) {
-        let Offer { mandate, replica, spec, node_selector, context, rules, allowed, .. } = offer;
-        let rules = self.granted(&replica, rules);
+        let replica = offer.replica.clone();
+        let offer = Offer { rules: self.granted(&replica, offer.rules), ..offer };
         let Some(known) = self.mandates.get(&replica) else { return };
-        let epoch = known.epoch;
+        // It keeps the epoch of its tokens, whoever speaks for it by now.
+        let offer = Offer { epoch: known.epoch, ..offer };
         // What was allowed for a copy that is gone says nothing about the present one.
-        let present = known.stage.placement().map(|p| p.token);
-        let replace = if allowed.1 == present { allowed.0 } else { Replace::Keep };
+        let present = known.present().map(|p| p.token);
+        let replace = if offer.allowed.1 == present { offer.allowed.0 } else { Replace::Keep };
         let serves = matches!(known.stage, Stage::Held(_) | Stage::Committing(_));
-        if spec.generation > known.spec.generation && !(serves && replace == Replace::Keep) {
+        if offer.spec.generation > known.spec.generation && !(serves && replace == Replace::Keep) {
             let kept = known.clone();
-            self.record(
-                LeadRecord::Mandated {
-                    replica: replica.clone(),
-                    epoch,
-                    mandate,
-                    spec,
-                    node_selector,
-                    context,
-                    rules,
-                },
-                out,
-            );
+            self.record(offer.into_record(), out);
             if let Some(changed) = self.mandates.get_mut(&replica) {
                 let renewed = Mandate {
                     spec: changed.spec.clone(),
@@ -143,6 +131,7 @@ impl Lead {
             self.close_if_unwanted(now, &replica, out);
             return;
         }
+        let Offer { spec, context, rules, .. } = offer;
         if spec.generation == known.spec.generation && (known.context != context || known.rules != rules) {
             self.record(LeadRecord::Amended { replica: replica.clone(), context, rules }, out);
         }

@@ -13,7 +13,7 @@ use codeco_protocol::token::{Attempt, Token};
 use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::workload::PartitionPolicy;
 
-use super::constraints::{Occupant, Wanted, cost_of, other_end, power_of};
+use super::constraints::{Occupant, Wanted, cost_of, power_of};
 use super::contact::Standing;
 use super::{Lead, LeadNote, LeadOutput, LeadRecord, Mandate, Member, NEW};
 use crate::netma::Delay;
@@ -234,7 +234,7 @@ impl Lead {
         let replica = wanted.replica;
         let mut partners = Vec::new();
         for channel in &wanted.context.channels {
-            let Some(other) = other_end(channel, &replica.service) else { continue };
+            let Some(other) = channel.other_end(&replica.service) else { continue };
             let ends = placed
                 .iter()
                 .filter(|o| o.replica.app == replica.app && o.replica.service == *other && !o.outgoing);

@@ -281,7 +281,8 @@ impl Lead {
     pub(super) fn allow(&mut self, now: BootTime, replica: &ReplicaId, replace: Replace) {
         let leaving = self.leaving(replica);
         let Some(m) = self.mandates.get_mut(replica) else { return };
-        let replace = if leaving || m.is_outdated() { replace } else { Replace::Keep };
+        let waits = m.stage == Stage::Idle && m.outgoing.is_some();
+        let replace = if leaving || waits || m.is_outdated() { replace } else { Replace::Keep };
         if std::mem::replace(&mut m.replace, replace) != replace {
             m.next_try = m.next_try.min(now);
         }
@@ -313,6 +314,11 @@ impl Outgoing {
 }
 
 impl super::Mandate {
+    /// The copy there is, or is being placed; where neither is, the one that waits for another to replace it.
+    pub(super) fn present(&self) -> Option<Placement> {
+        self.stage.placement().or_else(|| self.outgoing.as_ref().map(|outgoing| outgoing.placement))
+    }
+
     /// Whether the copy there is, or is being placed, is of an older specification.
     pub(super) fn is_outdated(&self) -> bool {
         self.stage.placement().is_some() && self.placed_generation < self.spec.generation

@@ -303,6 +303,32 @@ fn lead_leaves_an_old_autonomous_copy_until_the_new_one_is_ready() {
 }
 
 #[test]
+fn lead_that_has_changed_its_mind_does_not_mean_the_orders_that_still_wait() {
+    let mut play = Play::with_nodes();
+    let (_, old) = play.placed(PartitionPolicy::Autonomous);
+    let reserved = play.passes(Micros::from_secs(4), N2, &[]);
+    let (_, new) = reserve(&reserved).expect("waited out");
+    let committed = play.hear(N2, M::Reserved { replica: replica(), token: new });
+    play.hear(N2, M::Committed { replica: replica(), token: new });
+    play.hear(N2, M::Status { replica: replica(), token: new, run: RunPhase::Ready, told: Told::default() });
+    let revokes = play.asks(N1, 900, vec![brief(old)]);
+    let order = |sent: &[(MemberId, M)], wanted: fn(&M) -> bool| {
+        sent.iter().map(|(_, message)| message.clone()).find(wanted).expect("an order")
+    };
+    let grant = order(&revokes, |m| matches!(m, M::LeaseGrant { .. }));
+    let commit = order(&committed, |m| matches!(m, M::Commit { .. }));
+    assert!(play.lead.still_means(play.now, &grant) && play.lead.still_means(play.now, &commit));
+    assert!(
+        !play.lead.still_means(play.now, &order(&reserved, |m| matches!(m, M::Reserve { .. }))),
+        "is done"
+    );
+    // The node of the new copy is lost: the old one may be the last that runs.
+    play.passes(Micros::from_secs(5), N1, &[brief(old)]);
+    assert!(!play.lead.still_means(play.now, &grant), "{:?}", play.stage());
+    assert!(!play.lead.still_means(play.now, &commit), "{:?}", play.stage());
+}
+
+#[test]
 fn lead_asked_to_return_a_mandate_does_so_after_the_node_has_closed_it() {
     let mut play = Play::with_nodes();
     let (_, token) = play.placed(PartitionPolicy::Fence);

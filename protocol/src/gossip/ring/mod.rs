@@ -274,7 +274,23 @@ impl Ring {
     /// When [`MembershipInput::Tick`] is due next.
     #[must_use]
     pub fn next_tick(&self, now: BootTime) -> BootTime {
-        now + Micros(self.config.retry.0 / 2)
+        let soon = now + Micros(self.config.retry.0 / 2);
+        let voted = |peer: &Peer| peer.vote.stands || peer.vote.withdraw.is_some() || peer.accused.is_some();
+        let busy = self.unsettled.is_some()
+            || self.cut_off.is_some()
+            || !self.votes.is_empty()
+            || self.peers.values().any(voted);
+        let edges = self.peers.values().map(|peer| &peer.edge);
+        let edges = edges.chain(self.outsiders.values().map(|outsider| &outsider.edge));
+        let mut next = now + Micros(self.config.late.0 / 2);
+        for edge in edges.filter(|edge| edge.connected) {
+            next = next.min(if edge.awaiting.is_some() || edge.differs.is_some() {
+                soon
+            } else {
+                edge.next_ping
+            });
+        }
+        if busy { soon } else { next.max(soon) }
     }
 
     /// Life and liveness of a member of the own cluster, for a view of its freshness.

@@ -243,10 +243,11 @@ impl Elector {
         }
         let Some(committed) = reign.office.committed() else { return };
         while let Some((_, output)) = reign.waiting.pop_front_if(|(after, _)| *after <= committed) {
-            out.push(match output {
-                LeadOutput::Send { to, message } => ElectorOutput::Send { to, message },
-                other => ElectorOutput::Lead(other),
-            });
+            match output {
+                LeadOutput::Send { message, .. } if !self.lead.still_means(now, &message) => {}
+                LeadOutput::Send { to, message } => out.push(ElectorOutput::Send { to, message }),
+                other => out.push(ElectorOutput::Lead(other)),
+            }
         }
     }
 

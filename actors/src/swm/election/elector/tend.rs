@@ -10,7 +10,7 @@ use codeco_protocol::election::ElectionMessage;
 use codeco_protocol::ids::MemberId;
 use codeco_protocol::units::BootTime;
 
-use super::super::electorate::{Electorate, Role, Voter};
+use super::super::electorate::{Electorate, Role, VOTERS_MAX, Voter};
 use super::copies::Follower;
 use super::record::Entry;
 use super::{Elector, ElectorNote, ElectorOutput, Standing};
@@ -29,11 +29,36 @@ fn wanted(nodes: usize) -> usize {
     }
 }
 
+/// A voter that is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Gone {
+    voter: Voter,
+    /// Its journal is, the member has said so: it never returns. Others have only been silent for long.
+    for_good: bool,
+}
+
+/// The next step to replace a voter that is gone by a member that is ready: the voter, and whether it is added.
+///
+/// A voter that is gone for good is removed before another is added: it can only be counted against the majority. One
+/// that is silent has all its records and may return, and is then a vote more if another is lost on the way: it goes
+/// only once the other is there, unless there is no place left.
+fn replacement(voters: usize, gone: &[Gone], ready: &[Voter]) -> Option<(Voter, bool)> {
+    let first = *gone.iter().find(|gone| gone.for_good).or(gone.first())?;
+    if voters.is_multiple_of(2) {
+        return Some((first.voter, false));
+    }
+    let next = *ready.first()?;
+    let adds = !first.for_good && voters < VOTERS_MAX;
+    Some(if adds { (next, true) } else { (first.voter, false) })
+}
+
 impl Elector {
     pub(super) fn tend_electorate(&mut self, now: BootTime, out: &mut Vec<ElectorOutput>) {
         let (me, resend, lost_after) = (self.me(), self.config.lead.resend, self.config.lost_after);
         let Standing::Reigning(reign) = &mut self.standing else { return };
-        if reign.next_tend > now || !reign.office.may_act(now) {
+        // An even number of voters is only a step on the way, and bears no more losses than one voter less: on with it.
+        let between = reign.office.electorate().voters().count() % 2 == 0;
+        if (reign.next_tend > now && !between) || !reign.office.may_act(now) {
             return;
         }
         reign.next_tend = now + resend;
@@ -44,14 +69,15 @@ impl Elector {
             .map(|(node, _)| node)
             .collect();
         let voters: Vec<Voter> = reign.office.electorate().voters().map(|(voter, _)| voter).collect();
-        // Another life of its journal, or silent for long.
         let gone = |voter: &Voter| {
-            *voter != me
-                && reign.followers.get(&voter.member).is_none_or(|follower| {
-                    follower.life != Some(voter.incarnation) || now.since(follower.heard) >= lost_after
-                })
+            let follower = reign.followers.get(&voter.member);
+            let for_good = follower.and_then(|f| f.life).is_some_and(|life| life != voter.incarnation);
+            let silent = follower.is_none_or(|f| f.life.is_none() || now.since(f.heard) >= lost_after);
+            (*voter != me && (for_good || silent)).then_some(Gone { voter: *voter, for_good })
         };
-        let (gone, sound): (Vec<Voter>, Vec<Voter>) = voters.iter().partition(|voter| gone(voter));
+        let gone: Vec<Gone> = voters.iter().filter_map(gone).collect();
+        let is_gone = |voter: &&Voter| gone.iter().any(|gone| gone.voter == **voter);
+        let sound: Vec<Voter> = voters.iter().filter(|voter| !is_gone(voter)).copied().collect();
         let missing = wanted(present.len()).saturating_sub(sound.len());
         let votes = |member: &MemberId| sound.iter().any(|voter| voter.member == *member);
         // Whoever is being prepared stays chosen; others are added in the order of their ids.
@@ -85,10 +111,13 @@ impl Elector {
                 }
             }
         }
-        let change = match (gone.first(), ready.first()) {
-            (Some(gone), Some(_)) if voters.len() > 1 => Some((*gone, false)),
-            (None, Some(voter)) if ready.len() >= missing => Some((*voter, true)),
-            _ => None,
+        let change = if !gone.is_empty() {
+            replacement(voters.len(), &gone, &ready)
+        } else if between && missing == 0 {
+            // It was added for one that has returned since, or for a member that is not there any more.
+            voters.iter().rfind(|voter| **voter != me).map(|surplus| (*surplus, false))
+        } else {
+            ready.first().filter(|_| ready.len() >= missing).map(|voter| (*voter, true))
         };
         for member in invited {
             self.send(member, ElectionMessage::Invite, out);
@@ -113,5 +142,35 @@ impl Elector {
             removed: (!add).then_some(voter),
         }));
         self.store(at, Entry::Electorate(electorate), out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use codeco_protocol::ids::Incarnation;
+
+    use super::*;
+
+    fn voter(member: u128, life: u128) -> Voter {
+        Voter { member: MemberId(member), incarnation: Incarnation(life) }
+    }
+
+    #[test]
+    fn replacement_of_a_silent_voter_adds_the_other_one_first() {
+        let silent = Gone { voter: voter(3, 1), for_good: false };
+        let next = voter(4, 1);
+        assert_eq!(replacement(3, &[silent], &[next]), Some((next, true)));
+        assert_eq!(replacement(4, &[silent], &[]), Some((silent.voter, false)));
+        assert_eq!(replacement(3, &[silent], &[]), None, "nobody is there to replace it");
+        assert_eq!(replacement(5, &[silent], &[next]), Some((silent.voter, false)), "there is no place left");
+    }
+
+    #[test]
+    fn replacement_of_a_voter_whose_journal_is_gone_removes_it_first() {
+        let silent = Gone { voter: voter(2, 1), for_good: false };
+        let lost = Gone { voter: voter(3, 1), for_good: true };
+        assert_eq!(replacement(3, &[lost], &[voter(3, 2)]), Some((lost.voter, false)), "its own next life");
+        assert_eq!(replacement(5, &[silent, lost], &[voter(6, 1)]), Some((lost.voter, false)));
+        assert_eq!(replacement(4, &[silent, lost], &[]), Some((lost.voter, false)));
     }
 }
