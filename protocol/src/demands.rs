@@ -7,7 +7,7 @@ use std::str::FromStr;
 use bincode::{Decode, Encode};
 
 use crate::ids::ServiceName;
-use crate::units::{BitsPerSecond, MilliWatts};
+use crate::units::{BitsPerSecond, Micros, MilliWatts};
 
 /// Label of the region a node or a cluster is in, as in Kubernetes.
 pub const REGION_LABEL: &str = "topology.kubernetes.io/region";
@@ -102,6 +102,8 @@ pub struct Demands {
     pub energy_limit_percent: Option<u8>,
     /// Copies wanted of each service, so that a lead knows how many are elsewhere.
     pub copies: Vec<(ServiceName, u32)>,
+    /// How long its home may be silent before another member that keeps a copy of it becomes its home; `None` is for ever.
+    pub adopt_after: Option<Micros>,
 }
 
 /// Most copies of one service in one place.

@@ -7,7 +7,7 @@ use codeco_protocol::ids::{ClusterName, MemberId};
 use codeco_protocol::units::BootTime;
 
 use crate::fabric::Commons;
-use crate::swm::home::ClusterFacts;
+use crate::swm::home::{ClusterFacts, Others};
 
 /// Clusters by name, each in the words of its lead of the highest term. Only a member of a cluster speaks for it, and
 /// only under a term of its own.
@@ -66,4 +66,24 @@ pub fn keepers(commons: &Commons) -> Vec<MemberId> {
         .collect();
     found.sort_unstable();
     found.into_iter().map(|(_, id)| id).collect()
+}
+
+/// The other members, as far as the adoption of applications goes.
+#[must_use]
+pub fn others(commons: &Commons) -> Others {
+    let mut others = Others { forgotten: commons.forgotten(), ..Others::default() };
+    commons.with_views(|views| {
+        for view in views.iter() {
+            let id = view.identity.id;
+            if !matches!(commons.liveness(id), Some(Liveness::Alive | Liveness::Suspect)) {
+                continue;
+            }
+            others.alive.insert(id);
+            for app in view.apps() {
+                others.keep.entry(app.uid).or_default().push((id, app.epoch));
+            }
+        }
+    });
+    others.alive.insert(commons.own.id);
+    others
 }

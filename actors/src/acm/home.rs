@@ -59,7 +59,9 @@ impl HomeEffects {
     /// Others hear of the applications this member speaks for, and of those it keeps copies of.
     fn spread(&self, home: &Home) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = home.apps().map(|(uid, app)| (uid, (app.epoch, app.generation, app.deleting)));
+        let replaced = |uid: &AppUid, app: &App| app.retired && home.copies().any(|(known, _)| known == *uid);
+        let own = home.apps().filter(|(uid, app)| !replaced(uid, app));
+        let own = own.map(|(uid, app)| (uid, (app.epoch, app.generation, app.deleting)));
         let copies = home.copies().map(|(uid, copy)| (uid, (copy.epoch, copy.revision, true)));
         let apps: BTreeMap<AppUid, (Epoch, u64, bool)> = copies.chain(own).collect();
         if *told == apps {
@@ -71,11 +73,12 @@ impl HomeEffects {
                 state.remove(&format!("app/{uid}"));
             }
             let news = |uid: &AppUid| told.get(uid) != apps.get(uid);
-            for (uid, app) in home.apps().filter(|(uid, _)| news(uid)) {
+            for (uid, app) in home.apps().filter(|(uid, app)| news(uid) && !replaced(uid, app)) {
                 self.tell(state, uid, app);
             }
-            let copies =
-                home.copies().filter(|(uid, _)| news(uid) && home.apps().all(|(own, _)| own != *uid));
+            let copies = home
+                .copies()
+                .filter(|(uid, _)| news(uid) && home.apps().all(|(own, app)| own != *uid || app.retired));
             for (uid, copy) in copies {
                 if let Some(app) = copy.app(uid) {
                     self.tell(state, uid, &app);
@@ -167,6 +170,48 @@ impl HomeEffects {
                 &id,
                 format!("of two copies the one in {kept} stays; the one in {dropped} is stopped"),
             ),
+            HomeNote::AdoptedApp(uid, name, before) => Note {
+                kind: Warning,
+                reason: "AppAdopted",
+                object_kind: "App",
+                object: name.to_string(),
+                message: format!(
+                    "its home {} has been silent for adoptAfter: this member speaks for app {uid} from now on; what runs is \
+                     left alone",
+                    before.owner
+                ),
+            },
+            HomeNote::NotAdopted(uid, name) => Note {
+                kind: Warning,
+                reason: "NotAdopted",
+                object_kind: "App",
+                object: name.to_string(),
+                message: format!(
+                    "its home has been silent for adoptAfter, but a service of app {uid} is fenced: nobody else may speak \
+                     for it, and it stays as it is until its home is back"
+                ),
+            },
+            HomeNote::EndWaits(uid, name, members) => Note {
+                kind: Warning,
+                reason: "DeletionWaits",
+                object_kind: "App",
+                object: name.to_string(),
+                message: format!(
+                    "every cluster has given back its replicas of app {uid}, but members that could adopt it have yet to hear \
+                     of its deletion: {}; those that are gone for good: `codeco node forget`",
+                    members.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                ),
+            },
+            HomeNote::GaveUp(uid, name, epoch) => Note {
+                kind: Normal,
+                reason: "HomeGaveUp",
+                object_kind: "App",
+                object: name.to_string(),
+                message: format!(
+                    "{} has adopted app {uid} while this member was away, and stays its home: epoch {}",
+                    epoch.owner, epoch.number
+                ),
+            },
             HomeNote::BrakeEngaged(missing) => Note {
                 kind: Warning,
                 reason: "BrakeEngaged",

@@ -328,6 +328,12 @@ impl Commons {
         }
     }
 
+    /// Members that operators have removed for good.
+    #[must_use]
+    pub fn forgotten(&self) -> BTreeSet<MemberId> {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether this member was forgotten, and has not spoken for itself since.
     pub(super) fn is_forgotten(&self, member: MemberId) -> bool {
         self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).contains(&member)

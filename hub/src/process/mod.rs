@@ -15,7 +15,7 @@ use std::time::Duration;
 use codeco_actors::acm::access::{spread_api, tokens_child};
 use codeco_actors::acm::answers::{CertAuthority, MemberFleet, standings};
 use codeco_actors::acm::api::{ApiTokens, ApiTokensError, Refusals};
-use codeco_actors::acm::clusters::{cluster_facts, keepers};
+use codeco_actors::acm::clusters::{cluster_facts, keepers, others};
 use codeco_actors::acm::home::{HomeEffects, HomeRef, restore_home};
 use codeco_actors::acm::serve::{refusals_metric, serve_api};
 use codeco_actors::clock::boot_now;
@@ -233,6 +233,7 @@ fn plant(
             // A home that is being restarted hears of the clusters next time.
             let _ = home.try_send(CoreMessage::Input(HomeInput::Clusters(facts)));
             let _ = home.try_send(CoreMessage::Input(HomeInput::Keepers(keepers(&member.commons))));
+            let _ = home.try_send(CoreMessage::Input(HomeInput::Others(others(&member.commons))));
             async { Ok(()) }.boxed()
         })
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use codeco_actors::acm::access::{heard_tokens_child, spread_api};
 use codeco_actors::acm::answers::MemberFleet;
 use codeco_actors::acm::api::{ApiTokens, Refusals};
-use codeco_actors::acm::clusters::{cluster_facts, keepers};
+use codeco_actors::acm::clusters::{cluster_facts, keepers, others};
 use codeco_actors::acm::home::{HomeEffects, HomeRef, restore_home};
 use codeco_actors::acm::serve::serve_api;
 use codeco_actors::clock::boot_now;
@@ -56,6 +56,7 @@ pub(super) fn children(
             // A home that is being restarted hears of the clusters next time.
             let _ = home.try_send(CoreMessage::Input(HomeInput::Clusters(facts)));
             let _ = home.try_send(CoreMessage::Input(HomeInput::Keepers(keepers(&member.commons))));
+            let _ = home.try_send(CoreMessage::Input(HomeInput::Others(others(&member.commons))));
             async { Ok(()) }.boxed()
         })
     };

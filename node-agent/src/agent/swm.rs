@@ -487,6 +487,12 @@ fn lead_note(member: &Member, cluster: &ClusterName, note: LeadNote) -> Note {
         LeadNote::HomeHeard(replica) => {
             of_replica(Normal, "HomeHeard", &replica, "its home is heard again: it may run here".into())
         }
+        LeadNote::Rehomed(replica, home) => of_replica(
+            Normal,
+            "Rehomed",
+            &replica,
+            format!("{} speaks for it now, under epoch {}; what runs is left alone", home.owner, home.number),
+        ),
         LeadNote::BrakeEngaged(missing) => of_cluster(
             Warning,
             "BrakeEngaged",

@@ -31,6 +31,10 @@ pub struct Placement {
     /// Rules by service name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, PlacementRules>,
+    /// How long the application's home may be silent before another member becomes its home; unset is for ever. Only
+    /// where no service is fenced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopt_after: Option<String>,
 }
 
 /// Where replicas may run, and what a partition may cost.

@@ -52,6 +52,8 @@ pub struct ResolvedApp {
     pub profile: Profile,
     /// Per cent of the infrastructure's most energy; `None` is no limit.
     pub energy_limit_percent: Option<u8>,
+    /// How long its home may be silent; `None` is for ever.
+    pub adopt_after: Option<Micros>,
     /// Services in the order of the manifest.
     pub services: Vec<ResolvedService>,
     /// Channels of all services.
@@ -170,6 +172,10 @@ impl CodecoApp {
             failure_tolerance: spec.app_failure_tolerance.unwrap_or_default(),
             profile: spec.performance_profile.unwrap_or_default(),
             energy_limit_percent: energy.map_err(|e| self.wrong("spec.appEnergyLimit", "0 to 100", &e))?,
+            adopt_after: self.quantity(
+                "spec.placement.adoptAfter",
+                spec.placement.as_ref().and_then(|placement| placement.adopt_after.as_deref()),
+            )?,
             services,
             channels,
         })

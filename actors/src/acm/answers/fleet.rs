@@ -135,6 +135,9 @@ impl MemberFleet {
                 Err(why) => missing.push((identity, name, facts, why)),
             }
         }
+        // Where a home has yet to hear that another one has adopted an application, the higher epoch speaks for it.
+        apps.sort_by_key(|known| (known.uid, std::cmp::Reverse(known.app.epoch)));
+        apps.dedup_by_key(|known| known.uid);
         // A copy counts only where the home itself cannot be asked.
         for (uid, (mut snapshot, keeper)) in copies {
             let owner = snapshot.app.epoch.owner;

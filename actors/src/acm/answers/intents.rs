@@ -9,6 +9,7 @@ use codeco_protocol::api::{
     SecurityClass, Spread,
 };
 use codeco_protocol::demands::{Apart, Demands, Level, Priority, SpreadLimits};
+use codeco_protocol::workload::PartitionPolicy;
 
 /// What an application demands of all its places.
 pub(super) fn demands_of(resolved: &ResolvedApp) -> Demands {
@@ -37,6 +38,7 @@ pub(super) fn demands_of(resolved: &ResolvedApp) -> Demands {
         },
         energy_limit_percent: resolved.energy_limit_percent,
         copies: resolved.services.iter().map(|s| (s.name.clone(), s.replicas)).collect(),
+        adopt_after: resolved.adopt_after,
     }
 }
 
@@ -96,6 +98,18 @@ fn of_app(resolved: &ResolvedApp) -> Vec<IntentView> {
                 "of the fleet's power at full load, split over the copies by the processor they ask for",
             ),
             None => view("appEnergyLimit", &"unset", "no limit"),
+        },
+        match resolved.adopt_after {
+            Some(after) => view(
+                "placement.adoptAfter",
+                &after,
+                if resolved.services.iter().any(|s| s.workload.partition == PartitionPolicy::Fence) {
+                    "none: a service is fenced, so nobody else may speak for it"
+                } else {
+                    "silence of its home after which a member that keeps a copy becomes its home"
+                },
+            ),
+            None => view("placement.adoptAfter", &"unset", "it cannot be changed while its home is away"),
         },
         view("performanceProfile", &resolved.profile, "weights of the parts of a score"),
     ]

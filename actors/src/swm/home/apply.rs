@@ -167,15 +167,22 @@ impl Home {
             .apps
             .iter()
             .filter(|(_, app)| {
-                app.deleting && app.replicas.values().all(|r| r.mandate.is_none() && r.lost.is_empty())
+                app.deleting
+                    && app.replicas.values().all(|r| r.mandate.is_none() && r.lost.is_empty())
+                    && self.all_know_of_the_end(app)
             })
             .map(|(uid, _)| *uid)
             .collect();
         for app in gone {
             let Some(context) = self.apps.get(&app).map(|a| a.spec.context.clone()) else { continue };
-            self.drop_copies(app, out);
+            let retired = self.apps.get(&app).is_some_and(|app| app.retired);
+            if !retired {
+                self.drop_copies(app, out);
+            }
             self.record(HomeRecord::Removed { app }, out);
-            out.push(HomeOutput::Note(HomeNote::Removed(app, context.namespace, context.name)));
+            if !retired {
+                out.push(HomeOutput::Note(HomeNote::Removed(app, context.namespace, context.name)));
+            }
         }
     }
 }

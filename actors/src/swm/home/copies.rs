@@ -6,7 +6,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bincode::{Decode, Encode};
 use codeco_protocol::ids::{AppUid, MemberId};
@@ -52,6 +52,8 @@ pub struct Copy {
     pub revision: u64,
     /// The records, as they came.
     pub records: Vec<u8>,
+    /// Whether its application may be adopted, as it says itself.
+    pub adoptable: super::Adoptable,
 }
 
 impl Copy {
@@ -77,9 +79,10 @@ impl Home {
 
     /// Sends applications to those who are to keep them, until they have said so.
     pub(super) fn send_copies(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
+        self.drop_overtaken(now, out);
         let (resend, keepers) = (self.config.resend, &self.keepers);
         let mut due: Vec<(AppUid, Vec<MemberId>)> = Vec::new();
-        for (uid, app) in &mut self.apps {
+        for (uid, app) in self.apps.iter_mut().filter(|(_, app)| !app.retired) {
             let kept = &mut app.kept;
             if kept.next_send > now {
                 continue;
@@ -87,7 +90,12 @@ impl Home {
             // Those who have an older copy first, so that there are no more of them than must be.
             let known = keepers.iter().filter(|member| kept.acked.contains_key(member));
             let fresh = keepers.iter().filter(|member| !kept.acked.contains_key(member));
-            let chosen = known.chain(fresh).take(KEEPERS);
+            // The home before this one hears of it in any case: it gives up by that.
+            let former = app.former.iter().filter(|member| !kept.acked.contains_key(member));
+            // And whoever could adopt it hears of its end.
+            let ended = keepers.iter().filter(|member| app.deleting && app.kept_by.contains_key(member));
+            let chosen = known.chain(fresh).take(KEEPERS).chain(former).chain(ended);
+            let chosen = chosen.collect::<BTreeSet<_>>().into_iter();
             let lacking: Vec<MemberId> = chosen
                 .filter(|member| kept.acked.get(member).is_none_or(|(revision, _)| *revision < kept.revision))
                 .copied()
@@ -98,6 +106,7 @@ impl Home {
             }
         }
         for (uid, members) in due {
+            self.note_keepers(uid, &members, out);
             let Some(app) = self.apps.get(&uid) else { continue };
             let (epoch, revision) = (app.epoch, app.kept.revision);
             // One that is too large stays where it is: its home says that it is durable there alone.
@@ -121,17 +130,37 @@ impl Home {
         use ControlMessage as M;
         match message {
             M::Keep { app, epoch, revision, records } if epoch.owner == from => {
+                self.give_way(app, epoch, &records, out);
+                if self.apps.get(&app).is_some_and(|own| !own.retired) {
+                    // This home speaks for it under the higher epoch: it tells the other one so by what it sends.
+                    self.claim(app, from, out);
+                    return;
+                }
+                if self.was_dropped(app, epoch) {
+                    return;
+                }
                 let known = self.copies.get(&app).map(|copy| (copy.epoch, copy.revision));
                 if known.is_none_or(|known| known < (epoch, revision)) && self.takes(app, &records) {
                     self.record(HomeRecord::Copied { app, epoch, revision, records }, out);
                 }
-                if let Some(copy) = self.copies.get(&app).filter(|copy| copy.epoch == epoch) {
+                // One that has yet to take back what was its own says so by its silence.
+                let done = !self.apps.contains_key(&app);
+                if let Some(copy) = self.copies.get(&app).filter(|copy| copy.epoch == epoch && done) {
                     let message = M::Kept { app, epoch, revision: copy.revision };
                     out.push(HomeOutput::Send { to: from, message });
                 }
             }
             M::Kept { app, epoch, revision } => {
+                if self.apps.get(&app).is_some_and(|own| own.epoch == epoch && own.former == Some(from)) {
+                    self.record(HomeRecord::Succeeds { app, former: None }, out);
+                }
                 let Some(app) = self.apps.get_mut(&app).filter(|app| app.epoch == epoch) else { return };
+                if app.retired || revision == u64::MAX {
+                    if app.retired && revision == u64::MAX {
+                        app.kept.acked.insert(from, (revision, app.generation));
+                    }
+                    return;
+                }
                 let (generation, kept) = (app.generation, &mut app.kept);
                 if revision > kept.revision {
                     // Of an earlier life of this home: what is sent must be newer than that.
@@ -144,12 +173,51 @@ impl Home {
                     known.0 = known.0.max(revision);
                 }
             }
-            M::Drop { app, epoch } if self.copies.get(&app).is_some_and(|copy| copy.epoch == epoch) => {
-                if epoch.owner == from {
+            M::Drop { app, epoch } if epoch.owner == from => {
+                if self.copies.get(&app).is_some_and(|copy| copy.epoch == epoch) {
                     self.record(HomeRecord::CopyDropped { app }, out);
                 }
+                self.note_dropped(app, epoch);
+                // No copy has that revision: it says that there is none.
+                let message = M::Kept { app, epoch, revision: u64::MAX };
+                out.push(HomeOutput::Send { to: from, message });
             }
             _ => {}
+        }
+    }
+
+    /// Of applications that another home speaks for: whoever was given a copy by this one is to drop it.
+    fn drop_overtaken(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
+        let mut due = Vec::new();
+        for (uid, app) in self.apps.iter().filter(|(_, app)| app.retired && app.kept.next_send <= now) {
+            due.push((*uid, app.epoch, self.who_does_not_know(app).collect::<Vec<_>>()));
+        }
+        for (app, epoch, members) in due {
+            if let Some(app) = self.apps.get_mut(&app) {
+                app.kept.next_send = now + self.config.resend;
+            }
+            for to in members {
+                out.push(HomeOutput::Send { to, message: ControlMessage::Drop { app, epoch } });
+            }
+        }
+    }
+
+    /// Writes down who may adopt an application before they are told of it.
+    fn note_keepers(&mut self, uid: AppUid, members: &[MemberId], out: &mut Vec<HomeOutput>) {
+        for member in members {
+            let Some(app) = self.apps.get(&uid) else { return };
+            let epoch = app.epoch;
+            if app.spec.context.demands.adopt_after.is_some() && app.kept_by.get(member) != Some(&epoch) {
+                self.record(HomeRecord::KeptBy { app: uid, member: *member, epoch }, out);
+            }
+        }
+    }
+
+    /// Another member takes itself for the home of an application of this one, under a lower epoch.
+    fn claim(&mut self, app: AppUid, from: MemberId, out: &mut Vec<HomeOutput>) {
+        let Some(own) = self.apps.get(&app) else { return };
+        if own.former != Some(from) {
+            self.record(HomeRecord::Succeeds { app, former: Some(from) }, out);
         }
     }
 

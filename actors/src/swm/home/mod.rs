@@ -4,6 +4,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod adoption;
 mod apply;
 mod bidding;
 mod brake;
@@ -36,6 +37,7 @@ use super::mandate::MandateRule;
 use codeco_protocol::api::OnReconnect;
 use mandates::Answer;
 
+pub use adoption::{Adoptable, Others};
 pub use apply::{Applied, ApplyError, DeleteError};
 pub use constraints::UplinkShare;
 pub use copies::{AppRecords, Copy, KEEPERS};
@@ -161,6 +163,8 @@ pub enum HomeInput {
     },
     /// Members that could keep copies now, those to be preferred first.
     Keepers(Vec<MemberId>),
+    /// The other members, as known now.
+    Others(Others),
     /// A message about a copy of an application, of any member.
     Copy {
         /// The sender, as its certificate says.
@@ -211,6 +215,14 @@ pub enum HomeNote {
     BrakeEngaged(Missing),
     /// Enough are heard again.
     BrakeReleased,
+    /// This home speaks for an application whose home, under that epoch, has been silent for too long.
+    AdoptedApp(AppUid, AppName, Epoch),
+    /// It does not, because a service of the application is fenced.
+    NotAdopted(AppUid, AppName),
+    /// A deletion waits for these members to hear of it: they could adopt what is deleted.
+    EndWaits(AppUid, AppName, Vec<MemberId>),
+    /// Another home speaks for an application of this one.
+    GaveUp(AppUid, AppName, Epoch),
 }
 
 /// A mandate, from the home's side.
@@ -280,6 +292,12 @@ pub struct App {
     pub replicas: BTreeMap<(ServiceName, u32), HomeReplica>,
     bidding: Option<bidding::Bidding>,
     kept: copies::Kept,
+    /// The home before this one, until it has heard that it is no more.
+    pub former: Option<MemberId>,
+    /// Members that were given a copy, where that gives them a right, and under which epoch: they may adopt it.
+    pub kept_by: BTreeMap<MemberId, Epoch>,
+    /// Whether another home speaks for it now, and this one only takes back what that one does not know of.
+    pub retired: bool,
 }
 
 /// See the module.
@@ -300,6 +318,7 @@ pub struct Home {
     /// Leads that ask whether this home is there, by cluster.
     contacts: BTreeMap<ClusterName, HomeContact>,
     brake: brake::HomeBrake,
+    watching: adoption::Watching,
 }
 
 impl Home {
@@ -318,6 +337,7 @@ impl Home {
             keepers: Vec::new(),
             contacts: BTreeMap::new(),
             brake: brake::HomeBrake::default(),
+            watching: adoption::Watching::default(),
         };
         for record in records {
             home.replay(record);
@@ -340,6 +360,7 @@ impl Home {
                 self.handle_message(now, from, &cluster, message, out);
             }
             HomeInput::Keepers(members) => self.keepers = members,
+            HomeInput::Others(others) => self.see_others(now, others),
             HomeInput::Copy { from, message } => self.handle_copy(now, from, message, out),
             HomeInput::Tick => {}
         }
@@ -389,6 +410,7 @@ impl Home {
 
     fn work(&mut self, now: BootTime, out: &mut Vec<HomeOutput>) {
         // Here, not only where a specification changes: a crash may have come between the change and its recalls.
+        self.adopt_orphans(now, out);
         self.assume_contact(now);
         self.recall_what_is_unwanted(now, out);
         self.declare_lost(now, out);
@@ -399,6 +421,7 @@ impl Home {
         self.repeat_offers(now, out);
         self.send_copies(now, out);
         self.remove_what_is_back(out);
+        self.tell_waiting_ends(now, out);
     }
 
     /// The applications.
@@ -415,6 +438,7 @@ impl Home {
     #[must_use]
     pub fn find(&self, namespace: &Namespace, name: &AppName) -> Option<(AppUid, &App)> {
         self.apps()
+            .filter(|(_, app)| !app.retired)
             .find(|(_, app)| app.spec.context.namespace == *namespace && app.spec.context.name == *name)
     }
 

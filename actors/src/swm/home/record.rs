@@ -1,7 +1,7 @@
 //! What a home writes down before it acts.
 
 use bincode::{Decode, Encode};
-use codeco_protocol::ids::{AppUid, ClusterName, ReplicaId};
+use codeco_protocol::ids::{AppUid, ClusterName, MemberId, ReplicaId};
 use codeco_protocol::token::{Epoch, MandateId, Term};
 use codeco_protocol::units::{BootTime, Micros, WallTime};
 
@@ -128,13 +128,52 @@ pub enum HomeRecord {
         /// The application.
         app: AppUid,
     },
+    /// An application of which a copy was kept is this home's from now on.
+    Adopted {
+        /// The application.
+        app: AppUid,
+        /// This home's right.
+        epoch: Epoch,
+        /// The home before.
+        former: MemberId,
+        /// The copy, as it had come.
+        records: Vec<u8>,
+    },
+    /// The home before this one has yet to hear of it, or has.
+    Succeeds {
+        /// The application.
+        app: AppUid,
+        /// Who has yet to hear.
+        former: Option<MemberId>,
+    },
+    /// A member is given a copy that it may adopt.
+    KeptBy {
+        /// The application.
+        app: AppUid,
+        /// Who.
+        member: MemberId,
+        /// Under which epoch.
+        epoch: Epoch,
+    },
+    /// Another home speaks for an application: this one only takes back what that one does not know of.
+    Retired {
+        /// The application.
+        app: AppUid,
+        /// Mandates that are the other one's from now on.
+        common: Vec<(ReplicaId, MandateId)>,
+    },
 }
 
 impl HomeRecord {
     /// The application of this home that it changes.
     fn app(&self) -> Option<AppUid> {
         match self {
-            Self::Applied { app, .. } | Self::Deleting { app } => Some(*app),
+            Self::Applied { app, .. }
+            | Self::Deleting { app }
+            | Self::Adopted { app, .. }
+            | Self::Succeeds { app, .. }
+            | Self::KeptBy { app, .. }
+            | Self::Retired { app, .. } => Some(*app),
             Self::Mandated { replica, .. }
             | Self::Offered { replica, .. }
             | Self::Recalling { replica, .. }
@@ -166,6 +205,9 @@ impl Home {
                     deleting: false,
                     replicas: std::collections::BTreeMap::new(),
                     bidding: None,
+                    former: None,
+                    kept_by: std::collections::BTreeMap::new(),
+                    retired: false,
                     kept: super::copies::Kept { revision: self.config.first_revision, ..Default::default() },
                 });
                 entry.kept.next_send = BootTime(0);
@@ -260,9 +302,29 @@ impl Home {
                 }
             }
             HomeRecord::Copied { app, epoch, revision, records } => {
-                let copy = Copy { epoch: *epoch, revision: *revision, records: records.clone() };
+                let mut copy = Copy {
+                    epoch: *epoch,
+                    revision: *revision,
+                    records: records.clone(),
+                    adoptable: Default::default(),
+                };
+                copy.adoptable = copy.app(*app).map(|app| super::Adoptable::of(&app)).unwrap_or_default();
                 self.copies.insert(*app, copy);
             }
+            HomeRecord::Adopted { app, epoch, former, records } => {
+                self.replay_adoption(*app, *epoch, *former, records);
+            }
+            HomeRecord::Succeeds { app, former } => {
+                if let Some(app) = self.apps.get_mut(app) {
+                    app.former = *former;
+                }
+            }
+            HomeRecord::KeptBy { app, member, epoch } => {
+                if let Some(app) = self.apps.get_mut(app) {
+                    app.kept_by.insert(*member, *epoch);
+                }
+            }
+            HomeRecord::Retired { app, common } => self.replay_retirement(*app, common),
             HomeRecord::CopyDropped { app } => {
                 self.copies.remove(app);
             }
@@ -316,7 +378,18 @@ impl Home {
                 let replica = ReplicaId { app: uid, service: service.clone(), index: *index };
                 snapshot_replica(&replica, entry, &mut records);
             }
-            if app.deleting {
+            let kept_by = app.kept_by.iter();
+            records.extend(kept_by.map(|(member, epoch)| HomeRecord::KeptBy {
+                app: uid,
+                member: *member,
+                epoch: *epoch,
+            }));
+            if app.former.is_some() {
+                records.push(HomeRecord::Succeeds { app: uid, former: app.former });
+            }
+            if app.retired {
+                records.push(HomeRecord::Retired { app: uid, common: Vec::new() });
+            } else if app.deleting {
                 records.push(HomeRecord::Deleting { app: uid });
             }
         }

@@ -419,5 +419,6 @@ fn home_hears_of_a_copy_in_the_order_in_which_its_lead_spoke() {
     assert_eq!(run(&play), Some(RunPhase::Failed));
 }
 
+mod adoption;
 mod brake;
 mod contact;

@@ -29,7 +29,7 @@ impl Lead {
         let Some(limit) = m.spec.lost_after.filter(|_| m.spec.partition == PartitionPolicy::Fence) else {
             return Standing::Allowed;
         };
-        match self.contacts.get(&m.epoch.owner).and_then(|contact| contact.until(limit)) {
+        match self.contacts.get(&m.home.owner).and_then(|contact| contact.until(limit)) {
             Some(until) if now < until => Standing::Allowed,
             None if now < self.office_since + Micros(self.config.lease.duration.0 / 4) => Standing::Awaited,
             _ => Standing::Over,
@@ -50,7 +50,7 @@ impl Lead {
         let mut homes: std::collections::BTreeMap<MemberId, Micros> = std::collections::BTreeMap::new();
         for m in self.mandates.values() {
             if let Some(limit) = m.spec.lost_after {
-                let least = homes.entry(m.epoch.owner).or_insert(limit);
+                let least = homes.entry(m.home.owner).or_insert(limit);
                 *least = (*least).min(limit);
             }
         }
@@ -80,7 +80,7 @@ impl Lead {
         }
         for (replica, mandate) in lost {
             let known = self.mandates.get(&replica);
-            if known.is_some_and(|m| m.epoch.owner == from && m.mandate == mandate && !m.recalled) {
+            if known.is_some_and(|m| m.home.owner == from && m.mandate == mandate && !m.recalled) {
                 self.record(LeadRecord::Recalled { replica: replica.clone() }, out);
                 if self.ready {
                     self.close_if_unwanted(now, &replica, out);
@@ -88,7 +88,7 @@ impl Lead {
             }
         }
         if self.contacts.get_mut(&from).is_some_and(|contact| contact.answered(nonce)) {
-            for (replica, m) in self.mandates.iter_mut().filter(|(_, m)| m.epoch.owner == from) {
+            for (replica, m) in self.mandates.iter_mut().filter(|(_, m)| m.home.owner == from) {
                 if std::mem::take(&mut m.suspended) {
                     m.next_try = now;
                     out.push(LeadOutput::Note(LeadNote::HomeHeard(replica.clone())));
@@ -125,6 +125,6 @@ impl Lead {
     pub(super) fn next_end(&self) -> Option<BootTime> {
         let ends =
             self.mandates.values().filter(|m| !m.suspended && m.spec.partition == PartitionPolicy::Fence);
-        ends.filter_map(|m| self.contacts.get(&m.epoch.owner)?.until(m.spec.lost_after?)).min()
+        ends.filter_map(|m| self.contacts.get(&m.home.owner)?.until(m.spec.lost_after?)).min()
     }
 }

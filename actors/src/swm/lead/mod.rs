@@ -151,6 +151,8 @@ pub enum LeadNote {
     Overlaps(ReplicaId, NodeName, Token),
     /// A copy unknown to this lead was found and taken over.
     Adopted(ReplicaId, NodeName, Token),
+    /// Another home speaks for a replica from now on; what runs is left alone.
+    Rehomed(ReplicaId, Epoch),
     /// A mandate went back to its home.
     HandedBack(ReplicaId, String),
     /// A copy that was found runs on without the bandwidth of its ASSURED channels: a link has no room for it.
@@ -199,8 +201,10 @@ pub struct Member {
 /// A mandate of this cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mandate {
-    /// The home's epoch; its owner is the home.
+    /// The epoch it was given under: that of the tokens of its copies.
     pub epoch: Epoch,
+    /// The right to speak for it; its owner is the home. Above `epoch` once another home has adopted the application.
+    pub home: Epoch,
     /// The mandate.
     pub mandate: MandateId,
     /// What to run.

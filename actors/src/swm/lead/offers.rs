@@ -73,7 +73,8 @@ impl Lead {
             self.send(from, ControlMessage::Returned { term: self.term, epoch, mandate, replica }, out);
             return;
         }
-        match self.mandates.get(replica).map(|known| (known.epoch, known.mandate)) {
+        self.rehome(now, replica, *epoch, *mandate, out);
+        match self.mandates.get(replica).map(|known| (known.home, known.mandate)) {
             None => self.take_mandate(now, from, offer, out),
             Some(known) if known == (*epoch, *mandate) => self.repeat_mandate(now, offer, out),
             Some(known) => out.push(LeadOutput::Note(LeadNote::Ignored(format!(
@@ -103,6 +104,8 @@ impl Lead {
         let replica = offer.replica.clone();
         let offer = Offer { rules: self.granted(&replica, offer.rules), ..offer };
         let Some(known) = self.mandates.get(&replica) else { return };
+        // It keeps the epoch of its tokens, whoever speaks for it by now.
+        let offer = Offer { epoch: known.epoch, ..offer };
         // What was allowed for a copy that is gone says nothing about the present one.
         let present = known.present().map(|p| p.token);
         let replace = if offer.allowed.1 == present { offer.allowed.0 } else { Replace::Keep };
@@ -155,7 +158,7 @@ impl Lead {
             (_, Some(told)) => Told { run: RunPhase::Waiting, leaving: Leaving::No, ..told },
             (_, None) => return,
         };
-        let (home, mandate) = (m.epoch.owner, m.mandate);
+        let (home, mandate) = (m.home.owner, m.mandate);
         let message = ControlMessage::Accepted {
             term: self.term,
             mandate,
@@ -176,6 +179,31 @@ impl Lead {
         }
     }
 
+    /// Takes a home's word under a higher epoch for that of the home which has adopted the application, where that may be:
+    /// it is the same mandate, and its owner has asked for it. What runs is left alone.
+    fn rehome(
+        &mut self,
+        now: BootTime,
+        replica: &ReplicaId,
+        home: Epoch,
+        mandate: MandateId,
+        out: &mut Vec<LeadOutput>,
+    ) {
+        let Some(m) = self.mandates.get(replica) else { return };
+        let may = m.context.demands.adopt_after.is_some() && m.spec.partition == PartitionPolicy::Autonomous;
+        if !may || home <= m.home || home.owner == m.home.owner {
+            return;
+        }
+        if m.mandate == mandate {
+            self.record(LeadRecord::Rehomed { replica: replica.clone(), home }, out);
+            out.push(LeadOutput::Note(LeadNote::Rehomed(replica.clone(), home)));
+        } else if !m.recalled {
+            // Given by the home before, after the last that its successor knows of. The successor's goes.
+            self.record(LeadRecord::Recalled { replica: replica.clone() }, out);
+            self.close_if_unwanted(now, replica, out);
+        }
+    }
+
     pub(super) fn handle_recall(
         &mut self,
         now: BootTime,
@@ -188,16 +216,19 @@ impl Lead {
         if epoch.owner != from || !self.ready {
             return;
         }
+        self.rehome(now, replica, epoch, mandate, out);
         let returned = ControlMessage::Returned { term: self.term, epoch, mandate, replica: replica.clone() };
         match self.mandates.get_mut(replica) {
-            Some(known) if (known.epoch, known.mandate) == (epoch, mandate) => {
+            // The home that spoke for it before: it has to hear of the one that does now, and gives up.
+            Some(known) if known.home > epoch && known.mandate >= mandate && known.home.owner != from => {}
+            Some(known) if (known.home, known.mandate) == (epoch, mandate) => {
                 if !known.recalled {
                     self.record(LeadRecord::Recalled { replica: replica.clone() }, out);
                 }
                 self.close_if_unwanted(now, replica, out);
             }
             // A newer mandate is held: the one recalled is long gone.
-            Some(known) if (known.epoch, known.mandate) > (epoch, mandate) => self.send(from, returned, out),
+            Some(known) if (known.home, known.mandate) > (epoch, mandate) => self.send(from, returned, out),
             Some(_) => {}
             None => {
                 let known = self
@@ -252,8 +283,12 @@ impl Lead {
     ) {
         let Some(m) = self.mandates.get(replica) else { return };
         debug_assert!(!m.stage.may_run(), "a mandate goes back only when no copy may run");
-        let (epoch, mandate, home) = (m.epoch, m.mandate, m.epoch.owner);
-        self.record(LeadRecord::HandedBack { replica: replica.clone(), epoch, mandate }, out);
+        let (given, epoch, mandate, home) = (m.epoch, m.home, m.mandate, m.home.owner);
+        self.record(LeadRecord::HandedBack { replica: replica.clone(), epoch: given, mandate }, out);
+        if given != epoch {
+            // So that a late copy is recognised by its token, and a late offer by its home.
+            self.record(LeadRecord::HandedBack { replica: replica.clone(), epoch, mandate }, out);
+        }
         let (term, replica) = (self.term, replica.clone());
         let why = declined.clone().unwrap_or_else(|| "recalled by its home".into());
         out.push(LeadOutput::Note(LeadNote::HandedBack(replica.clone(), why)));

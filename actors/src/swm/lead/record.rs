@@ -101,6 +101,13 @@ pub enum LeadRecord {
         /// Whether it does.
         out: bool,
     },
+    /// Another home has adopted the application of a mandate.
+    Rehomed {
+        /// The replica.
+        replica: ReplicaId,
+        /// Its right.
+        home: Epoch,
+    },
 }
 
 impl Lead {
@@ -129,7 +136,17 @@ impl Lead {
                 fresh.recalled = self.mandates.get(replica).is_some_and(|known| {
                     known.recalled && (known.epoch, known.mandate) == (*epoch, *mandate)
                 });
+                if let Some(known) = self.mandates.get(replica)
+                    && (known.epoch, known.mandate) == (*epoch, *mandate)
+                {
+                    fresh.home = known.home;
+                }
                 self.mandates.insert(replica.clone(), fresh);
+            }
+            LeadRecord::Rehomed { replica, home } => {
+                if let Some(mandate) = self.mandates.get_mut(replica) {
+                    mandate.home = *home;
+                }
             }
             LeadRecord::Recalled { replica } => {
                 if let Some(mandate) = self.mandates.get_mut(replica) {
@@ -240,6 +257,9 @@ impl Lead {
                 context: m.context.clone(),
                 rules: m.rules.clone(),
             });
+            if m.home != m.epoch {
+                records.push(LeadRecord::Rehomed { replica: replica.clone(), home: m.home });
+            }
             if m.recalled {
                 records.push(LeadRecord::Recalled { replica: replica.clone() });
             }
@@ -289,6 +309,7 @@ impl Mandate {
     ) -> Self {
         Self {
             epoch,
+            home: epoch,
             mandate,
             spec,
             node_selector,

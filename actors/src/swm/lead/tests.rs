@@ -569,6 +569,7 @@ fn lead_that_took_office_does_not_wait_for_a_node_that_was_forgotten() {
     assert!(next.lead.is_ready(), "everybody enrolled has reported");
 }
 
+mod adoption;
 mod brake;
 mod contact;
 

@@ -25,7 +25,7 @@ const RULES: [&str; 9] = [
 ];
 
 pub(crate) fn read_placement(fields: &Fields<'_>) -> Placement {
-    let known: Vec<&str> = ["services"].into_iter().chain(RULES).collect();
+    let known: Vec<&str> = ["services", "adoptAfter"].into_iter().chain(RULES).collect();
     fields.only(&known, &[], &[]);
     let mut services = BTreeMap::new();
     if let Some(list) = fields.get("services").and_then(|node| node.object()) {
@@ -36,7 +36,8 @@ pub(crate) fn read_placement(fields: &Fields<'_>) -> Placement {
             }
         }
     }
-    Placement { all: read_rules(fields), services }
+    let adopt_after = fields.filled("adoptAfter").and_then(|node| read_lost_after(&node));
+    Placement { all: read_rules(fields), services, adopt_after }
 }
 
 fn read_rules(fields: &Fields<'_>) -> PlacementRules {
@@ -102,7 +103,7 @@ fn read_budget(node: &Node<'_>) -> Option<DisruptionBudget> {
     Some(DisruptionBudget { max_unavailable: most.and_then(|n| u32::try_from(n).ok()) })
 }
 
-/// Zero would let a second copy start at the first missed word.
+/// Zero would let a second copy start, or a home be replaced, at the first missed word.
 fn read_lost_after(node: &Node<'_>) -> Option<String> {
     let text = node.quantity::<Micros>()?;
     let positive = Micros::parse_quantity(&text).is_ok_and(|span| span > Micros::ZERO);
