@@ -74,12 +74,12 @@ pub enum InspectRequest {
     Life,
     /// The applications it speaks for, after the one named: [`AppPages`](crate::acm::apps::AppPages).
     Apps(Option<codeco_protocol::ids::AppUid>),
-    /// Has the node asked stop for good: it says good-bye, and its process ends. Refused unless it is drained and has
-    /// nothing left.
-    Leave,
     /// Of the lead, an operator's word: the nodes that its brake misses are gone. Answered with how many replicas are placed
     /// anew, eight bytes, little-endian.
     ReleaseBrake,
+    /// Has the node asked stop for good: it says good-bye, and its process ends. Refused unless it is drained and has
+    /// nothing left.
+    Leave,
 }
 
 impl WireMessage for InspectRequest {
