@@ -13,6 +13,7 @@ use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::wire;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::commons::{Commons, LearnError, Outgoing};
@@ -35,6 +36,9 @@ const RUMORS_PER_FRAME: usize = 256;
 const COALESCE: Duration = Duration::from_millis(20);
 /// Heartbeats between two lists of address hints.
 const HINTS_EVERY: u32 = 3;
+/// Between two looks at what a peer should know of where others are: so long for each of them, and at most.
+const HINT_COST: Duration = Duration::from_millis(10);
+const HINTS_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long a gossip frame may take.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 /// Probes of one peer taken in a second; an honest one sends a few.
@@ -104,7 +108,8 @@ async fn spread(
     let mut point = commons.follow_own_point();
     // The first is told as the others are.
     point.mark_changed();
-    let mut hinted = Vec::new();
+    let (mut hinted, mut hints_at) = (BTreeMap::new(), Instant::now());
+    let mut hints_due;
     let Ok((mut send, _recv)) = connection.open_bi(StreamKind::Gossip).await else { return };
     let mut sent = 0;
     // Until the peer has said how far it knows the others, nothing is passed on.
@@ -135,14 +140,19 @@ async fn spread(
         {
             return;
         }
-        // Told when they change, and now and then again: a hint that was lost on a full mailbox comes back.
+        // Only what is new, not too often; and now and then all of it: a hint lost on a full mailbox comes back.
         roster.mark_unchanged();
-        let hints = commons.hints_for(&peer);
-        if !hints.is_empty() && (hints != hinted || beat.is_multiple_of(HINTS_EVERY)) {
-            if write(&mut send, &GossipMessage::Hints(hints.clone())).await.is_err() {
+        if Instant::now() >= hints_at {
+            let mut hints = commons.hints_for(&peer);
+            let many = u32::try_from(hints.len()).unwrap_or(u32::MAX);
+            let pause = HINT_COST.saturating_mul(many).min(HINTS_PAUSE_MAX);
+            (hints_due, hints_at) = (false, Instant::now() + pause);
+            hints.retain(|hint| hinted.insert(hint.identity.id, hint.address) != Some(hint.address));
+            if !hints.is_empty() && write(&mut send, &GossipMessage::Hints(hints)).await.is_err() {
                 return;
             }
-            hinted = hints;
+        } else {
+            hints_due = true;
         }
         let silence = tokio::time::sleep(HEARTBEAT);
         tokio::pin!(silence);
@@ -169,10 +179,8 @@ async fn spread(
                         return;
                     }
                 }
-                _ = roster.changed() => {
-                    tokio::time::sleep(COALESCE).await;
-                    break;
-                }
+                _ = roster.changed(), if !hints_due => hints_due = true,
+                () = tokio::time::sleep_until(hints_at), if hints_due => break,
                 outgoing = waiting.recv() => {
                     let Some(outgoing) = outgoing else { return };
                     match tell_waiting(outgoing, &mut waiting, &mut known, &mut send).await {
@@ -183,6 +191,9 @@ async fn spread(
                 }
                 () = &mut silence => {
                     beat = beat.wrapping_add(1);
+                    if beat.is_multiple_of(HINTS_EVERY) {
+                        hinted.clear();
+                    }
                     break;
                 }
             }
