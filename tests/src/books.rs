@@ -49,6 +49,8 @@ pub struct HomeBook {
     pub replicas: BTreeMap<String, (Epoch, Option<(MandateId, String)>)>,
     /// Mandates that are wanted back.
     pub leaving: usize,
+    /// Replica, and the number of members that keep a copy in which it has a mandate.
+    pub copied: BTreeMap<String, usize>,
 }
 
 /// The books of all members.
@@ -193,6 +195,12 @@ fn lead_mandates(records: &[LeadRecord]) -> BTreeMap<String, (Epoch, MandateId)>
 /// Adds what one home wants. Where two speak for one application, the later epoch does.
 fn note_home(records: &[HomeRecord], book: &mut HomeBook) {
     let home = Home::recover(HomeConfig::new(MemberId(0), 0), records);
+    for (uid, app) in home.copies().filter_map(|(uid, copy)| Some((uid, copy.app(uid)?))) {
+        for ((service, index), _) in app.replicas.iter().filter(|(_, entry)| entry.mandate.is_some()) {
+            let replica = ReplicaId { app: uid, service: service.clone(), index: *index };
+            *book.copied.entry(replica_label(&replica)).or_default() += 1;
+        }
+    }
     for (uid, app) in home.apps() {
         for ((service, index), entry) in &app.replicas {
             let replica = ReplicaId { app: uid, service: service.clone(), index: *index };

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use codeco_protocol::api::{AppView, EventView};
-use codeco_tests::{Fleet, Shape, app};
+use codeco_tests::{Books, Fleet, Shape, app};
 
 const CODECO: &str = env!("CARGO_BIN_EXE_codeco-under-test");
 
@@ -79,6 +79,14 @@ fn application_whose_home_is_killed_is_adopted_changed_and_stays_with_its_new_ho
     }
     let before = until_running(&fleet, 4);
     let processes = pids(&fleet);
+    // What nobody but the hub knows goes with it: those who keep copies are to know where each replica is.
+    fleet
+        .until("two members keep copies with all mandates", |fleet| {
+            let home = Books::read(fleet.state()).map_err(|e| e.to_string())?.home;
+            let known = home.copied.values().filter(|count| **count >= 2).count();
+            if known == home.replicas.len() { Ok(()) } else { Err(format!("{home:#?}")) }
+        })
+        .unwrap();
 
     fleet.local.kill(None);
     let adopted = event(&fleet, "AppAdopted", "alpha");

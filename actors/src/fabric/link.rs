@@ -34,6 +34,10 @@ pub(super) const OUTBOX_MAX: usize = 16_384;
 const RUMORS_PER_FRAME: usize = 256;
 /// Pause between two deltas, so that many small changes travel as one.
 const COALESCE: Duration = Duration::from_millis(20);
+/// Between two times at which facts of others are passed on: so long for each of them, so that many changes in a large
+/// cluster travel as one, and at most.
+const PASS_COST: Duration = Duration::from_millis(5);
+const PASS_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// Heartbeats between two lists of address hints.
 const HINTS_EVERY: u32 = 3;
 /// Between two looks at what a peer should know of where others are: so long for each of them, and at most.
@@ -118,27 +122,32 @@ async fn spread(
         return;
     }
     let mut beat = 0_u32;
+    // At first, and then now and then, its own facts are told also if there are none: a sign of life.
+    let mut own_due = true;
+    let mut pass_at = Instant::now();
+    let mut pass_due;
     loop {
         let target = *version.borrow_and_update();
-        relayed.mark_unchanged();
-        loop {
+        while own_due || sent < target {
             let Some(sealed) = commons.sealed(sent) else {
                 tracing::error!(%peer, "this member's own facts cannot be signed; nobody is told");
                 return;
             };
-            let to = sealed.delta.to;
+            sent = sealed.delta.to;
             if write(&mut send, &GossipMessage::Sealed(sealed)).await.is_err() {
                 return;
             }
-            sent = to;
-            if sent >= target {
-                break;
-            }
+            own_due = false;
         }
-        if let Some(known) = known.as_mut()
-            && pass_on(&commons, &peer, known, &mut send).await.is_err()
-        {
-            return;
+        relayed.mark_unchanged();
+        let now = Instant::now();
+        match known.as_mut() {
+            Some(known) if now >= pass_at => {
+                let Ok(many) = pass_on(&commons, &peer, known, &mut send).await else { return };
+                (pass_due, pass_at) = (false, now + (PASS_COST.saturating_mul(many)).min(PASS_PAUSE_MAX));
+            }
+            Some(_) => pass_due = true,
+            None => pass_due = false,
         }
         // Only what is new, not too often; and now and then all of it: a hint lost on a full mailbox comes back.
         roster.mark_unchanged();
@@ -167,10 +176,11 @@ async fn spread(
                     break;
                 }
                 // The senders live as long as the commons, so these never fail.
-                _ = relayed.changed(), if known.is_some() => {
-                    tokio::time::sleep(COALESCE).await;
-                    break;
+                _ = relayed.changed(), if known.is_some() && !pass_due => {
+                    pass_due = true;
+                    pass_at = pass_at.max(Instant::now() + COALESCE);
                 }
+                () = tokio::time::sleep_until(pass_at), if pass_due => break,
                 _ = point.changed() => {
                     let told = *point.borrow_and_update();
                     if let Some(told) = told
@@ -191,6 +201,7 @@ async fn spread(
                 }
                 () = &mut silence => {
                     beat = beat.wrapping_add(1);
+                    own_due = true;
                     if beat.is_multiple_of(HINTS_EVERY) {
                         hinted.clear();
                     }
@@ -242,11 +253,11 @@ async fn pass_on(
     peer: &Identity,
     known: &mut BTreeMap<MemberId, Mark>,
     send: &mut SendStream,
-) -> Result<(), ()> {
+) -> Result<u32, ()> {
     loop {
         let lacking = commons.lacking(peer.id, known);
         if lacking.is_empty() {
-            return Ok(());
+            return Ok(u32::try_from(known.len()).unwrap_or(u32::MAX));
         }
         for sealed in lacking {
             let mark = Mark { incarnation: sealed.delta.incarnation, version: sealed.delta.to };

@@ -29,8 +29,8 @@ use ports::{AgentPorts, HubPorts, Ports};
 pub use process::describe;
 use process::{Process, end, ended, wait_ready};
 
-/// How long a process may take to become ready.
-const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a process may take to become ready, also where a hundred start on two cores.
+const READY_DEADLINE: Duration = Duration::from_secs(90);
 /// How long processes may take to stop in order.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 /// A log longer than this is set aside at the next start.
