@@ -138,13 +138,14 @@ fn cluster_cut_off_for_twice_the_life_of_certificates_leads_places_and_takes_an_
     assert!(renewed.validity().not_after > expires);
     assert!(renewed.summary().unwrap().issuer.is_some(), "signed by the cluster's issuer");
     // What is new is placed inside, by the word of an agent.
-    let inside = workspace("deploy/examples/smart-buildings.yaml");
+    let inside = stage.folder().join("inside.yaml");
+    std::fs::write(&inside, codeco_tests::app("inside", 1, 2)).unwrap();
     stage.run_at(0, &["apply", "-f", inside.to_str().unwrap()]).ok();
     until("the application inside to be ready", || {
         let ran = stage.run_at(0, &["get", "apps", "-o", "json"]);
         let list: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
         let apps = list["items"].as_array().cloned().unwrap_or_default();
-        let here = apps.iter().find(|app| app["name"] == "smart-buildings");
+        let here = apps.iter().find(|app| app["name"] == "inside");
         let ready = here.is_some_and(|app| app["replicasReady"] == app["replicasWanted"]);
         if ready { Ok(()) } else { Err(format!("{}{}", ran.stdout, ran.stderr)) }
     });
