@@ -2,7 +2,8 @@
 //!
 //! **Links.** Each node has one link to the cluster's fabric, the cluster has one uplink. An ASSURED channel is reserved
 //! at both ends, once for each copy of its two services: on the link of the copy's node as soon as a copy of the other
-//! end is on another node, and on the uplink where the home says that the other end may be in another cluster. This is
+//! end is on another node, and on that link and the uplink where the home says that the other end may be in another
+//! cluster. This is
 //! the hose model (Duffield et al., «A flexible model for resource management in virtual private networks», SIGCOMM
 //! 1999): who talks to whom need not be known, and each end can be judged alone. Capacities count both directions
 //! together. A link without declared capacity carries no reservation.
@@ -47,8 +48,6 @@ pub(super) struct Occupant<'a> {
     pub(super) outgoing: bool,
     /// The channels it was placed with.
     channels: &'a [ChannelSpec],
-    /// Copies wanted of each service of its application.
-    copies: &'a [(ServiceName, u32)],
     /// Whether something is reserved for it on the uplink.
     uplink: bool,
 }
@@ -83,7 +82,6 @@ impl Lead {
             resources,
             outgoing: false,
             channels: &context.channels,
-            copies: &context.demands.copies,
             uplink: wanted.rules.uplink.0 > 0,
         });
         // A copy of its own that serves until this one is ready keeps its part of links until then.
@@ -107,7 +105,6 @@ impl Lead {
                 resources,
                 outgoing,
                 channels,
-                copies: &m.context.demands.copies,
                 uplink: m.rules.uplink.0 > 0,
             };
             let present = m
@@ -204,7 +201,6 @@ impl Lead {
             resources: wanted.resources,
             outgoing: false,
             channels: &context.channels,
-            copies: &context.demands.copies,
             uplink: wanted.rules.uplink.0 > 0,
         };
         let after = usage(occupants.iter().chain([&new]));
@@ -332,10 +328,10 @@ impl Lead {
 /// What occupants reserve on the link of each node.
 fn usage<'a>(occupants: impl Iterator<Item = &'a Occupant<'a>> + Clone) -> BTreeMap<NodeId, BitsPerSecond> {
     let has_channels = |o: &&Occupant<'_>| o.channels.iter().any(|channel| channel.reserves().is_some());
-    let mut nodes_of: BTreeMap<(AppUid, &ServiceName), Vec<(&ReplicaId, NodeId)>> = BTreeMap::new();
+    let mut nodes_of: BTreeMap<(AppUid, &ServiceName), Vec<NodeId>> = BTreeMap::new();
     for occupant in occupants.clone().filter(has_channels) {
         let key = (occupant.replica.app, &occupant.replica.service);
-        nodes_of.entry(key).or_default().push((occupant.replica, occupant.node));
+        nodes_of.entry(key).or_default().push(occupant.node);
     }
     let mut used: BTreeMap<NodeId, BitsPerSecond> = BTreeMap::new();
     for occupant in occupants.filter(has_channels) {
@@ -346,11 +342,10 @@ fn usage<'a>(occupants: impl Iterator<Item = &'a Occupant<'a>> + Clone) -> BTree
                 continue;
             };
             let ends = nodes_of.get(&(replica.app, other)).map_or(&[][..], Vec::as_slice);
-            let beside = ends.iter().any(|(_, node)| *node != occupant.node);
-            let wanted = occupant.copies.iter().find(|(name, _)| name == other).map_or(u32::MAX, |(_, n)| *n);
-            let here: BTreeSet<_> = ends.iter().map(|(replica, _)| *replica).collect();
-            let away = occupant.uplink && u32::try_from(here.len()).unwrap_or(u32::MAX) < wanted;
-            if beside || away {
+            let beside = ends.iter().any(|node| *node != occupant.node);
+            // What was granted of the uplink is reserved on the way to it too, also while the other end is still here: it
+            // may leave any time, and then nobody is asked.
+            if beside || occupant.uplink {
                 *used.entry(occupant.node).or_default() += bandwidth;
             }
         }
