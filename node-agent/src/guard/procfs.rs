@@ -67,19 +67,23 @@ fn stat(pid: Pid) -> Option<(char, Pid)> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::process::{Command, Stdio};
 
     use super::*;
 
     #[test]
     fn process_with_all_marks_is_found_and_one_with_some_is_not() {
-        let mut child = Command::new("sleep")
-            .arg("60")
+        let mut child = Command::new("cat")
             .env("MARK_A", "1")
             .env("MARK_B", "2")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // `spawn` returns while the kernel still sets the new program up; one that answers has its environment.
+        child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let pid = Pid::from_child(&child);
         assert_eq!(marked(&["MARK_A=1".into(), "MARK_B=2".into()]), vec![pid]);
         assert_eq!(marked(&["MARK_A=1".into(), "MARK_B=3".into()]), vec![]);
