@@ -199,7 +199,7 @@ fn remedies_of_demands(found: &[(String, Obstacle)]) -> Vec<String> {
             Obstacle::Delay { channel, delay: Some(delay), .. } => {
                 format!("with a maxDelay of channel {channel} of {delay} (on {name})")
             }
-            Obstacle::Delay { .. } => "once the delay is measured".to_owned(),
+            Obstacle::Delay { channel, .. } => format!("once the delay of channel {channel} is measured"),
             Obstacle::Link { link, free: None, .. } => {
                 let flag = if link.starts_with("uplink") { "--uplink" } else { "--link" };
                 format!("if the capacity of the {link} were declared (agent option {flag})")

@@ -19,8 +19,11 @@ use crate::swm::decision::{Decision, Level, intents_told};
 use crate::swm::feasibility;
 use crate::swm::score::{self, Partner, Ranking, Site, Weighing};
 
-/// Time before a replica that no cluster can take is tried again.
+/// Time before a replica that no cluster can take is tried again, in the end.
 const RETRY: Micros = Micros::from_secs(1);
+/// And at first: what it waits for is often under way, such as the place of its peers or the first measurement of a
+/// link. Doubles with each try.
+const RETRY_FIRST: Micros = Micros(RETRY.0 / 20);
 
 /// One round of bids for an application.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,7 +64,8 @@ impl Home {
     fn pull_forward(&mut self, now: BootTime, lowest: Priority) {
         for app in self.apps.values_mut().filter(|app| app.priority() > lowest) {
             for replica in app.replicas.values_mut() {
-                let asked_lately = replica.next_try.since(now).0 > RETRY.0 / 4 * 3;
+                let since = (now + replica.pause).since(replica.next_try);
+                let asked_lately = since.0 < RETRY.0 / 4;
                 if replica.mandate.is_none() && replica.waiting.is_some() && !asked_lately {
                     replica.next_try = replica.next_try.min(now);
                 }
@@ -216,7 +220,8 @@ impl Home {
         let Some(cluster) = chosen.and_then(|name| ClusterName::new(name).ok()) else {
             let found = obstacles(&decision.ranking, &demand.replica, bidding);
             let reason = feasibility::sentence(&demand.resources, &found);
-            entry.next_try = now + RETRY;
+            entry.pause = Micros(entry.pause.0 * 2).clamp(RETRY_FIRST, RETRY);
+            entry.next_try = now + entry.pause;
             // Ages and amounts that have changed are no news.
             let kinds = feasibility::kinds(&found);
             entry.waiting = Some(reason.clone());
@@ -229,6 +234,7 @@ impl Home {
         };
         entry.waiting = None;
         entry.told_waiting = None;
+        entry.pause = Micros(0);
         out.push(HomeOutput::Decided(Box::new(decision)));
         if let Some(mandate) = holder {
             // Somebody else would take it: the mandate is asked back, and given away once it has come.

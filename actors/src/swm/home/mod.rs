@@ -272,6 +272,8 @@ pub struct HomeReplica {
     next_mandate: u64,
     last_cluster: Option<ClusterName>,
     next_try: BootTime,
+    /// Since it was last tried in vain, until then.
+    pause: Micros,
     declined: BTreeMap<ClusterName, (BootTime, String)>,
 }
 

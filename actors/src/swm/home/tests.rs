@@ -1,5 +1,5 @@
 use codeco_protocol::ids::NodeId;
-use codeco_protocol::messages::{BidLine, ControlMessage as M, Leaving, Profile, Replace, RunPhase};
+use codeco_protocol::messages::{BidLine, ControlMessage as M, Demand, Leaving, Profile, Replace, RunPhase};
 use codeco_protocol::token::Attempt;
 use codeco_protocol::units::{Bytes, MilliCpu};
 use codeco_protocol::workload::{PartitionPolicy, RestartPolicy};
@@ -246,6 +246,38 @@ fn home_without_a_bid_in_time_tries_again() {
     assert!(offers(&play.waits(Micros::from_millis(300))).is_empty());
     let asked = play.waits(Micros::from_secs(2));
     assert!(asked.iter().any(|(_, m)| matches!(m, M::BidRequest { .. })), "{asked:?}");
+}
+
+#[test]
+fn home_tries_again_soon_at_first_what_no_cluster_can_take_and_then_once_a_second() {
+    let mut play = Play::new();
+    let mut asked = play.apply(app(1, 100));
+    let mut pauses = vec![];
+    for _ in 0..7 {
+        for (lead, message) in asked {
+            let M::BidRequest { request, demands, .. } = message else { continue };
+            let none = |demand: &Demand| BidLine {
+                replica: demand.replica.clone(),
+                answer: Err("full".into()),
+                obstacles: vec![],
+                power: None,
+                cost: None,
+            };
+            let (lines, term) = (demands.iter().map(none).collect(), term(play.terms[&lead], lead));
+            play.hear(lead, M::Bid { request, term, cluster: cluster(lead), lines });
+        }
+        let mut pause = 0;
+        asked = loop {
+            let sent = play.waits(Micros::from_millis(10));
+            pause += 10;
+            if sent.iter().any(|(_, message)| matches!(message, M::BidRequest { .. })) {
+                break sent;
+            }
+            assert!(pause < 2_000, "never again");
+        };
+        pauses.push(pause);
+    }
+    assert_eq!(pauses, [50, 100, 200, 400, 800, 1_000, 1_000]);
 }
 
 #[test]
