@@ -40,10 +40,10 @@ enum Runtime {
 #[derive(Debug, Args)]
 pub(crate) struct DevCommand {
     /// Number of edge clusters.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     clusters: u32,
     /// Number of nodes in each.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     nodes: u32,
     /// What starts replicas.
     #[arg(long, value_enum, default_value = "process")]
