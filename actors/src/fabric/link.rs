@@ -411,18 +411,16 @@ async fn hear(
                 }
             }
             GossipMessage::Rumors(rumors) if of_ours(peer) => {
-                let from = peer.id;
-                for rumor in rumors {
-                    if !rumors_left.take(boot_now(), 1) {
-                        if rumors_left.is_to_be_told() {
-                            let problem = "more rumors than a member has to tell are dropped";
-                            connection.note_refusal(RefusalReason::Flood, problem);
-                        }
-                        continue;
-                    }
-                    // Views that differ are exchanged: what is lost on a full mailbox comes again.
-                    drop(links.try_send(LinksMessage::Rumor { from, rumor }));
+                let (from, now) = (peer.id, boot_now());
+                let mut taken = rumors;
+                let all = taken.len();
+                taken.retain(|_| rumors_left.take(now, 1));
+                if taken.len() < all && rumors_left.is_to_be_told() {
+                    let problem = "more rumors than a member has to tell are dropped";
+                    connection.note_refusal(RefusalReason::Flood, problem);
                 }
+                // Views that differ are exchanged: what is lost on a full mailbox comes again.
+                drop(links.try_send(LinksMessage::Rumors { from, rumors: taken }));
             }
             GossipMessage::Point(point) => commons.note_point(peer.id, point),
             GossipMessage::Hints(hints) => {

@@ -112,12 +112,12 @@ pub enum LinksMessage {
         /// The probe.
         probe: Probe,
     },
-    /// A rumor arrived.
-    Rumor {
+    /// Rumors arrived.
+    Rumors {
         /// From whom.
         from: MemberId,
-        /// The rumor.
-        rumor: Rumor,
+        /// The rumors.
+        rumors: Vec<Rumor>,
     },
     /// A member that is wanted could not be reached.
     Unreached {
@@ -281,8 +281,10 @@ impl Actor for LinksActor {
             LinksMessage::Probe { from, probe } => {
                 self.judge(now, MembershipInput::Probe { from, probe }, state);
             }
-            LinksMessage::Rumor { from, rumor } => {
-                self.judge(now, MembershipInput::Rumor { from, rumor }, state);
+            LinksMessage::Rumors { from, rumors } => {
+                for rumor in rumors {
+                    self.judge(now, MembershipInput::Rumor { from, rumor }, state);
+                }
             }
             LinksMessage::Unreached { member, way } => {
                 if let Some(way) = way {

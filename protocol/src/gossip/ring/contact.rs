@@ -17,8 +17,10 @@ const SEARCH: usize = 2;
 const SEARCH_EVERY: Micros = Micros::from_millis(250);
 /// A member with fewer connections than this meets those it has only been told of.
 const CONTACTS: usize = 8;
-/// Views that differ for this long are exchanged.
+/// Views that differ for this long are exchanged; doubles with each exchange that has not made them equal, so many times:
+/// while much changes everywhere, lists are outdated when they come.
 const DIFFERS_FOR: Micros = Micros::from_millis(250);
+const SWAPS_MAX: u32 = 5;
 
 impl Ring {
     /// A member of our cluster that somebody has told of. Nothing is known of its life yet.
@@ -67,14 +69,14 @@ impl Ring {
                 liveness: Liveness::Dead,
                 edge: Edge::new(now),
             });
-            outsider.edge = Edge { connected: true, next_ping: now, ..Edge::new(now) };
+            outsider.edge = outsider.edge.renewed(now);
             self.heard(now, member, out);
             return;
         }
         self.known(now, &identity);
         let list = self.dead_list();
         let Some(peer) = self.peers.get_mut(&member) else { return };
-        peer.edge = Edge { connected: true, next_ping: now, ..Edge::new(now) };
+        peer.edge = peer.edge.renewed(now);
         self.heard(now, member, out);
         // Who we are, and what we believe; the same comes from there.
         let alive = Rumor::Alive { member: self.own.clone(), life: self.life };
@@ -194,10 +196,12 @@ impl Ring {
                 self.count_vote(now, (*observer, *target), *life, *stands, *number, out)
             }
             Rumor::Alive { member, life } => {
+                let before = self.peers.get(&from).map(|peer| peer.life.started);
                 let news = self.hear_of_life(now, member, *life, out);
                 if member.id == from {
                     let known = self.peers.get(&from).map(|peer| peer.life);
-                    if news {
+                    // One that merely contradicts knows what we know.
+                    if news && before != Some(life.started) {
                         self.welcome(from, out);
                     } else if let Some(known) = known.filter(|known| known > life) {
                         // Its clock has gone back: it has to go on from where it was.
@@ -420,9 +424,11 @@ impl Ring {
         let mut due = Vec::new();
         for member in self.peers.keys().copied().collect::<Vec<_>>() {
             let Some(peer) = self.peers.get_mut(&member) else { continue };
-            let differs = peer.edge.differs.is_some_and(|since| now.since(since) >= DIFFERS_FOR);
+            let patience = Micros(DIFFERS_FOR.0 << peer.edge.swaps);
+            let differs = peer.edge.differs.is_some_and(|since| now.since(since) >= patience);
             if peer.edge.connected && differs {
                 peer.edge.differs = Some(now);
+                peer.edge.swaps = (peer.edge.swaps + 1).min(SWAPS_MAX);
                 due.push(member);
             }
         }

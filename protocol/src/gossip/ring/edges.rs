@@ -20,6 +20,7 @@ impl Ring {
     /// none came.
     pub(super) fn probe(&mut self, now: BootTime, out: &mut Vec<MembershipOutput>) {
         let (own, config, period, view) = (self.own.id, self.config, self.period(), self.view_digest());
+        let retry = self.health.stretched(config.retry);
         let mut sequence = self.sequence;
         let mut due = |member: MemberId, edge: &mut Edge| {
             if !edge.connected || edge.next_ping > now {
@@ -32,7 +33,7 @@ impl Ring {
                 return;
             }
             edge.awaiting.get_or_insert(now);
-            edge.next_ping = now + config.retry;
+            edge.next_ping = now + retry;
             sequence = sequence.wrapping_add(1);
             let heard_you = now.since(edge.heard) <= Micros(period.0 + config.window.0);
             out.push(MembershipOutput::Send { to: member, probe: Probe::Ping { sequence, heard_you, view } });
@@ -70,7 +71,7 @@ impl Ring {
         }
         let Some(edge) = self.edge_mut(from) else { return };
         if !ours || theirs == digest {
-            edge.differs = None;
+            (edge.differs, edge.swaps) = (None, 0);
         } else {
             edge.differs.get_or_insert(now);
         }
@@ -104,7 +105,7 @@ impl Ring {
         if self.cut_off.is_some() {
             return;
         }
-        let window = self.config.window;
+        let window = self.window();
         let (mut edges, mut silent) = (0, 0);
         let peers = self.peers.values().filter(|peer| {
             matches!(peer.liveness, Liveness::Alive | Liveness::Suspect)
@@ -130,7 +131,8 @@ impl Ring {
         if self.cut_off.is_some() {
             return;
         }
-        let (window, dead) = (self.config.window, Micros(self.config.window.0 + self.config.grace.0));
+        let window = self.window();
+        let dead = Micros(window.0 + self.config.grace.0);
         for outsider in self.outsiders.values_mut() {
             let verdict = match outsider.liveness {
                 Liveness::Alive if outsider.edge.is_silent(now, window) => Liveness::Suspect,

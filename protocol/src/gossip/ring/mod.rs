@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `graph` | who observes whom |
 //! | `edges` | probes over one connection, and when it counts as silent; «I am cut off» |
+//! | `health` | how far a member trusts itself to judge others |
 //! | `verdicts` | votes of observers, and when they make a death |
 //! | `contact` | whom to be connected to; rumors passed on; lists of the dead exchanged |
 //!
@@ -18,6 +19,7 @@
 mod contact;
 mod edges;
 mod graph;
+mod health;
 mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,11 +28,16 @@ use super::{Life, Liveness, MembershipInput, MembershipOutput, Rumor};
 use crate::ids::{Identity, MemberId};
 use crate::units::{BootTime, Micros};
 use graph::Graph;
+use health::Health;
 
 /// Most members of one cluster.
 pub const MEMBERS_MAX: usize = 4_096;
 /// Most outsiders.
 const OUTSIDERS_MAX: usize = 4_096;
+/// See [`Edge::deceived`].
+const DECEIVED_MAX: u32 = 2;
+/// Time in which an edge has not deceived, after which it is trusted a little more.
+const TRUSTED_AFTER: Micros = Micros::from_secs(30);
 
 /// Times and sizes of the detector. The graph's must be the same at every member of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +104,14 @@ struct Edge {
     next_ping: BootTime,
     next_dial: BootTime,
     dials: u32,
-    /// Since when the other's view differs from ours.
+    /// Since when the other's view differs from ours, or since they were exchanged last.
     differs: Option<BootTime>,
+    /// How often they were exchanged since they were equal.
+    swaps: u32,
+    /// How often silence over it has proven nothing of late: it counts as silent after so many doublings of the window.
+    deceived: u32,
+    /// When that is forgotten by one.
+    trusted: BootTime,
 }
 
 impl Edge {
@@ -111,12 +124,34 @@ impl Edge {
             next_dial: now,
             dials: 0,
             differs: None,
+            swaps: 0,
+            deceived: 0,
+            trusted: now,
         }
     }
 
-    /// Whether an answer has been missing for `window`.
+    /// The same, as it is when a connection has just come up.
+    fn renewed(&self, now: BootTime) -> Self {
+        let Self { swaps, deceived, trusted, .. } = *self;
+        Self { connected: true, swaps, deceived, trusted, ..Self::new(now) }
+    }
+
+    /// Whether an answer has been missing for `window`, or longer where that has proven nothing before.
     fn is_silent(&self, now: BootTime, window: Micros) -> bool {
-        self.awaiting.is_some_and(|since| now.since(since) >= window)
+        self.awaiting.is_some_and(|since| now.since(since).0 >= window.0 << self.deceived)
+    }
+
+    /// Its silence was none.
+    fn deceives(&mut self, now: BootTime) {
+        self.deceived = (self.deceived + 1).min(DECEIVED_MAX);
+        self.trusted = now + TRUSTED_AFTER;
+    }
+
+    fn forgive(&mut self, now: BootTime) {
+        if self.deceived > 0 && now >= self.trusted {
+            self.deceived -= 1;
+            self.trusted = now + TRUSTED_AFTER;
+        }
     }
 }
 
@@ -182,6 +217,9 @@ pub struct Ring {
     cut_off: Option<BootTime>,
     next_revive: BootTime,
     last_tick: BootTime,
+    health: Health,
+    /// All edges are not checked again before this.
+    next_check: BootTime,
     sequence: u32,
 }
 
@@ -204,6 +242,8 @@ impl Ring {
             cut_off: None,
             next_revive: now,
             last_tick: now,
+            health: Health::new(now),
+            next_check: now,
             sequence: 0,
         };
         ring.follow_view();
@@ -229,7 +269,9 @@ impl Ring {
     fn tick(&mut self, now: BootTime, out: &mut Vec<MembershipOutput>) {
         let late = now.since(self.last_tick) > self.config.late;
         self.last_tick = now;
+        self.health.recovers(now);
         if late {
+            self.health.suffers(now);
             // This process was held up, so it has missed answers that came: every edge gets its window anew.
             for edge in self.edges_mut() {
                 if edge.awaiting.is_some() {
@@ -237,6 +279,7 @@ impl Ring {
                 }
             }
         }
+        self.edges_mut().for_each(|edge| edge.forgive(now));
         self.probe(now, out);
         self.judge_isolation(now, out);
         self.judge_outsiders(now, out);
@@ -302,6 +345,11 @@ impl Ring {
 
     fn is_ours(&self, identity: &Identity) -> bool {
         identity.cluster().is_some() && identity.cluster() == self.own.cluster()
+    }
+
+    /// How long an answer may be missing, at this member as it is now.
+    fn window(&self) -> Micros {
+        self.health.stretched(self.config.window)
     }
 
     fn edges_mut(&mut self) -> impl Iterator<Item = &mut Edge> {

@@ -18,9 +18,10 @@ fn life(started: u64, refutations: u32) -> Life {
     Life { started, refutations }
 }
 
-/// Member 1, connected to those named, all alive in life 1.
+/// Member 1, at rest, connected to those named, all alive in life 1.
 fn ring_of(others: &[u128]) -> Ring {
     let mut ring = Ring::new(RingConfig::lan(), member(1), 1, 7, ms(0));
+    ring.health.recovers(ms(10_000));
     for other in others {
         feed(&mut ring, 0, MembershipInput::Connected(member(*other)));
         alive(&mut ring, 0, *other, life(1, 0));
@@ -113,6 +114,47 @@ fn membership_accused_of_its_own_death_contradicts_with_a_later_life() {
     assert!(told(&out), "{out:?}");
     let out = feed(&mut ring, 200, MembershipInput::Rumor { from: MemberId(3), rumor });
     assert!(out.is_empty(), "that was about an earlier life: {out:?}");
+}
+
+#[test]
+fn membership_that_was_wrong_about_an_edge_waits_longer_before_it_says_so_again() {
+    let mut ring = ring_of(&[2, 3, 4]);
+    let (mut at, mut waits) = (0, vec![]);
+    for _ in 0..4 {
+        let silent_from = at;
+        loop {
+            at += 50;
+            let out = run(&mut ring, at, at + 50, &[2, 3]);
+            if changes(&out).contains(&(4, Liveness::Suspect)) {
+                break;
+            }
+            assert!(at < silent_from + 20_000, "never");
+        }
+        waits.push(at - silent_from);
+        // It answers again, for so long that this member is at rest once more.
+        run(&mut ring, at + 50, at + 4_000, &[2, 3, 4]);
+        at += 4_000;
+    }
+    assert!(waits[0] < 2_500, "{waits:?}");
+    assert!(waits[1] >= waits[0] + 700 && waits[2] >= waits[1] + 1_500, "{waits:?}");
+    assert!(waits[3] < 6_000, "within bounds: {waits:?}");
+}
+
+#[test]
+fn membership_views_that_stay_different_are_exchanged_more_and_more_seldom() {
+    let mut ring = ring_of(&[2]);
+    let mut exchanged = vec![];
+    for at in (0..30_000).step_by(50) {
+        let probe = Probe::Pong { sequence: 0, view: 77 };
+        feed(&mut ring, at, MembershipInput::Probe { from: MemberId(2), probe });
+        let out = feed(&mut ring, at, MembershipInput::Tick);
+        let lists =
+            |o: &MembershipOutput| matches!(o, MembershipOutput::Tell { rumor: Rumor::Living(_), .. });
+        if out.iter().any(lists) {
+            exchanged.push(at);
+        }
+    }
+    assert_eq!(exchanged, [250, 750, 1_750, 3_750, 7_750, 15_750, 23_750]);
 }
 
 #[test]

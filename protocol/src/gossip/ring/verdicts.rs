@@ -30,8 +30,9 @@ const LOOK_FIRST: Micros = Micros::from_secs(1);
 impl Ring {
     /// Votes on neighbours that are silent, and withdraws what has become wrong.
     pub(super) fn cast_votes(&mut self, now: BootTime, out: &mut Vec<MembershipOutput>) {
-        let window = self.config.window;
+        let window = self.window();
         let own = self.own.id;
+        let mut wrong = false;
         let mut rumors = Vec::new();
         let mut silent = 0;
         for (member, peer) in &mut self.peers {
@@ -47,11 +48,16 @@ impl Ring {
                 if due <= now {
                     peer.vote.stands = false;
                     peer.vote.withdraw = None;
+                    peer.edge.deceives(now);
+                    wrong = true;
                     rumors.push((*member, peer.life, false));
                 }
             } else {
                 peer.vote.withdraw = None;
             }
+        }
+        if wrong {
+            self.health.suffers(now);
         }
         for (target, life, stands) in rumors {
             let Some(peer) = self.peers.get_mut(&target) else { continue };
@@ -77,6 +83,10 @@ impl Ring {
     }
 
     fn check_all_edges(&mut self, now: BootTime) {
+        if now < self.next_check {
+            return;
+        }
+        self.next_check = now + self.window();
         let fresh = self.config.retry;
         for peer in self.peers.values_mut().filter(|peer| now.since(peer.edge.heard) > fresh) {
             Self::check_edge(peer, now);
@@ -115,6 +125,7 @@ impl Ring {
         if target == self.own.id {
             let of_this_life = stands && life == self.life;
             if of_this_life {
+                self.health.suffers(now);
                 self.refute(out);
             }
             return of_this_life;
@@ -168,6 +179,8 @@ impl Ring {
         } else {
             peer.refuted = Some(now);
             if std::mem::take(&mut peer.vote.stands) {
+                peer.edge.deceives(now);
+                self.health.suffers(now);
                 // It lives, so it is our link that is broken: we say so rarely from now on.
                 let pause = Micros((peer.vote.pause.0 * 2).clamp(AGAIN_AFTER.0, AGAIN_MAX.0));
                 (peer.vote.pause, peer.vote.next) = (pause, now + pause);
