@@ -79,6 +79,7 @@ pub struct Commons {
     home: AtomicBool,
     /// Where this member is in the network, once it knows.
     own_point: watch::Sender<Option<Coordinate>>,
+    connected: watch::Sender<u64>,
     /// Where others say that they are, each heard from itself.
     points: RwLock<BTreeMap<MemberId, Coordinate>>,
     /// Members removed for good.
@@ -136,6 +137,7 @@ impl Commons {
             echoes: Mutex::default(),
             home: AtomicBool::new(false),
             own_point: watch::Sender::new(None),
+            connected: watch::Sender::new(0),
             points: RwLock::default(),
             forgotten: Mutex::default(),
             keys: Mutex::default(),
@@ -471,8 +473,15 @@ impl Commons {
         if let Some(fresh) = fresh.filter(|fresh| !fresh.is_relayed()) {
             relaying.admit(&fresh, fresh.identity().is_hub());
         }
+        self.connected.send_modify(|version| *version += 1);
         self.touch();
         before
+    }
+
+    /// Follows connections that come and go.
+    #[must_use]
+    pub fn follow_links(&self) -> watch::Receiver<u64> {
+        self.connected.subscribe()
     }
 
     /// Members that relay for this one, the best first.

@@ -413,12 +413,14 @@ async fn hear(
             GossipMessage::Rumors(rumors) if of_ours(peer) => {
                 let (from, now) = (peer.id, boot_now());
                 let mut taken = rumors;
-                let all = taken.len();
-                taken.retain(|_| rumors_left.take(now, 1));
-                if taken.len() < all && rumors_left.is_to_be_told() {
-                    let problem = "more rumors than a member has to tell are dropped";
-                    connection.note_refusal(RefusalReason::Flood, problem);
-                }
+                taken.retain(|_| {
+                    let fits = rumors_left.take(now, 1);
+                    if !fits && rumors_left.is_to_be_told() {
+                        let problem = "more rumors than a member has to tell are dropped";
+                        connection.note_refusal(RefusalReason::Flood, problem);
+                    }
+                    fits
+                });
                 // Views that differ are exchanged: what is lost on a full mailbox comes again.
                 drop(links.try_send(LinksMessage::Rumors { from, rumors: taken }));
             }

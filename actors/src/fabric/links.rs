@@ -42,6 +42,8 @@ const LIVELY: Micros = Micros::from_secs(3);
 const SESSION_MISSING: Micros = Micros::from_millis(300);
 /// And before the other one does.
 const SESSION_MISSING_LONG: Micros = Micros::from_millis(1_500);
+/// Both double with each try, so many times.
+const SESSION_TRIES_MAX: u32 = 4;
 /// Members dialled at most.
 const TARGETS_MAX: usize = 1_024;
 
@@ -156,6 +158,15 @@ struct Target {
     kept: bool,
 }
 
+/// A session that is wanted.
+#[derive(Debug, Clone, Copy)]
+struct Missing {
+    /// Since when nobody tries to open it.
+    since: BootTime,
+    /// How often it was tried.
+    tries: u32,
+}
+
 struct LinksActor {
     commons: Arc<Commons>,
     config: LinksConfig,
@@ -172,8 +183,8 @@ struct LinksState {
     routes: Routes,
     rng: fastrand::Rng,
     session_with: Option<MemberId>,
-    /// Members with which a session is wanted and missing, and since when.
-    missing: BTreeMap<MemberId, BootTime>,
+    /// Members with which a session is wanted and missing.
+    missing: BTreeMap<MemberId, Missing>,
     /// Until when it looks often, because something about connections has changed.
     lively: BootTime,
     tasks: Vec<AbortOnDropHandle<()>>,
@@ -262,7 +273,8 @@ impl Actor for LinksActor {
     ) -> Result<(), ActorProcessingErr> {
         let now = boot_now();
         let message = message.open();
-        if !matches!(message, LinksMessage::Tick | LinksMessage::Probe { .. }) {
+        // The membership itself says when it wants to look again.
+        if !matches!(message, LinksMessage::Tick | LinksMessage::Probe { .. } | LinksMessage::Rumors { .. }) {
             state.lively = now + LIVELY;
         }
         match message {
@@ -463,11 +475,16 @@ impl LinksActor {
             wanted.map(|(member, linked)| (*member, Arc::clone(&linked.connection))).collect();
         state.missing.retain(|member, _| wanted.contains_key(member));
         for (member, connection) in wanted {
-            let since = *state.missing.entry(member).or_insert(now);
+            let missing = state.missing.entry(member).or_insert(Missing { since: now, tries: 0 });
+            if self.commons.sessions.is_opening(connection.identity()) {
+                // Another attempt would end that one, and be ended by the next.
+                missing.since = now;
+                continue;
+            }
             let patience =
                 if self.commons.own.id < member || i_lead { SESSION_MISSING } else { SESSION_MISSING_LONG };
-            if now.since(since) >= patience {
-                state.missing.insert(member, now);
+            if now.since(missing.since) >= Micros(patience.0 << missing.tries.min(SESSION_TRIES_MAX)) {
+                *missing = Missing { since: now, tries: missing.tries + 1 };
                 tokio::spawn(link::run_session(Arc::clone(&self.commons), connection));
             }
         }

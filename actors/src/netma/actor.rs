@@ -13,11 +13,11 @@ use futures::FutureExt as _;
 use super::{LinkState, Netma, Seen};
 use crate::clock::boot_now;
 use crate::fabric::Commons;
-use crate::process::{PeriodicMessage, periodic_child};
+use crate::process::{Pace, PeriodicMessage, following_child};
 use crate::supervision::{ChildRef, ChildSpec, Policy};
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks; sooner when a connection has come or gone.
+const LOOK: Pace = Pace { least: Duration::from_millis(250), most: Duration::from_secs(1) };
 
 /// What the rest of this process should hear; gossip is seen to here.
 #[derive(Debug, Clone, PartialEq)]
@@ -110,8 +110,9 @@ pub fn netma_child(
     hear: impl Fn(NetworkWord) + Send + Sync + 'static,
 ) -> (ChildSpec, ChildRef<PeriodicMessage>) {
     eye.core().set_pace(pace);
+    let follows = vec![eye.commons.follow_links()];
     let (eye, hear) = (Arc::clone(eye), Arc::new(hear));
-    periodic_child("netma", policy, LOOK, move || {
+    following_child("netma", policy, LOOK, follows, move || {
         let (eye, hear) = (Arc::clone(&eye), Arc::clone(&hear));
         async move {
             eye.look().into_iter().for_each(|word| hear(word));

@@ -1,6 +1,6 @@
 //! Network Management and Adaptation: what this member measures of the network, and what it says of it.
 //!
-//! A pure core, [`Netma`], is shown once a second what the transport counts and what the membership believes. It keeps
+//! A pure core, [`Netma`], is shown at least once a second what the transport counts and what the membership believes. It keeps
 //! a [`Link`] for each member it has been connected to, moves its own point ([`vivaldi`]), and says when either has
 //! changed by so much that others should hear of it. Its shell is `actor.rs`.
 //!
@@ -52,6 +52,8 @@ const CHANGE_MIN: Micros = Micros(1_000);
 const ROUND_TRIPS_EVERY: Micros = Micros::from_secs(5);
 /// Between two about any that have changed: a lead is told all facts as often anyway.
 const ROUND_TRIPS_EVERY_SMALL: Micros = Micros::from_secs(20);
+/// Between two about members that were not told of before: placement waits for these.
+const ROUND_TRIPS_EVERY_NEW: Micros = Micros::from_millis(250);
 /// A round trip that has changed by this, and by as much as it was, has changed much.
 const CHANGE_MUCH: Micros = Micros(5_000);
 /// Between two words about the own point at most; begins with a pace for each link it is told over, and doubles with each
@@ -161,7 +163,7 @@ impl Netma {
 
     fn tell_round_trips(&mut self, now: BootTime) -> Option<Vec<(MemberId, Micros)>> {
         let since = self.last_round_trips.map(|last| now.since(last));
-        if since.is_some_and(|since| since < ROUND_TRIPS_EVERY) {
+        if since.is_some_and(|since| since < ROUND_TRIPS_EVERY_NEW) {
             return None;
         }
         let seldom = since.is_some_and(|since| since < ROUND_TRIPS_EVERY_SMALL);
@@ -173,7 +175,11 @@ impl Netma {
             .take(ROUND_TRIPS_TOLD_MAX)
             .collect();
         let members = |list: &[(MemberId, Micros)]| list.iter().map(|(m, _)| *m).collect::<BTreeSet<_>>();
-        let same = members(&present) == members(&self.told_round_trips)
+        let (now_there, told) = (members(&present), members(&self.told_round_trips));
+        if since.is_some_and(|since| since < ROUND_TRIPS_EVERY) && now_there.is_subset(&told) {
+            return None;
+        }
+        let same = now_there == told
             && present
                 .iter()
                 .zip(&self.told_round_trips)

@@ -71,6 +71,22 @@ fn member_that_dies_is_down_and_no_round_trip_of_it_is_told() {
 }
 
 #[test]
+fn member_that_is_new_is_told_of_at_once_and_what_has_changed_only_now_and_then() {
+    let mut netma = Netma::new(1, BootTime(0));
+    let mut told = vec![];
+    for tenth in 0..40_u64 {
+        let links = if tenth < 3 { 1 } else { 2 };
+        let way = if tenth < 20 { 10 } else { 90 };
+        let all =
+            (1..=links).map(|id| (MemberId(id), seen(Some(path(way, tenth + 1)), Liveness::Alive))).collect();
+        if let Some(list) = netma.look(BootTime(tenth * 100_000), &all).round_trips {
+            told.push((tenth, list.len()));
+        }
+    }
+    assert_eq!(told, [(0, 1), (3, 2)]);
+}
+
+#[test]
 fn member_that_was_never_connected_has_no_link_and_one_that_is_not_kept_is_remembered_for_a_while() {
     let mut netma = Netma::new(1, BootTime(0));
     let only = |believed| BTreeMap::from([(MemberId(1), seen(None, believed))]);

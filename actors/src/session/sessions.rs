@@ -354,6 +354,12 @@ impl Sessions {
         self.shared.table.by_identity(peer).is_some_and(|session| session.facade().is_some())
     }
 
+    /// Whether a session with this peer is being opened, by either end.
+    #[must_use]
+    pub fn is_opening(&self, peer: &Identity) -> bool {
+        self.shared.table.by_identity(peer).is_some_and(|session| session.facade().is_none())
+    }
+
     /// All sessions, by peer.
     #[must_use]
     pub fn list(&self) -> Vec<SessionInfo> {

@@ -57,15 +57,19 @@ pub(super) fn mix(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Members that can be reached from `start` over edges that are not `broken`.
+/// Members that can be reached from `start` through others that are `living`, over edges that are not `broken`.
 pub(super) fn reachable(
     graph: &Graph,
     start: MemberId,
+    living: &BTreeSet<MemberId>,
     broken: &BTreeSet<(MemberId, MemberId)>,
 ) -> BTreeSet<MemberId> {
     let mut reached = BTreeSet::from([start]);
     let mut queue = VecDeque::from([start]);
     while let Some(at) = queue.pop_front() {
+        if !living.contains(&at) {
+            continue;
+        }
         for next in graph.get(&at).into_iter().flatten() {
             let edge = if at < *next { (at, *next) } else { (*next, at) };
             if !broken.contains(&edge) && reached.insert(*next) {
@@ -99,11 +103,11 @@ mod tests {
         let all = members(500);
         let large = graph(&all, 4, 16);
         let start = *all.first().unwrap();
-        assert_eq!(reachable(&large, start, &BTreeSet::new()), all);
+        assert_eq!(reachable(&large, start, &all, &BTreeSet::new()), all);
         let victim = *all.last().unwrap();
         let broken: BTreeSet<_> =
             large[&victim].iter().map(|n| if *n < victim { (*n, victim) } else { (victim, *n) }).collect();
-        let reached = reachable(&large, start, &broken);
+        let reached = reachable(&large, start, &all, &broken);
         assert_eq!(reached.len(), 499);
         assert!(!reached.contains(&victim));
     }

@@ -317,12 +317,16 @@ impl Ring {
     /// When [`MembershipInput::Tick`] is due next.
     #[must_use]
     pub fn next_tick(&self, now: BootTime) -> BootTime {
-        let soon = now + Micros(self.config.retry.0 / 2);
-        let voted = |peer: &Peer| peer.vote.stands || peer.vote.withdraw.is_some() || peer.accused.is_some();
-        let busy = self.unsettled.is_some()
-            || self.cut_off.is_some()
-            || !self.votes.is_empty()
-            || self.peers.values().any(voted);
+        let soon = now + Micros(self.health.stretched(self.config.retry).0 / 2);
+        // Words that were withdrawn, or have led to a verdict, are kept, and need no looks.
+        let in_doubt = |peer: &Peer| {
+            let voted = peer.vote.stands || peer.vote.withdraw.is_some();
+            peer.liveness == Liveness::Suspect
+                || (peer.liveness == Liveness::Alive && voted)
+                || peer.accused.is_some()
+                || peer.unreachable.is_some()
+        };
+        let busy = self.unsettled.is_some() || self.cut_off.is_some() || self.peers.values().any(in_doubt);
         let edges = self.peers.values().map(|peer| &peer.edge);
         let edges = edges.chain(self.outsiders.values().map(|outsider| &outsider.edge));
         let mut next = now + Micros(self.config.late.0 / 2);

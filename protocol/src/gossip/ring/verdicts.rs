@@ -263,26 +263,21 @@ impl Ring {
         let nothing_broken = broken.is_empty();
         let living = self.living();
         // The dead and the gone lead nowhere.
-        let graph: graph::Graph = self
-            .graph
-            .iter()
-            .filter(|(member, _)| living.contains(member))
-            .map(|(m, n)| (*m, n.clone()))
-            .collect();
+        let leads_nowhere = |member: &MemberId| !living.contains(member);
         if nothing_broken
             && self.peers.values().all(|peer| peer.unreachable.is_none())
-            && graph.len() == self.graph.len()
+            && !self.graph.keys().any(leads_nowhere)
         {
             return Vec::new();
         }
-        let reached = graph::reachable(&graph, self.own.id, &broken);
+        let reached = graph::reachable(&self.graph, self.own.id, &living, &broken);
         let small = reached.len() < PART_MIN.max(living.len() / PART_SHARE);
         let patience = Micros(self.config.grace.0 + if small { LOOK_FIRST.0 } else { 0 });
         let mut dead = Vec::new();
         for (member, peer) in &mut self.peers {
             let lives = matches!(peer.liveness, Liveness::Alive | Liveness::Suspect);
             // One that the graph does not hold yet is judged once it does.
-            if !lives || !graph.contains_key(member) || reached.contains(member) {
+            if !lives || !self.graph.contains_key(member) || reached.contains(member) {
                 peer.unreachable = None;
                 continue;
             }
