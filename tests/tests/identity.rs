@@ -402,6 +402,8 @@ fn node_whose_disk_was_copied_is_superseded_by_the_later_process_and_both_are_vi
         if here { Ok(()) } else { Err(format!("{node:#}")) }
     });
     assert_eq!(stage.list(&["get", "nodes"]).len(), 2);
+    // Somebody else could take it all.
+    stage.run(&["cordon", "edge-1/node-1"]).ok();
     apply_both_kinds(&stage, "beta");
     // Both have written on from where the disk was copied: nothing was promised by both, nor twice by anybody.
     let (books, found) = audit(&stage.folder().join("fleet")).unwrap();
