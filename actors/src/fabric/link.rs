@@ -30,6 +30,8 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Messages waiting for a gossip stream at most. More are dropped: views that differ are exchanged.
 pub(super) const OUTBOX_MAX: usize = 16_384;
+/// Between two messages with rumors: the first goes at once, those that come soon after it travel together.
+const RUMORS_PAUSE: Duration = Duration::from_millis(25);
 /// Rumors in one message.
 const RUMORS_PER_FRAME: usize = 256;
 /// Pause between two deltas, so that many small changes travel as one.
@@ -126,6 +128,7 @@ async fn spread(
     let mut own_due = true;
     let mut pass_at = Instant::now();
     let mut pass_due;
+    let mut rumors_at = Instant::now();
     loop {
         let target = *version.borrow_and_update();
         while own_due || sent < target {
@@ -193,6 +196,8 @@ async fn spread(
                 () = tokio::time::sleep_until(hints_at), if hints_due => break,
                 outgoing = waiting.recv() => {
                     let Some(outgoing) = outgoing else { return };
+                    tokio::time::sleep_until(rumors_at).await;
+                    rumors_at = Instant::now() + RUMORS_PAUSE;
                     match tell_waiting(outgoing, &mut waiting, &mut known, &mut send).await {
                         Ok(true) => break,
                         Ok(false) => {}

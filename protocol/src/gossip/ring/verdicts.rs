@@ -29,14 +29,19 @@ const LOOK_FIRST: Micros = Micros::from_secs(1);
 
 impl Ring {
     /// Votes on neighbours that are silent, and withdraws what has become wrong.
+    ///
+    /// Only neighbours on the graph are judged: others that happen to be connected, as all are to their lead, have enough
+    /// observers of their own, and a lead that is slow would be accused by everybody at once.
     pub(super) fn cast_votes(&mut self, now: BootTime, out: &mut Vec<MembershipOutput>) {
         let window = self.window();
         let own = self.own.id;
         let mut wrong = false;
         let mut rumors = Vec::new();
         let mut silent = 0;
+        let neighbours = self.graph.get(&own);
         for (member, peer) in &mut self.peers {
-            let is_silent = peer.edge.is_silent(now, window);
+            let observed = neighbours.is_some_and(|neighbours| neighbours.contains(member));
+            let is_silent = observed && peer.edge.is_silent(now, window);
             silent += usize::from(is_silent);
             let lives = matches!(peer.liveness, Liveness::Alive | Liveness::Suspect);
             if is_silent && lives && !peer.vote.stands && peer.vote.next <= now {
@@ -97,9 +102,11 @@ impl Ring {
     fn standing(&self, target: MemberId) -> impl Iterator<Item = (MemberId, &Vote)> {
         let life = self.peers.get(&target).map(|peer| peer.life);
         self.votes.get(&target).into_iter().flatten().filter_map(move |(observer, vote)| {
-            let lives = *observer == self.own.id
-                || self.peers.get(observer).is_some_and(|peer| peer.liveness != Liveness::Dead);
-            (vote.stands && Some(vote.life) == life && lives).then_some((*observer, vote))
+            let lives = || {
+                *observer == self.own.id
+                    || self.peers.get(observer).is_some_and(|peer| peer.liveness != Liveness::Dead)
+            };
+            (vote.stands && Some(vote.life) == life && lives()).then_some((*observer, vote))
         })
     }
 
