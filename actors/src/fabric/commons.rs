@@ -16,6 +16,7 @@ use codeco_protocol::units::BootTime;
 use tokio::sync::{mpsc, watch};
 
 use super::inspect::Inspector;
+use super::passing::Asking;
 use crate::session::Sessions;
 use crate::swm::post::Post;
 
@@ -29,8 +30,12 @@ const FORGOTTEN_MAX: usize = 4_096;
 pub(super) enum Outgoing {
     /// Who lives and who does not.
     Rumor(Rumor),
-    /// How far the other end knows maps: from there it is told what it lacks.
+    /// How far the other end knows maps.
     PeerHas(Vec<(MemberId, Mark)>),
+    /// The same, and we may ask for what we lack.
+    PeerOffers(Vec<(MemberId, Mark)>),
+    /// The other end asks for maps, from there on.
+    PeerAsks(Vec<(MemberId, Mark)>),
     /// How far we know a map: the other end is to go on from there.
     Ask(MemberId, Mark),
 }
@@ -80,12 +85,20 @@ pub struct Commons {
     /// Where this member is in the network, once it knows.
     own_point: watch::Sender<Option<Coordinate>>,
     connected: watch::Sender<u64>,
+    /// Whom we ask for maps of others.
+    asking: Mutex<Asking>,
     /// Where others say that they are, each heard from itself.
     points: RwLock<BTreeMap<MemberId, Coordinate>>,
     /// Members removed for good.
     forgotten: Mutex<BTreeSet<MemberId>>,
     /// Public keys of members whose facts were passed on.
     keys: Mutex<BTreeMap<MemberId, Vec<u8>>>,
+}
+
+/// Whether a map known as far as `known` lacks something of one that is as far as `have`.
+fn is_behind(known: Mark, have: Mark) -> bool {
+    known.incarnation < have.incarnation
+        || (known.incarnation == have.incarnation && known.version < have.version)
 }
 
 /// Keys of owners remembered at most; whoever is forgotten is asked for anew.
@@ -138,6 +151,7 @@ impl Commons {
             home: AtomicBool::new(false),
             own_point: watch::Sender::new(None),
             connected: watch::Sender::new(0),
+            asking: Mutex::default(),
             points: RwLock::default(),
             forgotten: Mutex::default(),
             keys: Mutex::default(),
@@ -363,23 +377,56 @@ impl Commons {
         })
     }
 
-    /// What a peer that knows maps as far as `known` lacks of those passed on to it, one piece of each.
+    /// Maps of our cluster that a peer, which knows them as far as `known`, lacks, and how far they are known here.
     #[must_use]
-    pub(super) fn lacking(&self, peer: MemberId, known: &BTreeMap<MemberId, Mark>) -> Vec<SealedDelta> {
+    pub(super) fn ahead(&self, peer: MemberId, known: &BTreeMap<MemberId, Mark>) -> Vec<(MemberId, Mark)> {
         self.with_views(|views| {
             let ours = views.iter().filter(|view| view.identity.cluster() == self.own.cluster());
-            ours.filter(|view| view.identity.id != peer)
-                .filter_map(|view| {
-                    let (have, known) =
-                        (view.mark(), known.get(&view.identity.id).copied().unwrap_or_default());
-                    let from = if known.incarnation == have.incarnation { known.version } else { 0 };
-                    let lacks = known.incarnation < have.incarnation
-                        || (known.incarnation == have.incarnation && known.version < have.version);
-                    // What came unsigned from its owner is nothing to be passed on.
-                    lacks.then(|| view.sealed(from)).flatten().filter(|sealed| !sealed.delta.facts.is_empty())
+            ours.map(|view| (view.identity.id, view.mark()))
+                .filter(|(owner, have)| {
+                    *owner != peer && is_behind(known.get(owner).copied().unwrap_or_default(), *have)
                 })
+                .take(LIST_MAX)
                 .collect()
         })
+    }
+
+    /// What a peer that knows maps as far as `known` lacks of those it `wants`, one piece of each.
+    #[must_use]
+    pub(super) fn lacking(
+        &self,
+        wants: &BTreeSet<MemberId>,
+        known: &BTreeMap<MemberId, Mark>,
+    ) -> Vec<SealedDelta> {
+        self.with_views(|views| {
+            let wanted = wants.iter().filter_map(|owner| views.get(*owner));
+            let ours = wanted.filter(|view| view.identity.cluster() == self.own.cluster());
+            ours.filter_map(|view| {
+                let (have, known) = (view.mark(), known.get(&view.identity.id).copied().unwrap_or_default());
+                let from = if known.incarnation == have.incarnation { known.version } else { 0 };
+                // What came unsigned from its owner is nothing to be passed on.
+                let sealed = is_behind(known, have).then(|| view.sealed(from)).flatten();
+                sealed.filter(|sealed| !sealed.delta.facts.is_empty())
+            })
+            .collect()
+        })
+    }
+
+    /// Whether the map of a member of our cluster, known so far to another, is news here.
+    pub(super) fn is_news(&self, owner: MemberId, mark: Mark) -> bool {
+        owner != self.own.id
+            && !self.is_forgotten(owner)
+            && is_behind(self.mark(owner).unwrap_or_default(), mark)
+    }
+
+    /// Whether `peer` may be asked for a map, because nobody else is being asked; if so, it is.
+    pub(super) fn may_ask(&self, now: BootTime, owner: MemberId, peer: MemberId) -> bool {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner).may(now, owner, peer)
+    }
+
+    /// A map that was asked for has come, or part of it.
+    pub(super) fn delivered(&self, owner: MemberId) {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner).delivered(owner);
     }
 
     /// Follows changes of where members can be dialled.

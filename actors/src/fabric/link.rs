@@ -19,6 +19,7 @@ use super::budget::Budget;
 use super::commons::{Commons, LearnError, Outgoing};
 use super::inspect::{InspectReply, InspectRequest, inspect};
 use super::links::LinksMessage;
+use super::passing::Passing;
 use crate::clock::boot_now;
 use crate::session::Binding;
 use crate::supervision::ChildRef;
@@ -99,8 +100,8 @@ async fn tell(links: &ChildRef<LinksMessage>, message: LinksMessage) {
     }
 }
 
-/// Tells this peer our own facts, and, if it is of our cluster, those of the others that it lacks: all of them first,
-/// then what changes.
+/// Tells this peer our own facts; if it is of our cluster, also how far those of others are known here, and these where
+/// it asks for them.
 async fn spread(
     commons: Arc<Commons>,
     connection: Arc<PeerConnection>,
@@ -118,9 +119,9 @@ async fn spread(
     let mut hints_due;
     let Ok((mut send, _recv)) = connection.open_bi(StreamKind::Gossip).await else { return };
     let mut sent = 0;
-    // Until the peer has said how far it knows the others, nothing is passed on.
-    let mut known: Option<BTreeMap<MemberId, Mark>> = None;
-    if relays && write(&mut send, &GossipMessage::Have(commons.marks())).await.is_err() {
+    // Until the peer has said how far it knows the others, nothing is offered.
+    let mut passing = Passing::default();
+    if relays && write(&mut send, &GossipMessage::Offer(commons.marks())).await.is_err() {
         return;
     }
     let mut beat = 0_u32;
@@ -144,14 +145,17 @@ async fn spread(
         }
         relayed.mark_unchanged();
         let now = Instant::now();
-        match known.as_mut() {
-            Some(known) if now >= pass_at => {
-                let Ok(many) = pass_on(&commons, &peer, known, &mut send).await else { return };
-                (pass_due, pass_at) = (false, now + (PASS_COST.saturating_mul(many)).min(PASS_PAUSE_MAX));
-            }
-            Some(_) => pass_due = true,
-            None => pass_due = false,
+        pass_due = passing.known().is_some();
+        if pass_due && now >= pass_at {
+            let Ok(many) = offer(&commons, &peer, &mut passing, &mut send).await else { return };
+            (pass_due, pass_at) = (false, now + (PASS_COST.saturating_mul(many)).min(PASS_PAUSE_MAX));
         }
+        let delivered = deliver(&commons, &mut passing, &mut send).await;
+        if delivered.is_err() || ask(&commons, &peer, &mut passing, &mut send).await.is_err() {
+            return;
+        }
+        let ask_in = passing.next_ask().map(|at| Duration::from_micros(at.since(boot_now()).0));
+        let ask_at = Instant::now() + ask_in.unwrap_or(HEARTBEAT);
         // Only what is new, not too often; and now and then all of it: a hint lost on a full mailbox comes back.
         roster.mark_unchanged();
         if Instant::now() >= hints_at {
@@ -179,11 +183,12 @@ async fn spread(
                     break;
                 }
                 // The senders live as long as the commons, so these never fail.
-                _ = relayed.changed(), if known.is_some() && !pass_due => {
+                _ = relayed.changed(), if passing.known().is_some() && !pass_due => {
                     pass_due = true;
                     pass_at = pass_at.max(Instant::now() + COALESCE);
                 }
                 () = tokio::time::sleep_until(pass_at), if pass_due => break,
+                () = tokio::time::sleep_until(ask_at), if ask_in.is_some() => break,
                 _ = point.changed() => {
                     let told = *point.borrow_and_update();
                     if let Some(told) = told
@@ -198,7 +203,7 @@ async fn spread(
                     let Some(outgoing) = outgoing else { return };
                     tokio::time::sleep_until(rumors_at).await;
                     rumors_at = Instant::now() + RUMORS_PAUSE;
-                    match tell_waiting(outgoing, &mut waiting, &mut known, &mut send).await {
+                    match tell_waiting(&commons, outgoing, &mut waiting, &mut passing, &mut send).await {
                         Ok(true) => break,
                         Ok(false) => {}
                         Err(()) => return,
@@ -224,9 +229,10 @@ async fn write(send: &mut SendStream, message: &GossipMessage) -> Result<(), ()>
 
 /// Sends what waits; `true` if the peer has said how far it knows others.
 async fn tell_waiting(
+    commons: &Commons,
     first: Outgoing,
     waiting: &mut mpsc::Receiver<Outgoing>,
-    known: &mut Option<BTreeMap<MemberId, Mark>>,
+    passing: &mut Passing,
     send: &mut SendStream,
 ) -> Result<bool, ()> {
     let (mut rumors, mut asks, mut again) = (Vec::new(), Vec::new(), false);
@@ -235,9 +241,13 @@ async fn tell_waiting(
         match outgoing {
             Outgoing::Rumor(rumor) => rumors.push(rumor),
             Outgoing::Ask(member, mark) => asks.push((member, mark)),
-            Outgoing::PeerHas(marks) => {
-                // All that it has, or the one map in which it is less far than was thought.
-                known.get_or_insert_default().extend(marks);
+            Outgoing::PeerHas(marks) => passing.has(marks),
+            Outgoing::PeerAsks(marks) => {
+                passing.is_asked(marks);
+                again = true;
+            }
+            Outgoing::PeerOffers(marks) => {
+                passing.is_offered(boot_now(), marks, |owner, mark| commons.is_news(owner, mark));
                 again = true;
             }
         }
@@ -252,24 +262,57 @@ async fn tell_waiting(
     Ok(again)
 }
 
-/// Passes on what the peer lacks of the maps of others.
-async fn pass_on(
+/// Offers what the peer does not know of the maps of others. Returns how many it knows.
+async fn offer(
     commons: &Commons,
     peer: &Identity,
-    known: &mut BTreeMap<MemberId, Mark>,
+    passing: &mut Passing,
     send: &mut SendStream,
 ) -> Result<u32, ()> {
-    loop {
-        let lacking = commons.lacking(peer.id, known);
+    let Some(known) = passing.known() else { return Ok(0) };
+    let (many, ahead) = (known.len(), commons.ahead(peer.id, known));
+    if !ahead.is_empty() {
+        write(send, &GossipMessage::Offer(ahead.clone())).await?;
+        passing.has(ahead);
+    }
+    Ok(u32::try_from(many).unwrap_or(u32::MAX))
+}
+
+/// Sends what the peer has asked for.
+async fn deliver(commons: &Commons, passing: &mut Passing, send: &mut SendStream) -> Result<(), ()> {
+    let wanted = passing.take_wanted();
+    while let Some(known) = passing.known().filter(|_| !wanted.is_empty()) {
+        let lacking = commons.lacking(&wanted, known);
         if lacking.is_empty() {
-            return Ok(u32::try_from(known.len()).unwrap_or(u32::MAX));
+            return Ok(());
         }
         for sealed in lacking {
             let mark = Mark { incarnation: sealed.delta.incarnation, version: sealed.delta.to };
-            known.insert(sealed.owner.id, mark);
+            passing.has([(sealed.owner.id, mark)]);
             write(send, &GossipMessage::Sealed(sealed)).await?;
         }
     }
+    Ok(())
+}
+
+/// Asks for what the peer has offered and nobody else is being asked for.
+async fn ask(
+    commons: &Commons,
+    peer: &Identity,
+    passing: &mut Passing,
+    send: &mut SendStream,
+) -> Result<(), ()> {
+    let now = boot_now();
+    let owners = passing.asks(
+        now,
+        |owner, mark| owner != peer.id && commons.is_news(owner, mark),
+        |owner| commons.may_ask(now, owner, peer.id),
+    );
+    if owners.is_empty() {
+        return Ok(());
+    }
+    let asks = owners.into_iter().map(|owner| (owner, commons.mark(owner).unwrap_or_default())).collect();
+    write(send, &GossipMessage::Have(asks)).await
 }
 
 async fn probes(commons: Arc<Commons>, connection: Arc<PeerConnection>, links: ChildRef<LinksMessage>) {
@@ -411,7 +454,12 @@ async fn hear(
                 connection.note_refusal(RefusalReason::Forged, &problem);
             }
             GossipMessage::Have(marks) if of_ours(peer) => {
-                if outbox.try_send(Outgoing::PeerHas(marks)).is_err() {
+                if outbox.try_send(Outgoing::PeerAsks(marks)).is_err() {
+                    return;
+                }
+            }
+            GossipMessage::Offer(marks) if of_ours(peer) => {
+                if outbox.try_send(Outgoing::PeerOffers(marks)).is_err() {
                     return;
                 }
             }
@@ -437,6 +485,7 @@ async fn hear(
             GossipMessage::Sealed(_)
             | GossipMessage::Relay { .. }
             | GossipMessage::Have(_)
+            | GossipMessage::Offer(_)
             | GossipMessage::Rumors(_) => {
                 let problem = "gossip: what only members of one cluster tell each other";
                 connection.refuse(RefusalReason::Malformed, problem);
@@ -461,7 +510,10 @@ fn hear_relayed(
         return Some(Outgoing::PeerHas(vec![(owner.id, theirs)]));
     }
     match commons.learn_sealed(boot_now(), sealed, false) {
-        Ok(()) => Some(Outgoing::PeerHas(vec![(owner.id, theirs)])),
+        Ok(()) => {
+            commons.delivered(owner.id);
+            Some(Outgoing::PeerHas(vec![(owner.id, theirs)]))
+        }
         Err(LearnError::Forged(why)) => {
             connection.note_refusal(RefusalReason::Forged, &format!("gossip: {why}"));
             None

@@ -131,7 +131,7 @@ pub enum GossipMessage {
     Hints(Vec<Hint>),
     /// Who lives and who does not.
     Rumors(Vec<Rumor>),
-    /// How far the sender knows the maps of members of its cluster; what it lacks is sent to it.
+    /// How far the sender knows these maps of members of its cluster: it asks for what it lacks of them.
     Have(Vec<(MemberId, Mark)>),
     /// Facts of another member of the cluster, passed on without signatures: not believed any more.
     Relay {
@@ -144,6 +144,8 @@ pub enum GossipMessage {
     Point(Coordinate),
     /// Facts signed by their owner: the sender's own, or of another member of the cluster.
     Sealed(SealedDelta),
+    /// How far the sender knows these maps of members of its cluster: whoever lacks one may ask for it.
+    Offer(Vec<(MemberId, Mark)>),
 }
 
 impl WireMessage for GossipMessage {

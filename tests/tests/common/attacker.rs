@@ -118,7 +118,7 @@ pub(crate) async fn gossip(as_whom: &Credentials, to: SocketAddr, messages: &[Go
 pub(crate) async fn overhear(as_whom: &Credentials, to: SocketAddr) -> SealedDelta {
     let (_transport, connection) = connected(as_whom, to).await;
     let (mut send, _receive) = connection.open_bi(StreamKind::Gossip).await.unwrap();
-    wire::write_frame(&mut send, &GossipMessage::Have(Vec::new()), PATIENCE).await.unwrap();
+    wire::write_frame(&mut send, &GossipMessage::Offer(Vec::new()), PATIENCE).await.unwrap();
     let heard = async {
         loop {
             let (kind, _send, mut receive) = connection.accept_bi().await.unwrap();
@@ -128,6 +128,11 @@ pub(crate) async fn overhear(as_whom: &Credentials, to: SocketAddr) -> SealedDel
             loop {
                 match wire::read_frame::<GossipMessage>(&mut receive, PATIENCE).await.unwrap() {
                     GossipMessage::Sealed(sealed) if sealed.owner != *connection.identity() => return sealed,
+                    GossipMessage::Offer(marks) => {
+                        let nothing = marks.into_iter().map(|(owner, _)| (owner, Default::default()));
+                        let ask = GossipMessage::Have(nothing.collect());
+                        wire::write_frame(&mut send, &ask, PATIENCE).await.unwrap();
+                    }
                     _ => {}
                 }
             }
