@@ -144,15 +144,16 @@ async fn spread(
             own_due = false;
         }
         relayed.mark_unchanged();
+        // What was asked for first: an offer counts as if it were known.
+        let delivered = deliver(&commons, &mut passing, &mut send).await;
+        if delivered.is_err() || ask(&commons, &peer, &mut passing, &mut send).await.is_err() {
+            return;
+        }
         let now = Instant::now();
         pass_due = passing.known().is_some();
         if pass_due && now >= pass_at {
             let Ok(many) = offer(&commons, &peer, &mut passing, &mut send).await else { return };
             (pass_due, pass_at) = (false, now + (PASS_COST.saturating_mul(many)).min(PASS_PAUSE_MAX));
-        }
-        let delivered = deliver(&commons, &mut passing, &mut send).await;
-        if delivered.is_err() || ask(&commons, &peer, &mut passing, &mut send).await.is_err() {
-            return;
         }
         let ask_in = passing.next_ask().map(|at| Duration::from_micros(at.since(boot_now()).0));
         let ask_at = Instant::now() + ask_in.unwrap_or(HEARTBEAT);

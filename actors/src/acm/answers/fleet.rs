@@ -18,7 +18,7 @@ use codeco_protocol::api::{
     ErrorCode, EventType, EventView, LinkView, List, ModelView, NodeView, PlanView, ReplicaView, ResolvedApp,
     RevokedView, Selector, SelectorError, codes,
 };
-use codeco_protocol::gossip::{AppFact, Liveness, View};
+use codeco_protocol::gossip::{AppFact, View};
 use codeco_protocol::identity::Registrar;
 use codeco_protocol::ids::{
     AppName, AppUid, ClusterName, Identity, MemberId, Namespace, NodeName, ReplicaId, Role,
@@ -340,27 +340,20 @@ impl MemberFleet {
 
     /// An error if another member speaks for an application of this name, and this one does not.
     async fn is_ours(&self, namespace: &Namespace, name: &AppName) -> Result<(), ApiError> {
-        let commons = &self.member.commons;
-        let elsewhere = commons.with_views(|views| {
-            let called = |app: &AppFact| app.namespace == *namespace && app.name == *name;
-            let speaks = |app: &AppFact, view: &View| called(app) && app.epoch.owner == view.identity.id;
-            let home = views.iter().find(|view| view.apps().any(|app| speaks(app, view))).map(|view| {
+        let elsewhere = self.member.commons.with_views(|views| {
+            let speaks = |app: &AppFact, view: &View| {
+                app.namespace == *namespace && app.name == *name && app.epoch.owner == view.identity.id
+            };
+            views.iter().find(|view| view.apps().any(|app| speaks(app, view))).map(|view| {
                 let name = view.member().map_or_else(String::new, |member| member.name.clone());
                 (view.identity.cluster().map_or(name.clone(), |c| format!("{c}/{name}")), view.api())
-            });
-            // One that has adopted it may not have been heard yet; those who keep copies for it have.
-            let adopted = |app: &AppFact| {
-                let owner = app.epoch.owner;
-                let gone = matches!(commons.liveness(owner), Some(Liveness::Dead | Liveness::Left));
-                called(app) && app.epoch.number > 1 && owner != commons.own.id && !gone
-            };
-            let kept = || views.iter().flat_map(View::apps).find(|app| adopted(app));
-            home.or_else(|| kept().map(|app| (format!("member {}", app.epoch.owner), None)))
+            })
         });
         let Some((home, api)) = elsewhere else { return Ok(()) };
+        // One that was given up, and still takes mandates back, is not.
         if self.apps_now().await?.iter().any(|known| {
             let context = &known.app.spec.context;
-            context.namespace == *namespace && context.name == *name
+            context.namespace == *namespace && context.name == *name && !known.app.retired
         }) {
             return Ok(());
         }
