@@ -203,13 +203,21 @@ impl Lead {
             channels: &context.channels,
             uplink: wanted.rules.uplink.0 > 0,
         };
-        let after = usage(occupants.iter().chain([&new]));
-        after.into_iter().find_map(|(at, used)| {
-            let known = before.get(&at).copied().unwrap_or_default();
-            if used <= known {
+        self.lacking_link(&before, &usage(occupants.iter().chain([&new])))
+    }
+
+    /// The first link that more would be reserved on than before, and that has no room for it.
+    fn lacking_link(
+        &self,
+        before: &BTreeMap<NodeId, BitsPerSecond>,
+        after: &BTreeMap<NodeId, BitsPerSecond>,
+    ) -> Option<Obstacle> {
+        after.iter().find_map(|(at, used)| {
+            let known = before.get(at).copied().unwrap_or_default();
+            if *used <= known {
                 return None;
             }
-            let member = self.members.get(&at)?;
+            let member = self.members.get(at)?;
             let free = member.facts.as_ref().and_then(|facts| facts.traits.link);
             let free = free.map(|capacity| capacity.saturating_sub(known));
             let (wanted, link) = (used.saturating_sub(known), format!("link of {}", member.name));
@@ -236,30 +244,21 @@ impl Lead {
     }
 
     /// `rules` as they can be granted to a replica that has a node: its part of the uplink grows only as far as there is
-    /// room, on the uplink and on the link of its node.
+    /// room, on the uplink and on the links of the nodes of all its copies, one that is about to be replaced among them.
     pub(super) fn granted(&self, replica: &ReplicaId, rules: PlaceRules) -> PlaceRules {
         let Some(m) = self.mandates.get(replica) else { return rules };
-        if m.stage.placement().is_none() || rules.uplink <= m.rules.uplink {
+        if m.present().is_none() || rules.uplink <= m.rules.uplink {
             return rules;
         }
-        let kept = PlaceRules { uplink: m.rules.uplink, ..rules.clone() };
-        if self.uplink_obstacle(replica, rules.uplink).is_some() {
-            return kept;
-        }
-        let refused = BTreeSet::new();
-        let wanted = Wanted {
-            replica,
-            context: &m.context,
-            rules: &rules,
-            resources: &m.spec.resources,
-            refused: &refused,
-            given: &[],
-            beside: false,
-        };
-        let occupants = self.occupants(&wanted);
-        let node = m.stage.placement().map(|p| p.node);
-        let fits = node.is_some_and(|node| self.link_obstacle(&wanted, node, &occupants).is_none());
-        if fits { rules } else { kept }
+        let placed: Vec<Occupant<'_>> = self.placed().collect();
+        let before = usage(placed.iter());
+        let grown: Vec<Occupant<'_>> = placed
+            .into_iter()
+            .map(|other| Occupant { uplink: other.uplink || other.replica == replica, ..other })
+            .collect();
+        let fits = self.uplink_obstacle(replica, rules.uplink).is_none()
+            && self.lacking_link(&before, &usage(grown.iter())).is_none();
+        if fits { rules } else { PlaceRules { uplink: m.rules.uplink, ..rules } }
     }
 
     /// Links and uplink on which more is reserved than they have, for checkers: never any (invariant I7). A capacity

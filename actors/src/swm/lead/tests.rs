@@ -572,6 +572,7 @@ fn lead_that_took_office_does_not_wait_for_a_node_that_was_forgotten() {
 mod adoption;
 mod brake;
 mod contact;
+mod links;
 
 #[test]
 fn lead_told_by_a_stranger_that_a_replica_went_back_still_takes_it_from_its_home_and_keeps_it() {
