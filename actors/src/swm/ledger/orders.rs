@@ -1,7 +1,7 @@
 //! Orders of leads, and the answers.
 
 use codeco_protocol::ids::{Incarnation, MemberId, ReplicaId};
-use codeco_protocol::messages::{ClosedReason, ControlMessage};
+use codeco_protocol::messages::{ClosedReason, ControlMessage, HeldPhase};
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::{Term, Token};
 use codeco_protocol::units::{BootTime, Micros};
@@ -213,9 +213,10 @@ impl Ledger {
     ) {
         let mut term = self.term;
         let entry = self.entries.entry(replica.clone()).or_default();
-        if entry.slot.held.is_some_and(|(held, _)| held == token) && !spec.resources.fits_in(&entry.resources)
-        {
-            // A commit for more than was reserved would promise what nobody checked. Unanswered: it is a fault.
+        let reserved = entry.slot.held == Some((token, HeldPhase::Reserved));
+        if reserved && !spec.resources.fits_in(&entry.resources) {
+            // A commit for more than was reserved would promise what nobody checked. Unanswered: it is a fault. What is
+            // committed already is answered: a lead in doubt of it asks with the specification it would have by now.
             out.push(LedgerOutput::Note(LedgerNote::StaleOrder(token.term)));
             return;
         }

@@ -166,6 +166,19 @@ fn ledger_never_promises_more_than_it_has() {
 }
 
 #[test]
+fn ledger_keeps_to_what_was_reserved_and_answers_for_what_it_has_committed() {
+    let mut node = Node::new();
+    node.lease();
+    node.reserve(0, token(1, 1), 600);
+    let more = spec(700, PartitionPolicy::Fence);
+    assert!(answers(&node.commit(0, token(1, 1), more.clone())).is_empty(), "nobody checked for that much");
+    node.commit(0, token(1, 1), spec(600, PartitionPolicy::Fence));
+    let again = node.commit(0, token(1, 1), more);
+    assert!(matches!(answers(&again)[..], [ControlMessage::Committed { .. }]), "{again:?}");
+    assert_eq!(node.ledger.promised(), Resources::new(MilliCpu(600), Bytes(0)), "and changes nothing");
+}
+
+#[test]
 fn ledger_foreign_use_counts_against_new_promises() {
     let mut node = Node::new();
     node.lease();
