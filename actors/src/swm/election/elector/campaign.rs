@@ -20,6 +20,9 @@ use super::{Elector, ElectorNote, ElectorOutput, Standing};
 /// A term so high is no term anybody got by counting: it would leave no room for those after it.
 const TERM_MAX: u64 = 1 << 62;
 
+/// Longest usual pauses of a candidate within a voter's lease.
+const PAUSES_PER_LEASE: u64 = 4;
+
 /// A question to a voter.
 #[derive(Clone, Copy)]
 pub(super) struct Ask {
@@ -49,7 +52,20 @@ impl Elector {
         }
         let own = self.ballot.promised().owner == self.me().member;
         let free = if own { self.not_before } else { self.not_before.max(self.ballot.bound_until()) };
-        Some(if electorate.majority() == 1 { free } else { free + self.pause })
+        Some(if electorate.majority() == 1 { free } else { free + self.pause_at(free) })
+    }
+
+    /// What keeps candidates apart that are free to stand at the same time.
+    fn pause_at(&self, free: BootTime) -> Micros {
+        let lease = self.lease().duration;
+        let factor = self.unrest.factor(free, lease);
+        let least = (lease.0 / PAUSES_PER_LEASE).saturating_mul(factor - 1);
+        Micros(least.saturating_add(self.pause.0.saturating_mul(factor)))
+    }
+
+    /// Draws a new pause.
+    fn draw_pause(&mut self) {
+        self.pause = self.draw(Micros(self.lease().duration.0 / PAUSES_PER_LEASE));
     }
 
     fn next_term(&self) -> Term {
@@ -98,7 +114,7 @@ impl Elector {
         self.standing = Standing::Idle;
         let lease = self.lease().duration;
         self.not_before = now + Micros(lease.0 / 8);
-        self.pause = self.draw(Micros(lease.0 / 4));
+        self.draw_pause();
     }
 
     pub(super) fn handle_willing(
@@ -135,6 +151,7 @@ impl Elector {
             return;
         }
         out.push(ElectorOutput::Journal(ElectionRecord::Promised(term)));
+        self.unrest.term_begins(now, lease.duration);
         self.incoming = None;
         self.nonces = self.nonces.wrapping_add(1 << 20);
         let reign = Reign::candidate(now, self.me(), term, electorate, self.nonces, &lease);
@@ -172,7 +189,8 @@ impl Elector {
         } else if before != term {
             out.push(ElectorOutput::Journal(ElectionRecord::Promised(term)));
             self.resign(now, "voted for another lead", out);
-            self.pause = self.draw(Micros(lease.duration.0 / 4));
+            self.unrest.term_begins(now, lease.duration);
+            self.draw_pause();
         }
         let answer = ElectionMessage::Granted { life, nonce, term, canvass, last: self.ballot.last() };
         self.send(from, answer, out);

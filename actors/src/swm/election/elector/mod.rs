@@ -12,6 +12,7 @@ mod copies;
 mod record;
 mod reign;
 mod tend;
+mod unrest;
 
 use codeco_protocol::election::{ElectionMessage, Position};
 use codeco_protocol::ids::{Incarnation, MemberId};
@@ -29,6 +30,7 @@ use campaign::Canvass;
 use copies::Incoming;
 pub use record::{ElectionRecord, Entry, PageError, Written, founding};
 use reign::Reign;
+use unrest::Unrest;
 
 /// Leases of a voter within one of a node.
 const VOTES_PER_LEASE: u64 = 4;
@@ -159,7 +161,9 @@ pub struct Elector {
     floor: Term,
     /// Not a candidate before.
     not_before: BootTime,
+    /// Drawn by lot; stretched while elections are restless.
     pause: Micros,
+    unrest: Unrest,
     luck: u64,
     nonces: u64,
     incoming: Option<Incoming>,
@@ -193,6 +197,7 @@ impl Elector {
             floor: Term::default(),
             not_before: now,
             pause: Micros(0),
+            unrest: Unrest::default(),
             luck: seed,
             nonces: first_nonce,
             incoming: None,

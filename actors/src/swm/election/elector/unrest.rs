@@ -1,0 +1,66 @@
+//! How restless elections have been of late.
+//!
+//! Where processors or links are at their limit, answers of voters come later than their leases allow. A lead then loses
+//! its office although nobody has failed, all nodes have to be heard anew, and that load brings about the next election.
+//! So terms that follow each other quickly make voters wait longer before they stand, and a lead wait longer for answers
+//! (binary exponential back-off, Metcalfe and Boggs, CACM 1976). After one failure nothing is slower than without.
+
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use codeco_protocol::units::{BootTime, Micros};
+
+/// Leases of a voter after which a term counts as calm.
+const CALM_LEASES: u64 = 20;
+/// Most doublings.
+const DOUBLINGS_MAX: u32 = 4;
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Unrest {
+    /// Terms in a row that followed the one before before that was calm.
+    hasty: u32,
+    /// When the last term began, as far as this member took part.
+    began: Option<BootTime>,
+}
+
+impl Unrest {
+    /// A new term is voted for. `lease` is that of a voter.
+    pub(super) fn term_begins(&mut self, now: BootTime, lease: Micros) {
+        let hasty = self.began.is_some() && !self.is_calm(now, lease);
+        self.hasty = if hasty { self.hasty.saturating_add(1) } else { 0 };
+        self.began = Some(now);
+    }
+
+    /// How many times longer than usual is to be waited at `now`.
+    pub(super) fn factor(&self, now: BootTime, lease: Micros) -> u64 {
+        if self.is_calm(now, lease) { 1 } else { 1 << self.hasty.saturating_sub(1).min(DOUBLINGS_MAX) }
+    }
+
+    fn is_calm(&self, now: BootTime, lease: Micros) -> bool {
+        self.began.is_none_or(|began| now.since(began).0 >= lease.0.saturating_mul(CALM_LEASES))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Micros = Micros(100);
+
+    #[test]
+    fn unrest_grows_with_terms_that_follow_each_other_quickly_and_ends_with_one_that_lasts() {
+        let mut unrest = Unrest::default();
+        let mut factors = Vec::new();
+        for n in 0..8 {
+            let now = BootTime(1_000 + n * 200);
+            unrest.term_begins(now, LEASE);
+            factors.push(unrest.factor(now + Micros(50), LEASE));
+        }
+        assert_eq!(factors, [1, 1, 2, 4, 8, 16, 16, 16], "one failure is nothing unusual");
+        let later = BootTime(1_000 + 7 * 200) + Micros(LEASE.0 * CALM_LEASES);
+        assert_eq!(unrest.factor(later, LEASE), 1, "the term has lasted");
+        unrest.term_begins(later, LEASE);
+        unrest.term_begins(later + Micros(200), LEASE);
+        assert_eq!(unrest.factor(later + Micros(250), LEASE), 1, "it begins anew");
+    }
+}
