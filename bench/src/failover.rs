@@ -5,27 +5,18 @@
 //! node lost and when all replicas are ready on other nodes. The node's lease bounds both from below: nobody may start
 //! a replica elsewhere before the lease is waited out, so times are compared with that time.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use codeco_actors::swm::lease::LeaseConfig;
-use codeco_console::local::{LocalFleet, LocalOptions, RuntimeKind};
-use codeco_protocol::api::{AppView, ClusterView, EventView, List, ReplicaView};
-use codeco_protocol::identity::write_private;
+use codeco_console::local::RuntimeKind;
+use codeco_protocol::api::{AppView, ClusterView, EventView, ReplicaView};
 use codeco_protocol::units::Micros;
-use serde::de::DeserializeOwned;
 
 use crate::bars::Bars;
 use crate::report::{Report, Samples};
+use crate::stage::{Error, Looks, Shape, Stage};
 
-type Error = Box<dyn std::error::Error>;
-
-/// How long anything may take before the run is given up.
-const DEADLINE: Duration = Duration::from_secs(60);
-/// Pause between two looks: what a figure may be too large by, with the time of one look.
-const PAUSE: Duration = Duration::from_millis(5);
+const LOOKS: Looks = Looks { deadline: Duration::from_secs(60), pause: Duration::from_millis(5) };
 const APP: &str = "failover";
 
 /// Options of `failover`.
@@ -48,17 +39,16 @@ pub(crate) struct Options {
 /// Measures.
 pub(crate) fn run(options: &Options, seed: u64, bars: Bars) -> Result<Report, Error> {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut stage = Stage::start(options)?;
+    let agent_args = vec!["--lease-ms".into(), options.lease_ms.to_string().into()];
+    let shape = Shape { clusters: 1, nodes: options.nodes, runtime: RuntimeKind::Process, agent_args };
+    let mut failover = Failover(Stage::start(shape, LOOKS)?);
     let mut figures = Figures::default();
     for _ in 0..options.trials {
         // Anywhere between two requests for the lease.
         let pause = Duration::from_millis(random.u64(0..=options.lease_ms / 3));
-        figures.add(&stage.trial(options, pause)?);
+        figures.add(&failover.trial(options, pause)?);
     }
-    let left = stage.fleet.stop();
-    if !left.is_empty() {
-        return Err(format!("did not stop in time: {}", left.join(", ")).into());
-    }
+    failover.0.stop()?;
     Ok(report(options, seed, bars, figures))
 }
 
@@ -110,73 +100,39 @@ impl Figures {
     }
 }
 
-/// The fleet, and how to speak to it.
-struct Stage {
-    program: Vec<OsString>,
-    contexts: PathBuf,
-    manifest: PathBuf,
-    fleet: LocalFleet,
-    // Last, so that the fleet has stopped when it is removed.
-    _folder: tempfile::TempDir,
-}
+struct Failover(Stage);
 
-impl Stage {
-    fn start(options: &Options) -> Result<Self, Error> {
-        let folder = tempfile::tempdir()?;
-        let program = vec![std::env::current_exe()?.into_os_string(), crate::CODECO.into()];
-        let mut fleet = LocalFleet::prepare(LocalOptions {
-            program: program.clone(),
-            state: folder.path().join("state"),
-            clusters: 1,
-            nodes: options.nodes,
-            runtime: RuntimeKind::Process,
-            faults: false,
-            agent_args: vec!["--lease-ms".into(), options.lease_ms.to_string().into()],
-            hub_args: Vec::new(),
-        })?;
-        fleet.start()?;
-        let access = fleet.access()?;
-        let contexts = folder.path().join("contexts.yaml");
-        let context = serde_json::json!({
-            "current": "bench",
-            "contexts": [{"name": "bench", "server": access.server, "ca": access.ca, "token": access.token}],
-        });
-        write_private(&contexts, context.to_string().as_bytes())?;
-        let manifest = folder.path().join("app.json");
-        std::fs::write(&manifest, app(options.replicas).to_string())?;
-        Ok(Self { program, contexts, manifest, fleet, _folder: folder })
-    }
-
+impl Failover {
     fn trial(&mut self, options: &Options, pause: Duration) -> Result<Trial, Error> {
-        let manifest = self.manifest.display().to_string();
-        self.codeco(&["apply", "-f", &manifest])?;
+        self.0.apply(&app(options.replicas))?;
         let wanted = options.replicas as usize;
-        let placed = self.until("the replicas are ready", |stage| {
-            let replicas: Vec<ReplicaView> = stage.get("replicas")?;
+        let placed = self.0.until("the replicas are ready", || {
+            let replicas: Vec<ReplicaView> = self.0.get(&["replicas"])?;
             let all = replicas.len() == wanted && replicas.iter().all(|replica| replica.ready);
             Ok(all.then_some(replicas))
         })?;
         let on = |name: &str| placed.iter().filter(|replica| runs_on(replica, name)).count();
         // The end of the lead is another matter.
-        let clusters: Vec<ClusterView> = self.get("clusters")?;
+        let clusters: Vec<ClusterView> = self.0.get(&["clusters"])?;
         let lead = clusters.into_iter().find_map(|cluster| cluster.lead).ok_or("nobody leads the cluster")?;
-        let agents = self.fleet.agents().iter().enumerate().filter(|(_, agent)| agent.name != lead.as_str());
+        let agents =
+            self.0.fleet.agents().iter().enumerate().filter(|(_, agent)| agent.name != lead.as_str());
         let (moved, victim) = agents.map(|(at, agent)| (on(&agent.name), at)).max().unwrap_or_default();
         if moved == 0 {
             return Err("all replicas were placed on the lead's node: more replicas are needed".into());
         }
-        let name = self.fleet.agents()[victim].name.clone();
+        let name = self.0.fleet.agents()[victim].name.clone();
         std::thread::sleep(pause);
         let (killed, killed_at) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH)?);
-        self.fleet.kill(Some(victim));
-        let ready = self.until("the replicas are ready elsewhere", |stage| {
-            let replicas: Vec<ReplicaView> = stage.get("replicas")?;
+        self.0.fleet.kill(Some(victim));
+        let ready = self.0.until("the replicas are ready elsewhere", || {
+            let replicas: Vec<ReplicaView> = self.0.get(&["replicas"])?;
             let well = |replica: &&ReplicaView| replica.ready && !runs_on(replica, &name);
             Ok((replicas.iter().filter(well).count() == wanted).then(|| killed.elapsed()))
         })?;
         // Asked only now: the question waits a while for the dead node to answer too.
-        let lost_at = self.until("the loss is told", |stage| {
-            let events: Vec<EventView> = stage.get("events")?;
+        let lost_at = self.0.until("the loss is told", || {
+            let events: Vec<EventView> = self.0.get(&["events"])?;
             let times = events.iter().filter(|e| e.reason == "NodeLost" && e.object.name.ends_with(&name));
             let times = times.map(|event| Duration::from_millis(event.at.0));
             Ok(times.filter(|at| *at >= killed_at).min())
@@ -189,41 +145,13 @@ impl Stage {
 
     /// The fleet as it was before the trial.
     fn clear(&mut self, victim: usize) -> Result<(), Error> {
-        self.fleet.start_agent(victim)?;
-        self.fleet.wait_agent(victim)?;
-        self.codeco(&["delete", "app", APP])?;
-        self.until("the application is gone", |stage| {
-            let apps: Vec<AppView> = stage.get("apps")?;
+        self.0.fleet.start_agent(victim)?;
+        self.0.fleet.wait_agent(victim)?;
+        self.0.codeco(&["delete", "app", APP])?;
+        self.0.until("the application is gone", || {
+            let apps: Vec<AppView> = self.0.get(&["apps"])?;
             Ok(apps.is_empty().then_some(()))
         })
-    }
-
-    fn codeco(&self, arguments: &[&str]) -> Result<String, Error> {
-        let (program, first) = self.program.split_first().ok_or("no program")?;
-        let mut command = Command::new(program);
-        command.args(first).args(arguments).env("CODECO_CONFIG", &self.contexts).env_remove("CODECO_CONTEXT");
-        let output = command.stdin(Stdio::null()).output()?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("codeco {} failed: {said}", arguments.join(" ")).into());
-        }
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    fn get<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<T>, Error> {
-        let list: List<T> = serde_json::from_str(&self.codeco(&["get", kind, "-o", "json"])?)?;
-        Ok(list.items)
-    }
-
-    fn until<T>(&self, what: &str, look: impl Fn(&Self) -> Result<Option<T>, Error>) -> Result<T, Error> {
-        let began = Instant::now();
-        while began.elapsed() < DEADLINE {
-            if let Some(found) = look(self)? {
-                return Ok(found);
-            }
-            std::thread::sleep(PAUSE);
-        }
-        Err(format!("waited {} s in vain until {what}", DEADLINE.as_secs()).into())
     }
 }
 

@@ -12,6 +12,7 @@ mod gossip;
 mod machine;
 mod rejoin;
 mod report;
+mod stage;
 
 use std::process::ExitCode;
 

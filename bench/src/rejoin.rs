@@ -7,25 +7,16 @@
 //! touched.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use codeco_console::local::{LocalFleet, LocalOptions, RuntimeKind};
-use codeco_protocol::api::{List, NodeView, ReplicaView};
-use codeco_protocol::identity::write_private;
-use serde::de::DeserializeOwned;
+use codeco_console::local::RuntimeKind;
+use codeco_protocol::api::{NodeView, ReplicaView};
 
 use crate::bars::Bars;
 use crate::report::{Report, Samples};
+use crate::stage::{Error, Looks, Shape, Stage};
 
-type Error = Box<dyn std::error::Error>;
-
-/// How long anything may take before the run is given up.
-const DEADLINE: Duration = Duration::from_secs(120);
-/// Pause between two looks: what a figure may be too large by, with the time of one look.
-const PAUSE: Duration = Duration::from_millis(20);
+const LOOKS: Looks = Looks { deadline: Duration::from_secs(120), pause: Duration::from_millis(20) };
 
 /// Options of `rejoin`.
 #[derive(Debug, clap::Args)]
@@ -46,18 +37,15 @@ pub(crate) struct Options {
 
 /// Measures.
 pub(crate) fn run(options: &Options, seed: u64, bars: Bars) -> Result<Report, Error> {
-    let mut stage = Stage::start(options)?;
+    let mut rejoin = Rejoin::start(options)?;
     let mut figures = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..options.trials {
-        let trial = stage.trial(Duration::from_secs(options.away))?;
+        let trial = rejoin.trial(Duration::from_secs(options.away))?;
         for (figure, time) in figures.iter_mut().zip(trial) {
             figure.push(time.as_secs_f64() * 1_000.0);
         }
     }
-    let left = stage.fleet.stop();
-    if !left.is_empty() {
-        return Err(format!("did not stop in time: {}", left.join(", ")).into());
-    }
+    rejoin.stage.stop()?;
     let agents = options.clusters * options.nodes;
     let setting =
         format!("{} clusters of {} agents, hub away for {} s", options.clusters, options.nodes, options.away);
@@ -78,67 +66,35 @@ pub(crate) fn run(options: &Options, seed: u64, bars: Bars) -> Result<Report, Er
 /// Where each replica is, and under which token.
 type Picture = BTreeMap<String, String>;
 
-struct Stage {
-    program: Vec<OsString>,
-    contexts: PathBuf,
-    fleet: LocalFleet,
+struct Rejoin {
+    stage: Stage,
     agents: usize,
     picture: Picture,
-    // Last, so that the fleet has stopped when it is removed.
-    _folder: tempfile::TempDir,
 }
 
-impl Stage {
+impl Rejoin {
     fn start(options: &Options) -> Result<Self, Error> {
-        let folder = tempfile::tempdir()?;
-        let program = vec![std::env::current_exe()?.into_os_string(), crate::CODECO.into()];
-        let mut fleet = LocalFleet::prepare(LocalOptions {
-            program: program.clone(),
-            state: folder.path().join("state"),
-            clusters: options.clusters,
-            nodes: options.nodes,
-            runtime: RuntimeKind::Simulated,
-            faults: false,
-            agent_args: Vec::new(),
-            hub_args: Vec::new(),
-        })?;
-        fleet.start()?;
-        let agents = fleet.agents().len();
-        let contexts = folder.path().join("contexts.yaml");
-        let mut stage = Self { program, contexts, fleet, agents, picture: Picture::new(), _folder: folder };
-        let agent = format!("https://{}", stage.fleet.agents()[0].api());
-        for (name, agent) in [("at-hub", None), ("at-agent", Some(agent))] {
-            stage.speak_to(agent)?;
-            let manifest = stage.contexts.with_file_name(format!("{name}.json"));
-            std::fs::write(&manifest, app(name, agents).to_string())?;
-            stage.codeco(&["apply", "-f", &manifest.display().to_string()])?;
-        }
+        let (clusters, nodes) = (options.clusters, options.nodes);
+        let shape = Shape { clusters, nodes, runtime: RuntimeKind::Simulated, agent_args: Vec::new() };
+        let stage = Stage::start(shape, LOOKS)?;
+        let agents = stage.fleet.agents().len();
+        stage.apply(&app("at-hub", agents))?;
+        stage.speak_to(Some(format!("https://{}", stage.fleet.agents()[0].api())))?;
+        stage.apply(&app("at-agent", agents))?;
         stage.speak_to(None)?;
-        stage.picture = stage.until("everything is there", |stage| {
-            let picture = stage.picture()?;
-            let all = stage.nodes()? && stage.facts()? && picture.len() == 2 * stage.agents;
+        let mut rejoin = Self { stage, agents, picture: Picture::new() };
+        rejoin.picture = rejoin.stage.until("everything is there", || {
+            let picture = rejoin.picture()?;
+            let all = rejoin.nodes()? && rejoin.facts()? && picture.len() == 2 * agents;
             Ok(all.then_some(picture))
         })?;
-        Ok(stage)
-    }
-
-    /// The hub, or an agent: then no hub is reached, as when there is none.
-    fn speak_to(&self, agent: Option<String>) -> Result<(), Error> {
-        let access = self.fleet.access()?;
-        let server = if agent.is_some() { "https://127.0.0.1:9".to_owned() } else { access.server };
-        let members: Vec<String> = agent.into_iter().collect();
-        let context = serde_json::json!({
-            "current": "bench",
-            "contexts": [{"name": "bench", "server": server, "ca": access.ca, "token": access.token,
-                          "members": members}],
-        });
-        Ok(write_private(&self.contexts, context.to_string().as_bytes())?)
+        Ok(rejoin)
     }
 
     /// When the new hub was ready, listed all nodes, all facts, and everything.
     fn trial(&mut self, away: Duration) -> Result<[Duration; 4], Error> {
-        self.fleet.kill(None);
-        for entry in std::fs::read_dir(self.fleet.hub_state())? {
+        self.stage.fleet.kill(None);
+        for entry in std::fs::read_dir(self.stage.fleet.hub_state())? {
             let entry = entry?;
             match entry.file_type()? {
                 _ if entry.file_name() == "ca" => {}
@@ -148,21 +104,21 @@ impl Stage {
         }
         std::thread::sleep(away);
         let began = Instant::now();
-        self.fleet.start_hub()?;
-        self.fleet.wait_hub()?;
+        self.stage.fleet.start_hub()?;
+        self.stage.fleet.wait_hub()?;
         let ready = began.elapsed();
-        self.speak_to(None)?;
+        self.stage.speak_to(None)?;
         let after = |what, look: fn(&Self) -> Result<bool, Error>| {
-            self.until(what, |stage| Ok(look(stage)?.then(|| began.elapsed())))
+            self.stage.until(what, || Ok(look(self)?.then(|| began.elapsed())))
         };
         let nodes = after("all nodes are listed", Self::nodes)?;
         let facts = after("all facts are listed", Self::facts)?;
-        let full = after("all replicas are listed", |stage| {
-            let picture = stage.picture()?;
-            if picture.len() < stage.picture.len() {
+        let full = after("all replicas are listed", |rejoin| {
+            let picture = rejoin.picture()?;
+            if picture.len() < rejoin.picture.len() {
                 return Ok(false);
             }
-            let touched = |(replica, place): &(&String, &String)| stage.picture.get(*replica) != Some(place);
+            let touched = |(replica, place): &(&String, &String)| rejoin.picture.get(*replica) != Some(place);
             match picture.iter().find(touched) {
                 None => Ok(true),
                 Some((replica, place)) => Err(format!("{replica} was touched: it is {place}").into()),
@@ -173,19 +129,19 @@ impl Stage {
 
     /// Whether all nodes are listed, and ready.
     fn nodes(&self) -> Result<bool, Error> {
-        let nodes: Vec<NodeView> = self.get(&["nodes"])?;
+        let nodes: Vec<NodeView> = self.stage.get(&["nodes"])?;
         Ok(nodes.iter().filter(|node| node.ready).count() == self.agents)
     }
 
     /// Whether the hosts of all nodes are described.
     fn facts(&self) -> Result<bool, Error> {
-        let nodes: Vec<NodeView> = self.get(&["nodes", "-l", "fact/kernel"])?;
+        let nodes: Vec<NodeView> = self.stage.get(&["nodes", "-l", "fact/kernel"])?;
         Ok(nodes.len() == self.agents)
     }
 
     /// All replicas that are ready.
     fn picture(&self) -> Result<Picture, Error> {
-        let replicas: Vec<ReplicaView> = self.get(&["replicas"])?;
+        let replicas: Vec<ReplicaView> = self.stage.get(&["replicas"])?;
         let ready = replicas.into_iter().filter(|replica| replica.ready);
         Ok(ready
             .map(|r| {
@@ -197,34 +153,6 @@ impl Stage {
                 )
             })
             .collect())
-    }
-
-    fn codeco(&self, arguments: &[&str]) -> Result<String, Error> {
-        let (program, first) = self.program.split_first().ok_or("no program")?;
-        let mut command = Command::new(program);
-        command.args(first).args(arguments).env("CODECO_CONFIG", &self.contexts).env_remove("CODECO_CONTEXT");
-        let output = command.stdin(Stdio::null()).output()?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("codeco {} failed: {said}", arguments.join(" ")).into());
-        }
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    fn get<T: DeserializeOwned>(&self, what: &[&str]) -> Result<Vec<T>, Error> {
-        let list: List<T> = serde_json::from_str(&self.codeco(&[&["get"], what, &["-o", "json"]].concat())?)?;
-        Ok(list.items)
-    }
-
-    fn until<T>(&self, what: &str, look: impl Fn(&Self) -> Result<Option<T>, Error>) -> Result<T, Error> {
-        let began = Instant::now();
-        while began.elapsed() < DEADLINE {
-            if let Some(found) = look(self)? {
-                return Ok(found);
-            }
-            std::thread::sleep(PAUSE);
-        }
-        Err(format!("waited {} s in vain until {what}", DEADLINE.as_secs()).into())
     }
 }
 

@@ -34,15 +34,7 @@ fn node_that_is_restarted_stays_a_member_and_one_that_leaves_is_none_at_once() {
     // As for an upgrade: it says good-bye, nobody has to miss it, and it is waited for.
     let pid = fleet.local.agents()[LAST].pid().unwrap();
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::TERM).unwrap();
-    until("the agent has stopped", || {
-        let died = fleet.local.reap();
-        if died.iter().any(|died| died.agent == Some(LAST) && died.status.success()) {
-            Ok(())
-        } else {
-            Err(format!("{died:?}"))
-        }
-    })
-    .unwrap();
+    wait_for_its_end(&mut fleet);
     fleet
         .until("others to know that it is gone", |fleet| {
             let told = told(fleet, "MemberChanged");
@@ -69,15 +61,7 @@ fn node_that_is_restarted_stays_a_member_and_one_that_leaves_is_none_at_once() {
     fleet.codeco(&["drain", "edge-1/node-3"]).unwrap();
     let said = fleet.codeco(&["node", "leave", "edge-1/node-3"]).unwrap();
     assert_eq!(said, "node/edge-1/node-3 left\n");
-    until("its agent has ended by itself", || {
-        let died = fleet.local.reap();
-        if died.iter().any(|died| died.agent == Some(LAST) && died.status.success()) {
-            Ok(())
-        } else {
-            Err(format!("{died:?}"))
-        }
-    })
-    .unwrap();
+    wait_for_its_end(&mut fleet);
     assert_eq!(nodes(&fleet), ["node-1", "node-2"]);
     assert!(!told(&fleet, "NodeForgotten").is_empty());
     let dead: Vec<String> =
@@ -92,4 +76,17 @@ fn node_that_is_restarted_stays_a_member_and_one_that_leaves_is_none_at_once() {
     let watched = watch.end();
     assert!(watched.seen > 0, "a watch that sees nothing proves nothing");
     assert_eq!(watched.doubles, BTreeSet::new());
+}
+
+/// Waits until the last agent has ended by itself, and well.
+fn wait_for_its_end(fleet: &mut Fleet) {
+    until("the agent has ended by itself", || {
+        let died = fleet.local.reap();
+        if died.iter().any(|died| died.agent == Some(LAST) && died.status.success()) {
+            Ok(())
+        } else {
+            Err(format!("{died:?}"))
+        }
+    })
+    .unwrap();
 }

@@ -14,6 +14,23 @@ fn cluster(lead: MemberId) -> ClusterName {
     ClusterName::new(if lead == EAST { "east" } else { "west" }).unwrap()
 }
 
+/// An empty cluster, as its lead describes it.
+fn facts(name: ClusterName, term: Term, reachable: bool) -> ClusterFacts {
+    ClusterFacts {
+        name,
+        lead: term.owner,
+        term,
+        capacity: Resources::new(MilliCpu(1_000), Bytes(0)),
+        free: Resources::new(MilliCpu(1_000), Bytes(0)),
+        labels: BTreeMap::new(),
+        round_trip: None,
+        coordinate: None,
+        age: Micros(0),
+        reachable,
+        traits: Default::default(),
+    }
+}
+
 fn term(number: u64, lead: NodeId) -> Term {
     Term { number, owner: lead }
 }
@@ -100,19 +117,7 @@ impl Play {
     }
 
     fn sees_clusters(&mut self) -> Vec<(MemberId, M)> {
-        let list = self.terms.iter().map(|(lead, number)| ClusterFacts {
-            name: cluster(*lead),
-            lead: *lead,
-            term: term(*number, *lead),
-            capacity: Resources::new(MilliCpu(1_000), Bytes(0)),
-            free: Resources::new(MilliCpu(1_000), Bytes(0)),
-            labels: BTreeMap::new(),
-            round_trip: None,
-            coordinate: None,
-            age: Micros(0),
-            reachable: true,
-            traits: Default::default(),
-        });
+        let list = self.terms.iter().map(|(lead, number)| facts(cluster(*lead), term(*number, *lead), true));
         let list = list.collect();
         self.feed(HomeInput::Clusters(list))
     }

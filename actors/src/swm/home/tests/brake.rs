@@ -30,19 +30,7 @@ impl Play {
 
     /// These clusters are heard, and their leads ask whether the home is there; the others are silent.
     fn hears(&mut self, heard: &[MemberId]) -> Vec<(MemberId, M)> {
-        let list = ALL.map(|lead| ClusterFacts {
-            name: name_of(lead),
-            lead,
-            term: term(1, lead),
-            capacity: Resources::new(MilliCpu(1_000), Bytes(0)),
-            free: Resources::new(MilliCpu(1_000), Bytes(0)),
-            labels: BTreeMap::new(),
-            round_trip: None,
-            coordinate: None,
-            age: Micros(0),
-            reachable: heard.contains(&lead),
-            traits: Default::default(),
-        });
+        let list = ALL.map(|lead| facts(name_of(lead), term(1, lead), heard.contains(&lead)));
         let mut sent = self.feed(HomeInput::Clusters(list.to_vec()));
         for lead in heard {
             let message = M::Watch { nonce: 7, term: term(1, *lead), allowance: Micros::from_secs(3) };
