@@ -52,13 +52,13 @@ impl Elector {
         }
         let own = self.ballot.promised().owner == self.me().member;
         let free = if own { self.not_before } else { self.not_before.max(self.ballot.bound_until()) };
-        Some(if electorate.majority() == 1 { free } else { free + self.pause_at(free) })
+        Some(if electorate.majority() == 1 { free } else { free + self.whole_pause() })
     }
 
     /// What keeps candidates apart that are free to stand at the same time.
-    fn pause_at(&self, free: BootTime) -> Micros {
+    fn whole_pause(&self) -> Micros {
         let lease = self.lease().duration;
-        let factor = self.unrest.factor(free, lease);
+        let factor = self.unrest.factor(self.ballot.bound_until(), lease);
         let least = (lease.0 / PAUSES_PER_LEASE).saturating_mul(factor - 1);
         Micros(least.saturating_add(self.pause.0.saturating_mul(factor)))
     }
@@ -144,14 +144,14 @@ impl Elector {
 
     /// A majority would vote for `term`: now the votes themselves.
     fn stand(&mut self, now: BootTime, term: Term, electorate: Electorate, out: &mut Vec<ElectorOutput>) {
-        let lease = self.lease();
+        let (lease, served) = (self.lease(), self.ballot.bound_until());
         self.standing = Standing::Idle;
         if self.ballot.grant(now, term, self.ballot.last(), &lease).is_err() {
             self.give_way(now);
             return;
         }
         out.push(ElectorOutput::Journal(ElectionRecord::Promised(term)));
-        self.unrest.term_begins(now, lease.duration);
+        self.unrest.term_begins(now, served, lease.duration);
         self.incoming = None;
         self.nonces = self.nonces.wrapping_add(1 << 20);
         let reign = Reign::candidate(now, self.me(), term, electorate, self.nonces, &lease);
@@ -167,7 +167,7 @@ impl Elector {
         if lapsed && from != self.me().member {
             self.resign(now, "a majority of the voters did not answer, and another member stands", out);
         }
-        let before = self.ballot.promised();
+        let (before, served) = (self.ballot.promised(), self.ballot.bound_until());
         let verdict = if term.number > TERM_MAX {
             Err(Refusal::OldTerm(before))
         } else if canvass {
@@ -189,7 +189,7 @@ impl Elector {
         } else if before != term {
             out.push(ElectorOutput::Journal(ElectionRecord::Promised(term)));
             self.resign(now, "voted for another lead", out);
-            self.unrest.term_begins(now, lease.duration);
+            self.unrest.term_begins(now, served, lease.duration);
             self.draw_pause();
         }
         let answer = ElectionMessage::Granted { life, nonce, term, canvass, last: self.ballot.last() };

@@ -81,7 +81,7 @@ impl Elector {
         }
         // Until then it is in office, but may not act. Where answers are late and nobody else stands, they may still come.
         let lease = self.lease().duration;
-        let more = lease.0.saturating_mul(self.unrest.factor(now, lease) - 1);
+        let more = lease.0.saturating_mul(self.unrest.factor(reign.office.lease_until(), lease) - 1);
         let grace = Micros((self.config.lead.lease.duration.0 / 2).saturating_add(more));
         let lapsed = reign.open && now >= reign.office.lease_until() + grace;
         if lapsed {

@@ -24,20 +24,20 @@ pub(super) struct Unrest {
 }
 
 impl Unrest {
-    /// A new term is voted for. `lease` is that of a voter.
-    pub(super) fn term_begins(&mut self, now: BootTime, lease: Micros) {
-        let hasty = self.began.is_some() && !self.is_calm(now, lease);
+    /// A new term is voted for. The lead of the one before was served until `served`; `lease` is that of a voter.
+    pub(super) fn term_begins(&mut self, now: BootTime, served: BootTime, lease: Micros) {
+        let hasty = self.began.is_some() && !self.is_calm(served, lease);
         self.hasty = if hasty { self.hasty.saturating_add(1) } else { 0 };
         self.began = Some(now);
     }
 
-    /// How many times longer than usual is to be waited at `now`.
-    pub(super) fn factor(&self, now: BootTime, lease: Micros) -> u64 {
-        if self.is_calm(now, lease) { 1 } else { 1 << self.hasty.saturating_sub(1).min(DOUBLINGS_MAX) }
+    /// How many times longer than usual is to be waited for a lead that was served until `served`.
+    pub(super) fn factor(&self, served: BootTime, lease: Micros) -> u64 {
+        if self.is_calm(served, lease) { 1 } else { 1 << self.hasty.saturating_sub(1).min(DOUBLINGS_MAX) }
     }
 
-    fn is_calm(&self, now: BootTime, lease: Micros) -> bool {
-        self.began.is_none_or(|began| now.since(began).0 >= lease.0.saturating_mul(CALM_LEASES))
+    fn is_calm(&self, served: BootTime, lease: Micros) -> bool {
+        self.began.is_none_or(|began| served.since(began).0 >= lease.0.saturating_mul(CALM_LEASES))
     }
 }
 
@@ -50,17 +50,19 @@ mod tests {
     #[test]
     fn unrest_grows_with_terms_that_follow_each_other_quickly_and_ends_with_one_that_lasts() {
         let mut unrest = Unrest::default();
-        let mut factors = Vec::new();
+        let (mut factors, mut served) = (Vec::new(), BootTime(0));
         for n in 0..8 {
-            let now = BootTime(1_000 + n * 200);
-            unrest.term_begins(now, LEASE);
-            factors.push(unrest.factor(now + Micros(50), LEASE));
+            // However long nobody led in between.
+            let now = BootTime(1_000 + n * 200 * LEASE.0);
+            unrest.term_begins(now, served, LEASE);
+            served = now + Micros(50);
+            factors.push(unrest.factor(served, LEASE));
         }
         assert_eq!(factors, [1, 1, 2, 4, 8, 16, 16, 16], "one failure is nothing unusual");
-        let later = BootTime(1_000 + 7 * 200) + Micros(LEASE.0 * CALM_LEASES);
+        let later = served + Micros(LEASE.0 * CALM_LEASES);
         assert_eq!(unrest.factor(later, LEASE), 1, "the term has lasted");
-        unrest.term_begins(later, LEASE);
-        unrest.term_begins(later + Micros(200), LEASE);
+        unrest.term_begins(later, later, LEASE);
+        unrest.term_begins(later + Micros(200), later + Micros(100), LEASE);
         assert_eq!(unrest.factor(later + Micros(250), LEASE), 1, "it begins anew");
     }
 }
