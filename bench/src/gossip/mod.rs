@@ -71,6 +71,8 @@ trait Side {
     fn start(&mut self, at: usize) -> Result<(), Error>;
     fn kill(&mut self, at: usize) -> Result<(), Error>;
     fn pids(&self) -> Vec<u32>;
+    /// Waits until all that a start brings with it is done.
+    fn await_rest(&mut self) -> Result<(), Error>;
     /// What has changed since the last call.
     fn events(&mut self) -> Result<Vec<Event>, Error>;
     /// Firewall rules that part the first half from the second.
@@ -81,6 +83,7 @@ trait Side {
 #[derive(Debug, Default)]
 struct Figures {
     join: f64,
+    ready: f64,
     detection: Vec<f64>,
     bytes: f64,
     processor: f64,
@@ -122,8 +125,11 @@ fn measure(
     stressed: bool,
     random: &mut fastrand::Rng,
 ) -> Result<Figures, Error> {
+    let began = Instant::now();
     let mut figures = Figures { join: join(side, nodes)?, ..Figures::default() };
     progress(side, nodes, &format!("all see all after {:.2} s", figures.join));
+    side.await_rest()?;
+    figures.ready = began.elapsed().as_secs_f64();
     std::thread::sleep(SETTLE);
     figures.false_deaths += deaths(side)?;
     idle(side, nodes, options, &mut figures)?;
@@ -303,6 +309,8 @@ fn add(report: &mut Report, nodes: usize, stressed: bool, ours: &Figures, theirs
     pair("idle traffic", "B/s", vec![ours.bytes], vec![theirs.bytes], 1_100.0);
     pair("idle processor", "% of a core", vec![ours.processor], vec![theirs.processor], 0.1);
     pair("resident memory", "MiB", ours.memory.clone(), theirs.memory.clone(), 12.0);
+    // Nothing of serf's compares: each has a lead, and its lease.
+    report.add(&samples("codeco", "start, all ready", "s", vec![ours.ready]));
     let mut count = |metric, ours, theirs| {
         report.add(&samples("serf", metric, "events", vec![theirs]));
         report.against(&samples("codeco", metric, "events", vec![ours]), "allowed: none", 1.0);

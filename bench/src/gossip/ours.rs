@@ -112,6 +112,10 @@ impl Side for Ours {
         self.fleet.agents().iter().filter_map(codeco_console::local::LocalAgent::pid).collect()
     }
 
+    fn await_rest(&mut self) -> Result<(), Error> {
+        (0..self.logs.len()).try_for_each(|at| Ok(self.fleet.wait_agent(at)?))
+    }
+
     fn events(&mut self) -> Result<Vec<Event>, Error> {
         let mut all = Vec::new();
         for observer in 0..self.logs.len() {

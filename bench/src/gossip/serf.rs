@@ -113,6 +113,10 @@ impl Side for Serf {
         self.agents.iter().flatten().map(Child::id).collect()
     }
 
+    fn await_rest(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn events(&mut self) -> Result<Vec<Event>, Error> {
         Ok(self.events.try_iter().collect())
     }
