@@ -85,6 +85,7 @@ impl HomeEffects {
                 }
             }
         });
+        self.member.commons.tell_soon();
         *told = apps;
     }
 

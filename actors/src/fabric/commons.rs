@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use codeco_protocol::coordinate::Coordinate;
 use codeco_protocol::gossip::{
@@ -16,7 +17,10 @@ use codeco_protocol::units::BootTime;
 use tokio::sync::{mpsc, watch};
 
 use super::inspect::Inspector;
+use super::pacing::Pacing;
 use super::passing::Asking;
+use super::spoken::Spoken;
+use crate::clock::boot_now;
 use crate::session::Sessions;
 use crate::swm::post::Post;
 
@@ -63,13 +67,19 @@ pub struct Commons {
     pub sessions: Sessions,
     /// Answers questions of others about this process.
     pub inspector: OnceLock<Arc<dyn Inspector>>,
+    /// What was said to others.
+    pub spoken: Spoken,
     state: Mutex<OwnState>,
+    /// Version of our own facts, and how far others are told of it.
+    written: watch::Sender<u64>,
+    hurried: Mutex<Pacing>,
     version: watch::Sender<u64>,
     views: RwLock<Views>,
     /// Grows with every change of a view of our own cluster.
     relayed: watch::Sender<u64>,
     roster: watch::Sender<u64>,
-    /// Grows with whatever is known of others: facts, connections, liveness.
+    /// Grows with what is known of clusters and their members: who lives, who is connected, and facts that do not concern
+    /// their owner alone.
     known: watch::Sender<u64>,
     liveness: RwLock<BTreeMap<MemberId, (Identity, Liveness)>>,
     /// Whoever looks at them keeps what he has seen; a change makes a new map.
@@ -99,6 +109,19 @@ pub struct Commons {
 fn is_behind(known: Mark, have: Mark) -> bool {
     known.incarnation < have.incarnation
         || (known.incarnation == have.incarnation && known.version < have.version)
+}
+
+fn set(number: &watch::Sender<u64>, to: u64) -> bool {
+    number.send_if_modified(|known| std::mem::replace(known, to) != to)
+}
+
+/// Facts that concern nobody but the member that tells them. All others are about clusters as wholes.
+const OF_ONE: [&str; 7] = ["api", "certificate", "dialable", "gate", "host", "load", "member"];
+
+fn concerns_all(delta: &Delta) -> bool {
+    let of_all = |key: &str| !OF_ONE.contains(&key) && !key.starts_with("replica/");
+    // The first of a life replaces whatever was known.
+    delta.from == 0 || delta.facts.iter().any(|(key, ..)| of_all(key))
 }
 
 /// Keys of owners remembered at most; whoever is forgotten is asked for anew.
@@ -137,7 +160,10 @@ impl Commons {
             post,
             sessions,
             inspector: OnceLock::new(),
+            spoken: Spoken::default(),
             state: Mutex::new(OwnState::signed(incarnation, signer)),
+            written: watch::Sender::new(0),
+            hurried: Mutex::default(),
             version: watch::Sender::new(0),
             views: RwLock::new(Views::default()),
             relayed: watch::Sender::new(0),
@@ -167,17 +193,54 @@ impl Commons {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes this member's own facts; others hear of it at once.
-    pub fn publish(&self, change: impl FnOnce(&mut OwnState)) {
+    /// Changes this member's own facts; others hear of it soon. Returns whether anything is different.
+    pub fn publish(&self, change: impl FnOnce(&mut OwnState)) -> bool {
         let version = {
             let mut state = self.state();
             change(&mut state);
             state.version()
         };
-        self.version.send_if_modified(|known| std::mem::replace(known, version) != version);
+        set(&self.written, version)
     }
 
-    /// Follows the version of this member's own facts.
+    /// Has others hear at once of what was published: nothing goes on before.
+    pub fn tell_now(&self) {
+        set(&self.version, *self.written.borrow());
+    }
+
+    /// The same, if it does not come all the time: somebody waits for it.
+    pub fn tell_soon(&self) {
+        let mut hurried = self.hurried.lock().unwrap_or_else(PoisonError::into_inner);
+        if hurried.may_hurry(boot_now(), self.size()) {
+            self.tell_now();
+        }
+    }
+
+    /// Members known of, dead or alive.
+    fn size(&self) -> usize {
+        self.liveness.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Tells others of what is published, at the pace of a cluster of this size.
+    pub(super) async fn tell_paced(self: Arc<Self>) {
+        let (mut written, mut pacing) = (self.written.subscribe(), Pacing::default());
+        // What was published before is told first.
+        written.mark_changed();
+        while written.changed().await.is_ok() {
+            let now = boot_now();
+            let wait = pacing.due(now, self.size()).since(now);
+            tokio::time::sleep(Duration::from_micros(wait.0)).await;
+            let told = *written.borrow_and_update();
+            set(&self.version, told);
+        }
+    }
+
+    /// Where others can be dialled may have changed.
+    pub(super) fn touch_roster(&self) {
+        self.roster.send_modify(|version| *version += 1);
+    }
+
+    /// Follows how far others are told of this member's own facts.
     #[must_use]
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
@@ -209,6 +272,7 @@ impl Commons {
         } else if !own_words {
             return Ok(());
         }
+        let for_all = news && concerns_all(&sealed.delta);
         let apply = |views: &mut Views| {
             if news {
                 views.apply_sealed(now, sealed, own_words)
@@ -218,7 +282,7 @@ impl Commons {
                 views.apply(now, &owner, Delta { incarnation, from, to: to.min(from), facts: Vec::new() })
             }
         };
-        self.change_view(&owner, apply).map_err(LearnError::State)
+        self.change_view(&owner, for_all, apply).map_err(LearnError::State)
     }
 
     /// The key that must have signed facts.
@@ -250,12 +314,13 @@ impl Commons {
     /// # Errors
     /// [`StateError`]; nothing has changed then.
     pub fn learn(&self, now: BootTime, owner: &Identity, delta: Delta) -> Result<(), StateError> {
-        self.change_view(owner, |views| views.apply(now, owner, delta))
+        self.change_view(owner, concerns_all(&delta), |views| views.apply(now, owner, delta))
     }
 
     fn change_view(
         &self,
         owner: &Identity,
+        for_all: bool,
         apply: impl FnOnce(&mut Views) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
         let mut views = self.views.write().unwrap_or_else(PoisonError::into_inner);
@@ -265,14 +330,15 @@ impl Commons {
         let known = mark(&views);
         apply(&mut views)?;
         let news = mark(&views) != known;
-        if news {
+        if news && for_all {
             self.touch();
         }
         if news && owner.cluster().is_some() && owner.cluster() == self.own.cluster() {
             self.relayed.send_modify(|version| *version += 1);
         }
-        if before != address(&views) {
-            self.roster.send_modify(|version| *version += 1);
+        // Who leads a cluster is told as a hint, too.
+        if before != address(&views) || (news && for_all) {
+            self.touch_roster();
         }
         Ok(())
     }
@@ -522,6 +588,7 @@ impl Commons {
         }
         self.connected.send_modify(|version| *version += 1);
         self.touch();
+        self.touch_roster();
         before
     }
 

@@ -62,6 +62,7 @@ impl Commons {
         let Some(connection) = self.link(member) else { return };
         let nonce = fastrand::u32(..);
         if self.echoes.lock().unwrap_or_else(PoisonError::into_inner).ask(member, nonce, now) {
+            self.spoken.probe();
             link::send_on(&connection, Probe::Echo { nonce });
         }
     }

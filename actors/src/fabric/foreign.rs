@@ -50,12 +50,17 @@ impl Foreign {
 impl Commons {
     /// Takes hints about members of other clusters.
     pub(super) fn take_foreign(&self, hints: &[Hint]) {
+        let mut news = false;
         let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
         for Hint { identity, address } in hints {
             let Some(cluster) = identity.cluster() else { continue };
             if Some(cluster) != self.own.cluster() {
-                foreign.take(cluster, identity.id, *address);
+                news |= foreign.take(cluster, identity.id, *address);
             }
+        }
+        drop(foreign);
+        if news {
+            self.touch_roster();
         }
     }
 

@@ -31,8 +31,11 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Messages waiting for a gossip stream at most. More are dropped: views that differ are exchanged.
 pub(super) const OUTBOX_MAX: usize = 16_384;
-/// Between two messages with rumors: the first goes at once, those that come soon after it travel together.
+/// Between two messages with rumors: the first goes at once, those that come soon after it travel together. The more
+/// there were, the longer the pause: they come in waves.
 const RUMORS_PAUSE: Duration = Duration::from_millis(25);
+const RUMOR_COST: Duration = Duration::from_millis(5);
+const RUMORS_PAUSE_MAX: Duration = Duration::from_millis(250);
 /// Rumors in one message.
 const RUMORS_PER_FRAME: usize = 256;
 /// Pause between two deltas, so that many small changes travel as one.
@@ -116,12 +119,12 @@ async fn spread(
     // The first is told as the others are.
     point.mark_changed();
     let (mut hinted, mut hints_at) = (BTreeMap::new(), Instant::now());
-    let mut hints_due;
+    let mut hints_due = true;
     let Ok((mut send, _recv)) = connection.open_bi(StreamKind::Gossip).await else { return };
     let mut sent = 0;
     // Until the peer has said how far it knows the others, nothing is offered.
     let mut passing = Passing::default();
-    if relays && write(&mut send, &GossipMessage::Offer(commons.marks())).await.is_err() {
+    if relays && write(&commons, &mut send, &GossipMessage::Offer(commons.marks())).await.is_err() {
         return;
     }
     let mut beat = 0_u32;
@@ -138,7 +141,7 @@ async fn spread(
                 return;
             };
             sent = sealed.delta.to;
-            if write(&mut send, &GossipMessage::Sealed(sealed)).await.is_err() {
+            if write(&commons, &mut send, &GossipMessage::Sealed(sealed)).await.is_err() {
                 return;
             }
             own_due = false;
@@ -158,18 +161,17 @@ async fn spread(
         let ask_in = passing.next_ask().map(|at| Duration::from_micros(at.since(boot_now()).0));
         let ask_at = Instant::now() + ask_in.unwrap_or(HEARTBEAT);
         // Only what is new, not too often; and now and then all of it: a hint lost on a full mailbox comes back.
+        hints_due |= roster.has_changed().unwrap_or_default();
         roster.mark_unchanged();
-        if Instant::now() >= hints_at {
+        if hints_due && Instant::now() >= hints_at {
             let mut hints = commons.hints_for(&peer);
             let many = u32::try_from(hints.len()).unwrap_or(u32::MAX);
             let pause = HINT_COST.saturating_mul(many).min(HINTS_PAUSE_MAX);
             (hints_due, hints_at) = (false, Instant::now() + pause);
             hints.retain(|hint| hinted.insert(hint.identity.id, hint.address) != Some(hint.address));
-            if !hints.is_empty() && write(&mut send, &GossipMessage::Hints(hints)).await.is_err() {
+            if !hints.is_empty() && write(&commons, &mut send, &GossipMessage::Hints(hints)).await.is_err() {
                 return;
             }
-        } else {
-            hints_due = true;
         }
         let silence = tokio::time::sleep(HEARTBEAT);
         tokio::pin!(silence);
@@ -193,7 +195,7 @@ async fn spread(
                 _ = point.changed() => {
                     let told = *point.borrow_and_update();
                     if let Some(told) = told
-                        && write(&mut send, &GossipMessage::Point(told)).await.is_err()
+                        && write(&commons, &mut send, &GossipMessage::Point(told)).await.is_err()
                     {
                         return;
                     }
@@ -203,16 +205,18 @@ async fn spread(
                 outgoing = waiting.recv() => {
                     let Some(outgoing) = outgoing else { return };
                     tokio::time::sleep_until(rumors_at).await;
-                    rumors_at = Instant::now() + RUMORS_PAUSE;
-                    match tell_waiting(&commons, outgoing, &mut waiting, &mut passing, &mut send).await {
-                        Ok(true) => break,
-                        Ok(false) => {}
-                        Err(()) => return,
+                    let told = tell_waiting(&commons, outgoing, &mut waiting, &mut passing, &mut send).await;
+                    let Ok((again, rumors)) = told else { return };
+                    let pause = RUMORS_PAUSE + RUMOR_COST.saturating_mul(rumors);
+                    rumors_at = Instant::now() + pause.min(RUMORS_PAUSE_MAX);
+                    if again {
+                        break;
                     }
                 }
                 () = &mut silence => {
                     beat = beat.wrapping_add(1);
-                    own_due = true;
+                    // What is seen of others' addresses changes without a word of theirs.
+                    (own_due, hints_due) = (true, true);
                     if beat.is_multiple_of(HINTS_EVERY) {
                         hinted.clear();
                     }
@@ -224,18 +228,19 @@ async fn spread(
 }
 
 /// A stream that cannot be written to has ended; its connection tells why.
-async fn write(send: &mut SendStream, message: &GossipMessage) -> Result<(), ()> {
+async fn write(commons: &Commons, send: &mut SendStream, message: &GossipMessage) -> Result<(), ()> {
+    commons.spoken.message(message);
     wire::write_frame(send, message, FRAME_DEADLINE).await.map_err(drop)
 }
 
-/// Sends what waits; `true` if the peer has said how far it knows others.
+/// Sends what waits: whether the peer has said how far it knows others, and how many rumors there were.
 async fn tell_waiting(
     commons: &Commons,
     first: Outgoing,
     waiting: &mut mpsc::Receiver<Outgoing>,
     passing: &mut Passing,
     send: &mut SendStream,
-) -> Result<bool, ()> {
+) -> Result<(bool, u32), ()> {
     let (mut rumors, mut asks, mut again) = (Vec::new(), Vec::new(), false);
     let mut next = Some(first);
     while let Some(outgoing) = next {
@@ -254,13 +259,14 @@ async fn tell_waiting(
         }
         next = if rumors.len() < RUMORS_PER_FRAME { waiting.try_recv().ok() } else { None };
     }
+    let many = u32::try_from(rumors.len()).unwrap_or(u32::MAX);
     if !rumors.is_empty() {
-        write(send, &GossipMessage::Rumors(rumors)).await?;
+        write(commons, send, &GossipMessage::Rumors(rumors)).await?;
     }
     if !asks.is_empty() {
-        write(send, &GossipMessage::Have(asks)).await?;
+        write(commons, send, &GossipMessage::Have(asks)).await?;
     }
-    Ok(again)
+    Ok((again, many))
 }
 
 /// Offers what the peer does not know of the maps of others. Returns how many it knows.
@@ -273,7 +279,7 @@ async fn offer(
     let Some(known) = passing.known() else { return Ok(0) };
     let (many, ahead) = (known.len(), commons.ahead(peer.id, known));
     if !ahead.is_empty() {
-        write(send, &GossipMessage::Offer(ahead.clone())).await?;
+        write(commons, send, &GossipMessage::Offer(ahead.clone())).await?;
         passing.has(ahead);
     }
     Ok(u32::try_from(many).unwrap_or(u32::MAX))
@@ -290,7 +296,7 @@ async fn deliver(commons: &Commons, passing: &mut Passing, send: &mut SendStream
         for sealed in lacking {
             let mark = Mark { incarnation: sealed.delta.incarnation, version: sealed.delta.to };
             passing.has([(sealed.owner.id, mark)]);
-            write(send, &GossipMessage::Sealed(sealed)).await?;
+            write(commons, send, &GossipMessage::Sealed(sealed)).await?;
         }
     }
     Ok(())
@@ -313,7 +319,7 @@ async fn ask(
         return Ok(());
     }
     let asks = owners.into_iter().map(|owner| (owner, commons.mark(owner).unwrap_or_default())).collect();
-    write(send, &GossipMessage::Have(asks)).await
+    write(commons, send, &GossipMessage::Have(asks)).await
 }
 
 async fn probes(commons: Arc<Commons>, connection: Arc<PeerConnection>, links: ChildRef<LinksMessage>) {
@@ -605,6 +611,7 @@ pub(super) fn tell_rumor(commons: &Commons, to: MemberId, rumor: Rumor) {
 /// Sends a probe; a lost one is like one lost on the way.
 pub(super) fn send_probe(commons: &Commons, to: MemberId, probe: Probe) {
     if let Some(connection) = commons.link(to) {
+        commons.spoken.probe();
         send_on(&connection, probe);
     }
 }

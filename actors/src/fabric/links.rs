@@ -249,6 +249,7 @@ impl Actor for LinksActor {
         let tasks = vec![
             AbortOnDropHandle::new(tokio::spawn(accept(Arc::clone(&self.commons), self.myself.clone()))),
             AbortOnDropHandle::new(tokio::spawn(tick(self.myself.clone(), Arc::clone(&self.alarm)))),
+            AbortOnDropHandle::new(tokio::spawn(Arc::clone(&self.commons).tell_paced())),
         ];
         let rng = fastrand::Rng::with_seed(self.config.seed);
         Ok(LinksState {

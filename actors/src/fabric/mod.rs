@@ -13,9 +13,11 @@ mod foreign;
 mod inspect;
 mod link;
 mod links;
+mod pacing;
 mod passing;
 mod relays;
 mod routes;
+mod spoken;
 
 pub use commons::{Commons, Linked};
 pub use inspect::{InspectError, InspectReply, InspectRequest, Inspector, inspect};

@@ -201,12 +201,16 @@ impl Member {
 
     /// Changes what this member says of itself, and spreads it.
     pub fn update(&self, change: impl FnOnce(&mut MemberFact)) {
-        let fact = {
+        let (fact, waited_for) = {
             let mut fact = self.fact.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = (fact.not_ready.is_some(), fact.address);
             change(&mut fact);
-            fact.clone()
+            (fact.clone(), before != (fact.not_ready.is_some(), fact.address))
         };
         self.commons.publish_fact("member", Fact::Member(Box::new(fact)));
+        if waited_for {
+            self.commons.tell_soon();
+        }
     }
 
     /// Spreads whether this member is ready.
@@ -286,6 +290,8 @@ impl Member {
             (vec![("result", "lost".to_owned())], load(&post.lost)),
             (vec![("result", "refused".to_owned())], load(&post.refused)),
         ];
+        let spoken = self.commons.spoken.counts();
+        let spoken = spoken.map(|(kind, n)| (vec![("kind", kind.to_owned())], n as f64)).collect();
         let ready = if self.readiness.reasons().is_empty() { 1.0 } else { 0.0 };
         vec![
             metric("ready", "Whether the process is ready.", MetricKind::Gauge, vec![(vec![], ready)]),
@@ -315,6 +321,12 @@ impl Member {
             ),
             metric("relay_packets_dropped", "Relayed packets not passed on.", MetricKind::Counter, drops),
             metric("transport_refusals", "Connections and streams refused.", MetricKind::Counter, refusals),
+            metric(
+                "gossip_messages_sent",
+                "Gossip told to others, by what it was about.",
+                MetricKind::Counter,
+                spoken,
+            ),
             metric("control_letters", "Batches of control messages sent.", MetricKind::Counter, letters),
             metric(
                 "actor_mailbox_messages",

@@ -203,12 +203,15 @@ impl Effects<Ledger> for LedgerEffects {
             let app = replica.app;
             facts.push((format!("replica/{app}/{}-{}", replica.service, replica.index), fact));
         }
-        self.member.commons.publish(|state| {
+        let news = self.member.commons.publish(|state| {
             state.retain("replica/", &|key| facts.iter().any(|(known, _)| known == key));
             for (key, fact) in facts {
                 state.set(&key, Fact::Replica(Box::new(fact)));
             }
         });
+        if news {
+            self.member.commons.tell_soon();
+        }
     }
 }
 
@@ -292,11 +295,13 @@ impl Effects<Elector> for ElectorEffects {
             // One whose lease has lapsed says nothing new: what it said last is known with its age.
             Some(lead) if elector.leads(now) => self.publish(lead, elector, now),
             Some(_) => {}
-            None => self.member.commons.publish(|state| {
-                state.retain("cluster", &|_| false);
-                state.retain("electorate", &|_| false);
-                state.retain("brake", &|_| false);
-            }),
+            None => {
+                self.member.commons.publish(|state| {
+                    state.retain("cluster", &|_| false);
+                    state.retain("electorate", &|_| false);
+                    state.retain("brake", &|_| false);
+                });
+            }
         }
     }
 }
@@ -327,7 +332,14 @@ impl ElectorEffects {
             labels: self.labels.clone(),
             traits: lead.traits(),
         };
-        self.member.commons.publish_fact("cluster", Fact::Cluster(Box::new(fact)));
+        let commons = &self.member.commons;
+        let before = commons.own_fact("cluster");
+        let known = matches!(&before, Some(Fact::Cluster(known)) if (known.term, known.ready) == (fact.term, fact.ready));
+        commons.publish_fact("cluster", Fact::Cluster(Box::new(fact)));
+        if !known {
+            // Nobody has a lead before he hears of it.
+            commons.tell_now();
+        }
         let Some(electorate) = elector.electorate() else { return };
         let voters = electorate.voters().map(|(voter, role)| VoterFact {
             member: voter.member,
