@@ -53,10 +53,6 @@ impl Oracle {
                     self.generations.insert((*app, service.name.clone()), service.spec.generation);
                     let budget = (service.replicas, service.max_unavailable);
                     self.wanted.insert((*app, service.name.clone()), budget);
-                    // What a user scales away no change has taken, also if it is wanted again before it serves.
-                    self.taken_away.retain(|id| {
-                        id.app != *app || id.service != service.name || id.index < service.replicas
-                    });
                 }
             }
             HomeRecord::Deleting { app } => {
