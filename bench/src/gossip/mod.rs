@@ -201,6 +201,8 @@ fn await_all(
                 last = last.max(event.at);
             }
             if event.what == What::Dead && !expected.contains(&event.about) {
+                let (who, whom) = (event.observer, event.about);
+                eprintln!("{}: member {who} wrongly calls {whom} dead", side.name());
                 *wrong += 1.0;
             }
         }
@@ -218,7 +220,12 @@ fn await_all(
 
 /// Deaths told since the last look.
 fn deaths(side: &mut dyn Side) -> Result<f64, Error> {
-    Ok(side.events()?.iter().filter(|event| event.what == What::Dead).count() as f64)
+    let events = side.events()?;
+    let dead = events.iter().filter(|event| event.what == What::Dead);
+    for Event { observer, about, .. } in dead.clone() {
+        eprintln!("{}: member {observer} calls {about} dead while nobody is", side.name());
+    }
+    Ok(dead.count() as f64)
 }
 
 /// Deaths told while nobody dies.
