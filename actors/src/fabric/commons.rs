@@ -111,8 +111,9 @@ fn is_behind(known: Mark, have: Mark) -> bool {
         || (known.incarnation == have.incarnation && known.version < have.version)
 }
 
-fn set(number: &watch::Sender<u64>, to: u64) -> bool {
-    number.send_if_modified(|known| std::mem::replace(known, to) != to)
+/// Versions only grow, whoever comes last.
+fn raise(number: &watch::Sender<u64>, to: u64) {
+    number.send_if_modified(|known| std::mem::replace(known, to.max(*known)) < to);
 }
 
 /// Facts that concern nobody but the member that tells them. All others are about clusters as wholes.
@@ -195,17 +196,19 @@ impl Commons {
 
     /// Changes this member's own facts; others hear of it soon. Returns whether anything is different.
     pub fn publish(&self, change: impl FnOnce(&mut OwnState)) -> bool {
-        let version = {
+        let (before, version) = {
             let mut state = self.state();
+            let before = state.version();
             change(&mut state);
-            state.version()
+            (before, state.version())
         };
-        set(&self.written, version)
+        raise(&self.written, version);
+        before != version
     }
 
     /// Has others hear at once of what was published: nothing goes on before.
     pub fn tell_now(&self) {
-        set(&self.version, *self.written.borrow());
+        raise(&self.version, *self.written.borrow());
     }
 
     /// The same, if it does not come all the time: somebody waits for it.
@@ -227,11 +230,15 @@ impl Commons {
         // What was published before is told first.
         written.mark_changed();
         while written.changed().await.is_ok() {
+            if *written.borrow() == *self.version.borrow() {
+                // Others have heard already, in a hurry.
+                continue;
+            }
             let now = boot_now();
             let wait = pacing.due(now, self.size()).since(now);
             tokio::time::sleep(Duration::from_micros(wait.0)).await;
             let told = *written.borrow_and_update();
-            set(&self.version, told);
+            raise(&self.version, told);
         }
     }
 

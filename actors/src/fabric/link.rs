@@ -31,11 +31,8 @@ const HEARTBEAT: Duration = Duration::from_secs(20);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Messages waiting for a gossip stream at most. More are dropped: views that differ are exchanged.
 pub(super) const OUTBOX_MAX: usize = 16_384;
-/// Between two messages with rumors: the first goes at once, those that come soon after it travel together. The more
-/// there were, the longer the pause: they come in waves.
+/// Between two messages with rumors: the first goes at once, those that come soon after it travel together.
 const RUMORS_PAUSE: Duration = Duration::from_millis(25);
-const RUMOR_COST: Duration = Duration::from_millis(5);
-const RUMORS_PAUSE_MAX: Duration = Duration::from_millis(250);
 /// Rumors in one message.
 const RUMORS_PER_FRAME: usize = 256;
 /// Pause between two deltas, so that many small changes travel as one.
@@ -205,12 +202,11 @@ async fn spread(
                 outgoing = waiting.recv() => {
                     let Some(outgoing) = outgoing else { return };
                     tokio::time::sleep_until(rumors_at).await;
-                    let told = tell_waiting(&commons, outgoing, &mut waiting, &mut passing, &mut send).await;
-                    let Ok((again, rumors)) = told else { return };
-                    let pause = RUMORS_PAUSE + RUMOR_COST.saturating_mul(rumors);
-                    rumors_at = Instant::now() + pause.min(RUMORS_PAUSE_MAX);
-                    if again {
-                        break;
+                    rumors_at = Instant::now() + RUMORS_PAUSE;
+                    match tell_waiting(&commons, outgoing, &mut waiting, &mut passing, &mut send).await {
+                        Ok(true) => break,
+                        Ok(false) => {}
+                        Err(()) => return,
                     }
                 }
                 () = &mut silence => {
@@ -229,18 +225,19 @@ async fn spread(
 
 /// A stream that cannot be written to has ended; its connection tells why.
 async fn write(commons: &Commons, send: &mut SendStream, message: &GossipMessage) -> Result<(), ()> {
+    wire::write_frame(send, message, FRAME_DEADLINE).await.map_err(drop)?;
     commons.spoken.message(message);
-    wire::write_frame(send, message, FRAME_DEADLINE).await.map_err(drop)
+    Ok(())
 }
 
-/// Sends what waits: whether the peer has said how far it knows others, and how many rumors there were.
+/// Sends what waits; `true` if the peer has said how far it knows others.
 async fn tell_waiting(
     commons: &Commons,
     first: Outgoing,
     waiting: &mut mpsc::Receiver<Outgoing>,
     passing: &mut Passing,
     send: &mut SendStream,
-) -> Result<(bool, u32), ()> {
+) -> Result<bool, ()> {
     let (mut rumors, mut asks, mut again) = (Vec::new(), Vec::new(), false);
     let mut next = Some(first);
     while let Some(outgoing) = next {
@@ -259,14 +256,13 @@ async fn tell_waiting(
         }
         next = if rumors.len() < RUMORS_PER_FRAME { waiting.try_recv().ok() } else { None };
     }
-    let many = u32::try_from(rumors.len()).unwrap_or(u32::MAX);
     if !rumors.is_empty() {
         write(commons, send, &GossipMessage::Rumors(rumors)).await?;
     }
     if !asks.is_empty() {
         write(commons, send, &GossipMessage::Have(asks)).await?;
     }
-    Ok((again, many))
+    Ok(again)
 }
 
 /// Offers what the peer does not know of the maps of others. Returns how many it knows.

@@ -258,6 +258,7 @@ impl Elector {
     /// sake of that term only, which is over.
     pub(super) fn resign(&mut self, now: BootTime, why: &'static str, out: &mut Vec<ElectorOutput>) {
         if let Standing::Reigning(reign) = std::mem::replace(&mut self.standing, Standing::Idle) {
+            self.unrest.term_ends(reign.office.lease_until(), self.config.lease.duration);
             self.electorate = Some(reign.office.electorate().clone());
             self.ballot.release(self.config.lead.id);
             if reign.open {

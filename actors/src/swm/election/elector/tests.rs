@@ -196,6 +196,29 @@ fn elector_that_returns_from_a_cut_deposes_no_healthy_lead() {
 }
 
 #[test]
+fn electors_whose_leads_fall_one_after_the_other_wait_longer_each_time_until_one_stays() {
+    let mut net = Net::of(&three(), &[]);
+    net.pass(Micros::from_secs(20));
+    let succeed = |net: &mut Net| {
+        let (lead, began) = (net.lead(), net.now);
+        net.cut = vec![lead];
+        while net.leads().iter().all(|other| *other == lead) {
+            net.pass(Micros::from_millis(10));
+            assert!(net.now.since(began) < Micros::from_secs(10), "somebody stands in the end");
+        }
+        net.cut.clear();
+        net.pass(Micros::from_millis(200));
+        net.now.since(began)
+    };
+    let waits: Vec<Micros> = (0..8).map(|_| succeed(&mut net)).collect();
+    assert!(waits[1].0 < 2 * waits[0].0, "one failure is nothing unusual: {waits:?}");
+    assert!(waits[7].0 > 2 * waits[0].0, "{waits:?}");
+    net.pass(Micros::from_secs(20));
+    let calm = succeed(&mut net);
+    assert!(calm.0 < 2 * waits[0].0, "{calm} after a calm term, at first {waits:?}");
+}
+
+#[test]
 fn elector_whose_disk_is_lost_answers_for_no_earlier_life() {
     let mut net = Net::of(&three(), &[]);
     net.pass(Micros::from_secs(3));

@@ -31,6 +31,13 @@ impl Unrest {
         self.began = Some(now);
     }
 
+    /// The term has ended whose lead was served until `served`: one that lasted leaves no unrest behind.
+    pub(super) fn term_ends(&mut self, served: BootTime, lease: Micros) {
+        if self.is_calm(served, lease) {
+            *self = Self::default();
+        }
+    }
+
     /// How many times longer than usual is to be waited for a lead that was served until `served`.
     pub(super) fn factor(&self, served: BootTime, lease: Micros) -> u64 {
         if self.is_calm(served, lease) { 1 } else { 1 << self.hasty.saturating_sub(1).min(DOUBLINGS_MAX) }
@@ -64,5 +71,17 @@ mod tests {
         unrest.term_begins(later, later, LEASE);
         unrest.term_begins(later + Micros(200), later + Micros(100), LEASE);
         assert_eq!(unrest.factor(later + Micros(250), LEASE), 1, "it begins anew");
+    }
+
+    #[test]
+    fn unrest_before_a_term_that_lasted_does_not_slow_down_the_lead_that_has_left_it() {
+        let mut unrest = Unrest::default();
+        (0..8).for_each(|n| unrest.term_begins(BootTime(1_000 + n * 200), BootTime(0), LEASE));
+        let mut hasty = unrest;
+        hasty.term_ends(BootTime(2_500), LEASE);
+        assert_eq!(hasty, unrest);
+        unrest.term_ends(BootTime(2_400) + Micros(LEASE.0 * CALM_LEASES), LEASE);
+        // Its own vote binds nobody any more: it looks as if it had served nobody.
+        assert_eq!(unrest.factor(BootTime(0), LEASE), 1);
     }
 }
