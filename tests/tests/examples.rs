@@ -9,7 +9,7 @@ use std::path::Path;
 use codeco_protocol::api::{
     AppView, DecisionLevel, DecisionView, NodeView, PlanView, PlannedAction, ReplicaView,
 };
-use codeco_tests::{Fleet, Shape};
+use codeco_tests::{Fleet, Shape, Trouble};
 
 const CODECO: &str = env!("CARGO_BIN_EXE_codeco-under-test");
 const SHAPE: Shape = Shape { clusters: 3, nodes: 3, lease_ms: 3_000 };
@@ -35,26 +35,41 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(fleet: &Fleet) -> Self {
-        let nodes = fleet.nodes().unwrap().into_iter();
-        Self {
-            replicas: fleet.replicas().unwrap(),
+    fn of(fleet: &Fleet) -> Result<Self, Trouble> {
+        let nodes = fleet.nodes()?.into_iter();
+        Ok(Self {
+            replicas: fleet.replicas()?,
             nodes: nodes.map(|node| ((node.cluster.to_string(), node.name.to_string()), node)).collect(),
-            decisions: fleet.get("decisions").unwrap(),
-        }
+            decisions: fleet.get("decisions")?,
+        })
+    }
+
+    /// The same once no copy is being replaced any more.
+    fn at_rest(fleet: &Fleet) -> Self {
+        let look = |fleet: &Fleet| {
+            let seen = Self::of(fleet).map_err(|e| e.to_string())?;
+            let busy: Vec<&ReplicaView> = seen.replicas.iter().filter(|r| !r.ready).collect();
+            if busy.is_empty() { Ok(seen) } else { Err(format!("not ready: {busy:#?}")) }
+        };
+        fleet.until("every copy is ready", look).unwrap()
     }
 
     fn copies<'a>(&'a self, app: &'a str, service: &'a str) -> impl Iterator<Item = &'a ReplicaView> {
         self.replicas.iter().filter(move |r| r.app.as_str() == app && r.service.as_str() == service)
     }
 
-    /// Places of all copies of a service, each ready.
-    fn places(&self, app: &str, service: &str) -> Vec<(String, String)> {
-        let place = |r: &ReplicaView| {
-            assert!(r.ready, "{r:?}");
-            (r.cluster.as_ref().unwrap().to_string(), r.node.as_ref().unwrap().to_string())
+    /// Places of all copies of a service; an error if one of them is not ready, as while it is being replaced.
+    fn ready_places(&self, app: &str, service: &str) -> Result<Vec<(String, String)>, String> {
+        let place = |r: &ReplicaView| match (&r.cluster, &r.node) {
+            (Some(cluster), Some(node)) if r.ready => Ok((cluster.to_string(), node.to_string())),
+            _ => Err(format!("not ready: {r:?}")),
         };
         self.copies(app, service).map(place).collect()
+    }
+
+    /// The same where the fleet has settled.
+    fn places(&self, app: &str, service: &str) -> Vec<(String, String)> {
+        self.ready_places(app, service).unwrap()
     }
 
     fn label(&self, place: &(String, String), key: &str) -> Option<&str> {
@@ -94,7 +109,7 @@ fn examples_all_six_run_at_once_on_three_clusters_and_meet_their_kpis() {
     }
     let wanted = EXAMPLES.map(|(app, _, replicas)| (app.to_owned(), replicas));
     fleet.settle(&wanted).unwrap();
-    let seen = Seen::of(&fleet);
+    let seen = Seen::at_rest(&fleet);
     cameras_are_watched_in_their_region(&seen);
     grid_draws_little_and_stays_in_its_region(&seen);
     media_stay_within_their_delay(&seen);
@@ -166,9 +181,9 @@ fn controller_is_one_and_near(seen: &Seen) -> Result<(), String> {
 }
 
 fn twin_is_near(seen: &Seen) -> Result<(), String> {
-    let gateway = seen.places("vehicular-digital-twin", "gateway");
-    let twin = seen.places("vehicular-digital-twin", "twin");
-    if gateway[0].0 != twin[0].0 {
+    let gateway = seen.ready_places("vehicular-digital-twin", "gateway")?;
+    let twin = seen.ready_places("vehicular-digital-twin", "twin")?;
+    if gateway.len() != 1 || twin.len() != 1 || gateway[0].0 != twin[0].0 {
         return Err(format!("gateway {gateway:?}, twin {twin:?}"));
     }
     let delay = seen.delay_in_limits("vehicular-digital-twin", "twin")?;
@@ -205,8 +220,8 @@ fn twin_follows(fleet: &Fleet) {
                 if app.generation != app.observed_generation || app.replicas_ready != 2 {
                     return Err(format!("{:#?}", app.conditions));
                 }
-                let seen = Seen::of(fleet);
-                let gateway = seen.places("vehicular-digital-twin", "gateway");
+                let seen = Seen::of(fleet).map_err(|e| e.to_string())?;
+                let gateway = seen.ready_places("vehicular-digital-twin", "gateway")?;
                 if gateway != [wanted.clone()] {
                     return Err(format!("gateway on {gateway:?}"));
                 }
