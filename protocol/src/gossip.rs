@@ -108,6 +108,8 @@ pub enum MembershipOutput {
     Dial(Identity),
     /// The connection to a member is not needed any more.
     Drop(MemberId),
+    /// The connection to a member is of an earlier life of it: nobody answers there. To be closed.
+    Outlived(MemberId),
     /// A member is believed to be otherwise than before.
     Changed {
         /// The member.

@@ -758,6 +758,11 @@ impl LinksActor {
                 MembershipOutput::Tell { to, rumor } => link::tell_rumor(&self.commons, to, rumor),
                 MembershipOutput::Dial(member) => self.dial(&member, state),
                 MembershipOutput::Drop(member) => self.let_go(member),
+                MembershipOutput::Outlived(member) => {
+                    if let Some(connection) = self.commons.link(member) {
+                        connection.close(CloseReason::Unneeded);
+                    }
+                }
                 MembershipOutput::Changed { member, liveness } => {
                     tracing::info!(peer = %member, ?liveness, "member");
                     self.commons.set_liveness(member.clone(), liveness);

@@ -167,7 +167,7 @@ fn join(side: &mut dyn Side, nodes: usize) -> Result<f64, Error> {
     }
     let began = SystemTime::now();
     let wanted = (0..nodes).flat_map(|a| (0..nodes).map(move |b| (a, b))).filter(|(a, b)| a != b).collect();
-    await_all(side, What::Alive, wanted, began, &mut 0.0)
+    Ok(await_all(side, What::Alive, wanted, began, &mut 0.0)?.last)
 }
 
 /// Kills a member and starts it again; seconds until every other one had called it dead.
@@ -176,14 +176,25 @@ fn detection(side: &mut dyn Side, nodes: usize, victim: usize, wrong: &mut f64) 
     let began = SystemTime::now();
     side.kill(victim)?;
     let others = || (0..nodes).filter(|at| *at != victim);
-    let taken = await_all(side, What::Dead, others().map(|at| (at, victim)).collect(), began, wrong)?;
+    let told = await_all(side, What::Dead, others().map(|at| (at, victim)).collect(), began, wrong)?;
+    let Told { first, half, last, by } = told;
+    progress(side, nodes, &format!("{victim} is dead after {first:.2} s, {half:.2} s, {last:.2} s by {by}"));
     side.start(victim)?;
     let both = others().flat_map(|at| [(at, victim), (victim, at)]).collect();
     await_all(side, What::Alive, both, SystemTime::now(), wrong)?;
-    Ok(taken)
+    Ok(last)
 }
 
-/// Waits until each pair (observer, about) has told of `what`; seconds from `began` to the last of them. Deaths of
+/// When something was told: seconds to the first of its observers, to half of them, and to the last, and who that was.
+#[derive(Debug, Default)]
+struct Told {
+    first: f64,
+    half: f64,
+    last: f64,
+    by: usize,
+}
+
+/// Waits until each pair (observer, about) has told of `what`, and says how long that took from `began` on. Deaths of
 /// members that nobody waits for are counted as wrong.
 fn await_all(
     side: &mut dyn Side,
@@ -191,14 +202,14 @@ fn await_all(
     mut wanted: BTreeSet<(usize, usize)>,
     began: SystemTime,
     wrong: &mut f64,
-) -> Result<f64, Error> {
+) -> Result<Told, Error> {
     let deadline = Instant::now() + DEADLINE;
     let expected: BTreeSet<usize> = wanted.iter().map(|(_, about)| *about).collect();
-    let mut last = began;
+    let mut told = Vec::new();
     while !wanted.is_empty() {
         for event in side.events()? {
             if event.what == what && wanted.remove(&(event.observer, event.about)) {
-                last = last.max(event.at);
+                told.push((event.at.duration_since(began).unwrap_or_default().as_secs_f64(), event.observer));
             }
             if event.what == What::Dead && !expected.contains(&event.about) {
                 let (who, whom) = (event.observer, event.about);
@@ -215,7 +226,9 @@ fn await_all(
         }
         std::thread::sleep(PAUSE);
     }
-    Ok(last.duration_since(began).unwrap_or_default().as_secs_f64())
+    told.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (Some(first), Some(last)) = (told.first(), told.last()) else { return Ok(Told::default()) };
+    Ok(Told { first: first.0, half: told[told.len() / 2].0, last: last.0, by: last.1 })
 }
 
 /// Deaths told since the last look.
@@ -289,10 +302,10 @@ fn partition(side: &mut dyn Side, nodes: usize) -> Result<(f64, f64), Error> {
         .filter(|(a, b)| (*a < nodes / 2) != (*b < nodes / 2))
         .collect();
     let cut = Broken::by(&side.cut_in_half())?;
-    let known = await_all(side, What::Dead, across.clone(), SystemTime::now(), &mut 0.0)?;
+    let known = await_all(side, What::Dead, across.clone(), SystemTime::now(), &mut 0.0)?.last;
     progress(side, nodes, &format!("both halves know after {known:.1} s"));
     drop(cut);
-    let healed = await_all(side, What::Alive, across, SystemTime::now(), &mut 0.0)?;
+    let healed = await_all(side, What::Alive, across, SystemTime::now(), &mut 0.0)?.last;
     progress(side, nodes, &format!("healed after {healed:.1} s"));
     Ok((known, healed))
 }

@@ -293,6 +293,7 @@ fn plant(
         labels: config.cluster_labels.clone(),
         seat: watcher.seat(),
         braked: std::sync::Mutex::default(),
+        told: std::sync::Mutex::default(),
     };
     let restore = swm::restore_elector(config, member, cluster);
     let (elector, elector_ref) = core_child("elector", policy, restore, Arc::clone(&post), Arc::new(effects));

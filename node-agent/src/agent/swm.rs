@@ -13,7 +13,7 @@ use codeco_actors::swm::election::elector::{
     Elector, ElectorConfig, ElectorInput, ElectorNote, ElectorOutput, founding,
 };
 use codeco_actors::swm::election::electorate::{Electorate, Role, Voter};
-use codeco_actors::swm::lead::{Lead, LeadConfig, LeadNote, LeadOutput, LeadRecord};
+use codeco_actors::swm::lead::{self, Lead, LeadConfig, LeadNote, LeadOutput, LeadRecord};
 use codeco_actors::swm::ledger::{Ledger, LedgerConfig, LedgerInput, LedgerNote, LedgerOutput, Upkeep};
 use codeco_protocol::api::EventType;
 use codeco_protocol::gossip::{
@@ -22,7 +22,8 @@ use codeco_protocol::gossip::{
 use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeName};
 use codeco_protocol::messages::{HeldPhase, NodeFacts};
 use codeco_protocol::resources::Resources;
-use codeco_protocol::units::{BootTime, WallTime};
+use codeco_protocol::token::Term;
+use codeco_protocol::units::{BootTime, Micros, WallTime};
 use futures::FutureExt as _;
 
 use super::options::AgentConfig;
@@ -267,6 +268,42 @@ pub(super) struct ElectorEffects {
     pub(super) seat: Arc<Seat>,
     /// When the brake that is engaged came, by both clocks.
     pub(super) braked: Mutex<Option<(BootTime, WallTime)>>,
+    /// What was published last, and when.
+    pub(super) told: Mutex<Option<(BootTime, Gist)>>,
+}
+
+/// What others should know of a cluster as soon as it changes; cheap to read, so that it can be after each message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gist {
+    term: Term,
+    ready: bool,
+    leased: usize,
+    lost: usize,
+    mandates: usize,
+    electorate: Option<u64>,
+    braked: bool,
+}
+
+impl Gist {
+    fn of(lead: &Lead, elector: &Elector) -> Self {
+        Self {
+            term: lead.term(),
+            ready: lead.is_ready(),
+            leased: lead.members().filter(|(_, member)| has_lease(member)).count(),
+            lost: lead.members().filter(|(_, member)| member.lost).count(),
+            mandates: lead.mandates().count(),
+            electorate: elector.electorate().map(Electorate::version),
+            braked: lead.brake().is_some(),
+        }
+    }
+}
+
+/// The rest, such as what is free, is read and published this often: it takes a look at everything of each node, and a
+/// lead gets some messages from each of them in a second.
+const REST_EVERY: Micros = Micros::from_millis(250);
+
+fn has_lease(member: &lead::Member) -> bool {
+    !member.lost && member.reported.is_some()
 }
 
 impl Effects<Elector> for ElectorEffects {
@@ -293,9 +330,18 @@ impl Effects<Elector> for ElectorEffects {
         }
         match office {
             // One whose lease has lapsed says nothing new: what it said last is known with its age.
-            Some(lead) if elector.leads(now) => self.publish(lead, elector, now),
+            Some(lead) if elector.leads(now) => {
+                let gist = Gist::of(lead, elector);
+                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = told.is_some_and(|(at, known)| known == gist && now.since(at) < REST_EVERY);
+                if !known {
+                    *told = Some((now, gist));
+                    self.publish(lead, elector, now);
+                }
+            }
             Some(_) => {}
             None => {
+                *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 self.member.commons.publish(|state| {
                     state.retain("cluster", &|_| false);
                     state.retain("electorate", &|_| false);
@@ -312,7 +358,7 @@ impl ElectorEffects {
             self.member.learn_app(replica.app, &mandate.context.name);
         }
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let leased = || lead.members().filter(|(_, member)| !member.lost && member.reported.is_some());
+        let leased = || lead.members().filter(|(_, member)| has_lease(member));
         let sum = |read: fn(&codeco_protocol::messages::NodeFacts) -> &Resources| {
             leased()
                 .filter_map(|(_, member)| member.facts.as_ref())

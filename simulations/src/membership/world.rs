@@ -378,7 +378,7 @@ impl World {
                 let wait = Micros(2 * self.delay().0);
                 self.after(wait, Event::Connect { from, to: index(member.id) });
             }
-            Out::Drop(member) => {
+            Out::Drop(member) | Out::Outlived(member) => {
                 let to = index(member);
                 if let Some(link) = self.hosts[from].links.get(&to).copied() {
                     let parting = Parting::Unneeded;

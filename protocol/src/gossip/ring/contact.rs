@@ -21,6 +21,8 @@ const CONTACTS: usize = 8;
 /// while much changes everywhere, lists are outdated when they come.
 const DIFFERS_FOR: Micros = Micros::from_millis(250);
 const SWAPS_MAX: u32 = 5;
+/// A connection that is older than this when others tell of a member's new life was made by the life before.
+const NEW_FOR: Micros = Micros::from_secs(1);
 
 impl Ring {
     /// A member of our cluster that somebody has told of. Nothing is known of its life yet.
@@ -197,7 +199,7 @@ impl Ring {
             }
             Rumor::Alive { member, life } => {
                 let before = self.peers.get(&from).map(|peer| peer.life.started);
-                let news = self.hear_of_life(now, member, *life, out);
+                let news = self.hear_of_life(now, from, (member, *life), out);
                 if member.id == from {
                     let known = self.peers.get(&from).map(|peer| peer.life);
                     // One that merely contradicts knows what we know.
@@ -221,7 +223,7 @@ impl Ring {
             Rumor::Accused { member, life } => self.accuse(now, *member, *life, out),
             Rumor::Living(list) => {
                 for (member, life) in list.iter().take(LIST_MAX) {
-                    if self.hear_of_life(now, member, *life, out) {
+                    if self.hear_of_life(now, from, (member, *life), out) {
                         let alive = Rumor::Alive { member: member.clone(), life: *life };
                         self.spread(&alive, Some(from), out);
                     }
@@ -243,12 +245,12 @@ impl Ring {
         }
     }
 
-    /// Somebody says that a member lives. Returns whether it is news.
+    /// `from` says that a member lives. Returns whether it is news.
     fn hear_of_life(
         &mut self,
         now: BootTime,
-        member: &Identity,
-        life: Life,
+        from: MemberId,
+        (member, life): (&Identity, Life),
         out: &mut Vec<MembershipOutput>,
     ) -> bool {
         if *member == self.own {
@@ -260,7 +262,22 @@ impl Ring {
             return false;
         }
         self.known(now, member);
+        if from != member.id {
+            self.outlive(now, member.id, life, out);
+        }
         self.lives(now, member.id, life, out)
+    }
+
+    /// A process that is killed closes no connections. Once it has been started again, silence over one that it had is
+    /// no silence of its present life, and the way to that is a new connection.
+    fn outlive(&mut self, now: BootTime, member: MemberId, life: Life, out: &mut Vec<MembershipOutput>) {
+        let Some(peer) = self.peers.get_mut(&member) else { return };
+        let again = peer.life != Life::default() && life.started > peer.life.started;
+        if again && peer.edge.connected && now.since(peer.edge.since) >= NEW_FOR {
+            peer.edge.awaiting = None;
+            peer.edge.next_ping = now + NEW_FOR;
+            out.push(MembershipOutput::Outlived(member));
+        }
     }
 
     /// Somebody believes a member dead that we do not. It is given time to contradict. Returns whether it is news.

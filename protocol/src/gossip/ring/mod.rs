@@ -97,6 +97,8 @@ impl RingConfig {
 #[derive(Debug, Clone)]
 struct Edge {
     connected: bool,
+    /// Since when it is as it is.
+    since: BootTime,
     /// Last sign of life over it.
     heard: BootTime,
     /// Since when an answer is missing.
@@ -118,6 +120,7 @@ impl Edge {
     fn new(now: BootTime) -> Self {
         Self {
             connected: false,
+            since: now,
             heard: now,
             awaiting: None,
             next_ping: now,

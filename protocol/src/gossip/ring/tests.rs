@@ -172,6 +172,34 @@ fn membership_whose_clock_went_back_goes_on_from_its_later_life() {
 }
 
 #[test]
+fn membership_holds_the_silence_of_an_earlier_life_against_no_later_one() {
+    let mut ring = ring_of(&[2, 3, 4]);
+    run(&mut ring, 0, 2_000, &[2, 3, 4]);
+    let mut out = run(&mut ring, 2_000, 4_000, &[2, 3]);
+    let rumor = vote(2, 4, life(1, 0), 1);
+    out.extend(feed(&mut ring, 4_000, MembershipInput::Rumor { from: MemberId(2), rumor }));
+    out.extend(run(&mut ring, 4_050, 6_000, &[2, 3]));
+    assert_eq!(changes(&out), [(4, Liveness::Suspect), (4, Liveness::Dead)]);
+    // It was killed and started again; nobody has closed the connection of its former process.
+    let rumor = Rumor::Alive { member: member(4), life: life(2, 0) };
+    let out = feed(&mut ring, 6_000, MembershipInput::Rumor { from: MemberId(2), rumor });
+    assert_eq!(changes(&out), [(4, Liveness::Alive)]);
+    assert!(out.contains(&MembershipOutput::Outlived(MemberId(4))), "{out:?}");
+    let out = run(&mut ring, 6_050, 6_100, &[2, 3]);
+    assert!(changes(&out).is_empty(), "{:?}", changes(&out));
+    let parting = Parting::Unneeded;
+    let out = feed(&mut ring, 6_100, MembershipInput::Disconnected { member: MemberId(4), parting });
+    assert!(changes(&out).is_empty());
+    let out = feed(&mut ring, 6_150, MembershipInput::Tick);
+    assert!(out.contains(&MembershipOutput::Dial(member(4))), "{out:?}");
+    // What comes over the connection of its new process is no reason to end that.
+    feed(&mut ring, 6_200, MembershipInput::Connected(member(4)));
+    run(&mut ring, 6_200, 9_000, &[2, 3, 4]);
+    let out = alive(&mut ring, 9_000, 4, life(3, 0));
+    assert!(!out.iter().any(|o| matches!(o, MembershipOutput::Outlived(_))), "{out:?}");
+}
+
+#[test]
 fn membership_that_hears_nobody_blames_itself_and_looks_for_others() {
     let mut ring = ring_of(&[2, 3, 4]);
     run(&mut ring, 0, 1_000, &[2, 3, 4]);
