@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, PublicKey, SanType,
-    SerialNumber, SigningKey,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519, PublicKey,
+    PublicKeyData as _, SanType, SerialNumber, SigningKey,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, pem::PemObject};
 use sha2::{Digest, Sha256};
@@ -45,6 +45,10 @@ impl KeyHash {
         let (_, parsed) = X509Certificate::from_der(certificate)
             .map_err(|e| SpiffeError::Certificate { detail: e.to_string() })?;
         Ok(Self(Sha256::digest(parsed.public_key().raw).into()))
+    }
+
+    fn of_key(key: &PublicKey) -> Self {
+        Self(Sha256::digest(key.subject_public_key_info()).into())
     }
 }
 
@@ -241,12 +245,12 @@ impl Ca {
         })
     }
 
-    /// Whether `request` is one that [`Ca::issue`] would accept: cheap, and without effect.
+    /// The key in `request`, if it is one that [`Ca::issue`] would accept: cheap, and without effect.
     ///
     /// # Errors
     /// [`IssueError::BadRequest`].
-    pub fn check_request(request: &[u8]) -> Result<(), IssueError> {
-        key_of_request(request).map(|_| ())
+    pub fn check_request(request: &[u8]) -> Result<KeyHash, IssueError> {
+        key_of_request(request).map(|key| KeyHash::of_key(&key))
     }
 
     /// Signs a document of the trust domain (Ed25519).

@@ -12,7 +12,7 @@ use super::ca::{Ca, IssueError, Validity};
 use super::clock::TrustClock;
 use super::join_token::{JoinToken, TokenId, TokenSecret};
 use super::token_book::{RedeemError, TokenBook, TokenBookError};
-use crate::ids::{Identity, MemberId, Role};
+use crate::ids::Role;
 use crate::wire::{WireMessage, kinds};
 
 /// Asks to become a member.
@@ -173,19 +173,19 @@ impl Registrar {
         with(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Redeems the token, then issues a certificate for a new identity of its scope. Writes to disk.
+    /// Redeems the token, then issues a certificate for a new identity of its scope; for the same one to a bearer that
+    /// asks again with the same key, because the answer was lost. Writes to disk.
     ///
     /// # Errors
     /// [`JoinRefusal`]. A bad signing request is found before the token is touched; any other failure after the
-    /// token was redeemed leaves it used.
+    /// token was redeemed leaves it to that key.
     pub fn admit(&self, request: &JoinRequest) -> Result<JoinGrant, JoinRefusal> {
         let now = self.clock.now();
-        let id = MemberId::random();
         let validity = Validity::starting(now, self.life);
-        Ca::check_request(&request.signing_request)?;
-        let role = self.with_book(|book| book.redeem(request.token, &request.secret, now))?;
+        let key = Ca::check_request(&request.signing_request)?;
+        let member = self.with_book(|book| book.redeem(request.token, &request.secret, key, now))?;
         let ca = self.ca();
-        let issued = ca.issue(&request.signing_request, &Identity { role, id }, validity)?;
+        let issued = ca.issue(&request.signing_request, &member, validity)?;
         Ok(JoinGrant {
             trust_domain: ca.trust_domain().to_string(),
             certificate: issued.der,
@@ -246,7 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn request_that_cannot_be_signed_does_not_cost_the_token() {
+    fn request_that_cannot_be_signed_does_not_cost_the_token_and_one_that_is_repeated_makes_no_second_member()
+    {
         let folder = tempfile::tempdir().unwrap();
         let registrar = registrar(folder.path());
         let north = Role::Node(ClusterName::new("north").unwrap());
@@ -261,6 +262,11 @@ mod tests {
         let grant = registrar.admit(&request).unwrap();
         let credentials = Credentials::new(&key, &grant.certificate, &grant.ca).unwrap();
         assert_eq!(credentials.identity().role, north);
+        // The answer was lost.
+        let again = registrar.admit(&request).unwrap();
+        let again = Credentials::new(&key, &again.certificate, &again.ca).unwrap();
+        assert_eq!(again.identity(), credentials.identity());
+        request.signing_request = MemberKey::generate().unwrap().signing_request().unwrap();
         assert_eq!(registrar.admit(&request).unwrap_err().code, JoinRefusalCode::UsedToken);
     }
 }

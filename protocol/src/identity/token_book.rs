@@ -1,7 +1,8 @@
 //! The issuer's record of the tokens it gave out.
 //!
-//! A token works once. That must survive a crash at any moment, so its use is on disk before anything is issued for
-//! it: a crash in between costs the bearer a new token, never the fleet a second member.
+//! A token makes one member. That must survive a crash at any moment, so its use is on disk before anything is issued
+//! for it, with the key it was used for: a bearer whose answer was lost asks again with the same key and is the same
+//! member. Any other key is refused.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use subtle::ConstantTimeEq;
 use super::ca::KeyHash;
 use super::files::{self, FileError};
 use super::join_token::{JoinToken, TokenId, TokenSecret};
-use crate::ids::Role;
+use crate::ids::{Identity, MemberId, Role};
 use crate::units::WallTime;
 
 /// Form of the file. A newer form is refused, so that an older program never drops what it does not know.
@@ -115,9 +116,20 @@ struct Entry {
     scope: Role,
     expires: WallTime,
     used: Option<WallTime>,
+    /// Who used it; absent where it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bearer: Option<Bearer>,
     /// Whether its bearer founds the electorate of its cluster.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     founds: bool,
+}
+
+/// Whom a token has made a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bearer {
+    key_sha256: [u8; 32],
+    member: MemberId,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -170,8 +182,14 @@ impl TokenBook {
         let id = TokenId(getrandom::u64().map_err(no_randomness)?);
         let secret = TokenSecret::random().map_err(no_randomness)?;
         let expires = WallTime(now.0.saturating_add(millis(life)));
-        let entry =
-            Entry { secret_sha256: secret.hash(), scope: scope.clone(), expires, used: None, founds: false };
+        let entry = Entry {
+            secret_sha256: secret.hash(),
+            scope: scope.clone(),
+            expires,
+            used: None,
+            bearer: None,
+            founds: false,
+        };
         let before = self.entries.insert(id, entry);
         if let Err(e) = self.save() {
             self.entries.remove(&id);
@@ -181,28 +199,46 @@ impl TokenBook {
         Ok(JoinToken { id, secret, ca, scope, expires })
     }
 
-    /// Uses a token up and says what its bearer may become. The use is on disk when this returns `Ok`.
+    /// Uses a token up for the bearer of `key` and says who that is from now on. The use is on disk when this returns
+    /// `Ok`. Asked again with the same key before the token expires, it says the same.
     ///
     /// # Errors
     /// [`RedeemError`]; a token refused for its secret or not found is left as it was.
-    pub fn redeem(&mut self, id: TokenId, secret: &TokenSecret, now: WallTime) -> Result<Role, RedeemError> {
+    pub fn redeem(
+        &mut self,
+        id: TokenId,
+        secret: &TokenSecret,
+        key: KeyHash,
+        now: WallTime,
+    ) -> Result<Identity, RedeemError> {
         self.prune(now);
         let Some(entry) = self.entries.get_mut(&id) else { return Err(RedeemError::Unknown { id }) };
         // First the secret: whoever cannot prove it learns nothing about the token's state.
         if !bool::from(entry.secret_sha256.ct_eq(&secret.hash())) {
             return Err(RedeemError::WrongSecret { id });
         }
-        if entry.used.is_some() {
+        let again = entry.bearer.filter(|bearer| bearer.key_sha256 == key.0);
+        if entry.used.is_some() && again.is_none() {
             return Err(RedeemError::Used { id });
         }
         if now >= entry.expires {
             return Err(RedeemError::Expired { id });
         }
+        let role = entry.scope.clone();
+        if let Some(Bearer { member, .. }) = again {
+            return Ok(Identity { role, id: member });
+        }
+        let member = MemberId::random();
         entry.used = Some(now);
-        let scope = entry.scope.clone();
+        entry.bearer = Some(Bearer { key_sha256: key.0, member });
         match self.save() {
-            Ok(()) => Ok(scope),
-            Err(e) => Err(RedeemError::NotRecorded { id, detail: e.to_string() }),
+            Ok(()) => Ok(Identity { role, id: member }),
+            Err(e) => {
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.bearer = None;
+                }
+                Err(RedeemError::NotRecorded { id, detail: e.to_string() })
+            }
         }
     }
 
@@ -332,19 +368,32 @@ mod tests {
         Desk { _folder: folder, path, book }
     }
 
+    const KEY: KeyHash = KeyHash([7; 32]);
+
+    /// What the bearer of [`KEY`] becomes.
+    fn redeem(book: &mut TokenBook, token: &JoinToken, now: WallTime) -> Result<Role, RedeemError> {
+        book.redeem(token.id, &token.secret, KEY, now).map(|identity| identity.role)
+    }
+
     fn create(book: &mut TokenBook) -> JoinToken {
         book.create(north(), KeyHash([1; 32]), NOW, HOUR).unwrap()
     }
 
     #[test]
-    fn token_redeemed_twice_works_once_also_after_a_restart() {
+    fn token_makes_one_member_also_after_a_restart() {
         let mut desk = desk(TokenBookLimits::default());
         let token = create(&mut desk.book);
         // The issuer restarts twice: between creation and use, and right after the use.
         let mut book = TokenBook::open(&desk.path, TokenBookLimits::default()).unwrap();
-        assert_eq!(book.redeem(token.id, &token.secret, NOW), Ok(north()));
+        let first = book.redeem(token.id, &token.secret, KEY, NOW).unwrap();
+        assert_eq!(first.role, north());
         let mut book = TokenBook::open(&desk.path, TokenBookLimits::default()).unwrap();
-        assert_eq!(book.redeem(token.id, &token.secret, NOW), Err(RedeemError::Used { id: token.id }));
+        let other = book.redeem(token.id, &token.secret, KeyHash([8; 32]), NOW);
+        assert_eq!(other, Err(RedeemError::Used { id: token.id }));
+        // The answer to the first was lost.
+        assert_eq!(book.redeem(token.id, &token.secret, KEY, NOW), Ok(first), "the same member");
+        let late = book.redeem(token.id, &token.secret, KEY, later(HOUR));
+        assert_eq!(late, Err(RedeemError::Expired { id: token.id }));
     }
 
     #[test]
@@ -354,14 +403,12 @@ mod tests {
         let id = token.id;
         let unknown = TokenId(id.0 ^ 1);
         let wrong = TokenSecret([0; 32]);
-        let redeem = |book: &mut TokenBook, id, secret: &TokenSecret, now| book.redeem(id, secret, now);
-        assert_eq!(
-            redeem(&mut desk.book, unknown, &token.secret, NOW),
-            Err(RedeemError::Unknown { id: unknown })
-        );
-        assert_eq!(redeem(&mut desk.book, id, &wrong, NOW), Err(RedeemError::WrongSecret { id }));
-        assert_eq!(redeem(&mut desk.book, id, &token.secret, later(HOUR)), Err(RedeemError::Expired { id }));
-        assert_eq!(redeem(&mut desk.book, id, &token.secret, NOW), Ok(north()), "still open after all that");
+        let nobodys = JoinToken { id: unknown, ..token.clone() };
+        let mistyped = JoinToken { secret: wrong, ..token.clone() };
+        assert_eq!(redeem(&mut desk.book, &nobodys, NOW), Err(RedeemError::Unknown { id: unknown }));
+        assert_eq!(redeem(&mut desk.book, &mistyped, NOW), Err(RedeemError::WrongSecret { id }));
+        assert_eq!(redeem(&mut desk.book, &token, later(HOUR)), Err(RedeemError::Expired { id }));
+        assert_eq!(redeem(&mut desk.book, &token, NOW), Ok(north()), "still open after all that");
     }
 
     #[test]
@@ -370,10 +417,10 @@ mod tests {
         let token = create(&mut desk.book);
         let elsewhere = desk.path.with_file_name("gone").join("tokens.json");
         desk.book.path = elsewhere;
-        let first = desk.book.redeem(token.id, &token.secret, NOW);
+        let first = redeem(&mut desk.book, &token, NOW);
         assert!(matches!(first, Err(RedeemError::NotRecorded { .. })), "{first:?}");
         desk.book.path.clone_from(&desk.path);
-        let second = desk.book.redeem(token.id, &token.secret, NOW);
+        let second = redeem(&mut desk.book, &token, NOW);
         assert_eq!(second, Err(RedeemError::Used { id: token.id }));
     }
 
@@ -390,7 +437,7 @@ mod tests {
         for (at, token) in tokens.iter().enumerate() {
             // Long after its expiry nothing is known of a token; all these are closed within the hour.
             let now = WallTime(NOW.0 + at as u64);
-            book.redeem(token.id, &token.secret, now).unwrap();
+            redeem(book, token, now).unwrap();
         }
         create(book);
         assert_eq!(book.entries.len(), 3, "two closed ones and the open one");
@@ -398,7 +445,7 @@ mod tests {
         let now = later(11 * HOUR);
         let last = &tokens[2];
         assert_eq!(
-            book.redeem(last.id, &last.secret, now),
+            redeem(book, last, now),
             Err(RedeemError::Unknown { id: last.id }),
             "forgotten ten hours after it would have expired"
         );
@@ -411,7 +458,7 @@ mod tests {
         assert!(desk.book.revoke(token.id, NOW).unwrap());
         assert!(!desk.book.revoke(token.id, NOW).unwrap());
         let mut book = TokenBook::open(&desk.path, TokenBookLimits::default()).unwrap();
-        assert_eq!(book.redeem(token.id, &token.secret, NOW), Err(RedeemError::Used { id: token.id }));
+        assert_eq!(redeem(&mut book, &token, NOW), Err(RedeemError::Used { id: token.id }));
     }
 
     #[test]
