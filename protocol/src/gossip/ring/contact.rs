@@ -77,9 +77,15 @@ impl Ring {
         }
         self.known(now, &identity);
         let list = self.dead_list();
+        // A member that starts makes all its connections at one time: without this they would be looked at together, and
+        // its death be noticed up to a period later than by eight that look one after the other.
+        let first = now + Micros(self.rng.u64(0..=self.period().0));
         let Some(peer) = self.peers.get_mut(&member) else { return };
         peer.edge = peer.edge.renewed(now);
         self.heard(now, member, out);
+        if let Some(edge) = self.edge_mut(member) {
+            edge.next_ping = first;
+        }
         // Who we are, and what we believe; the same comes from there.
         let alive = Rumor::Alive { member: self.own.clone(), life: self.life };
         out.push(MembershipOutput::Tell { to: member, rumor: alive });

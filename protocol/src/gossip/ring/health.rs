@@ -46,6 +46,11 @@ impl Health {
         }
     }
 
+    /// Whether this member is slower than one that has just started.
+    pub(super) fn is_strained(&self) -> bool {
+        self.strain > STRAIN_FIRST
+    }
+
     /// How long this is for a member as slow as this one.
     pub(super) fn stretched(&self, span: Micros) -> Micros {
         Micros(span.0.saturating_mul(self.strain + 1))
@@ -65,6 +70,7 @@ mod tests {
         let second = Micros::from_secs(1);
         let mut health = Health::new(at(0));
         assert_eq!(health.stretched(second), Micros::from_secs(4), "it has just started");
+        assert!(!health.is_strained());
         health.recovers(at(5_999));
         assert_eq!(health.stretched(second), Micros::from_secs(2));
         health.recovers(at(6_000));
@@ -78,6 +84,7 @@ mod tests {
             health.recovers(at(millis));
         }
         assert_eq!(health.stretched(second), Micros::from_secs(8));
+        assert!(health.is_strained());
         health.recovers(at(80_000));
         assert_eq!(health.stretched(second), second);
     }

@@ -200,6 +200,52 @@ fn membership_holds_the_silence_of_an_earlier_life_against_no_later_one() {
 }
 
 #[test]
+fn membership_looks_at_edges_made_at_one_time_one_after_the_other() {
+    let mut ring = ring_of(&[2, 3, 4, 5, 6, 7, 8, 9]);
+    let mut first = BTreeMap::new();
+    for at in (0..1_100).step_by(50) {
+        for output in run(&mut ring, at, at + 50, &[2, 3, 4, 5, 6, 7, 8, 9]) {
+            if let MembershipOutput::Send { to, probe: Probe::Ping { .. } } = output {
+                first.entry(to.0).or_insert(at);
+            }
+        }
+    }
+    assert_eq!(first.len(), 8, "{first:?}");
+    let times: BTreeSet<u64> = first.values().copied().collect();
+    let (earliest, latest) = (times.first().unwrap(), times.last().unwrap());
+    assert!(times.len() >= 4 && latest - earliest >= 500, "{first:?}");
+}
+
+#[test]
+fn membership_that_is_held_up_itself_gives_twice_the_time_to_contradict() {
+    let votes = |ring: &mut Ring, at| {
+        for observer in [2, 3] {
+            let rumor = vote(observer, 4, life(1, 0), 1);
+            feed(ring, at, MembershipInput::Rumor { from: MemberId(observer), rumor });
+        }
+    };
+    let dies = |ring: &mut Ring, at| {
+        let dead = |from: u64| {
+            move |ring: &mut Ring| {
+                changes(&run(ring, from, from + 50, &[2, 3])).contains(&(4, Liveness::Dead))
+            }
+        };
+        (at..at + 5_000).step_by(50).find(|from| dead(*from)(ring)).unwrap() - at
+    };
+    let mut calm = ring_of(&[2, 3, 4]);
+    votes(&mut calm, 100);
+    let soon = dies(&mut calm, 100);
+    let mut busy = ring_of(&[2, 3, 4]);
+    // Its ticks come late, one after the other.
+    for at in (1_000..8_000).step_by(700) {
+        feed(&mut busy, at, MembershipInput::Tick);
+    }
+    votes(&mut busy, 8_000);
+    let late = dies(&mut busy, 8_000);
+    assert!(late >= soon + 1_000, "{soon} ms and {late} ms");
+}
+
+#[test]
 fn membership_that_hears_nobody_blames_itself_and_looks_for_others() {
     let mut ring = ring_of(&[2, 3, 4]);
     run(&mut ring, 0, 1_000, &[2, 3, 4]);

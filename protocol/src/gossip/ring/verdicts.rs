@@ -15,7 +15,7 @@ const VOTES_PERCENT: usize = 60;
 /// A withdrawal waits for this long: an edge that flaps says one thing at a time.
 const WITHDRAW_AFTER: Micros = Micros::from_millis(150);
 /// A member that has contradicted is given twice the grace for this long.
-const REFUTED_FOR: Micros = Micros::from_secs(300);
+const REFUTED_FOR: Micros = Micros::from_secs(60);
 /// An observer whose vote was contradicted is silent about it for this long, doubling up to the second.
 const AGAIN_AFTER: Micros = Micros::from_secs(10);
 const AGAIN_MAX: Micros = Micros::from_secs(300);
@@ -235,7 +235,9 @@ impl Ring {
             let votes: Vec<BootTime> = self.standing(*target).map(|(_, vote)| vote.since).collect();
             let Some(first) = votes.iter().min() else { continue };
             let doubted = peer.refuted.is_some_and(|at| now.since(at) < REFUTED_FOR);
-            let grace = Micros(self.config.grace.0 * if doubted { 2 } else { 1 });
+            // At a member that is held up, what contradicts a vote may be waiting behind it.
+            let late = self.health.is_strained();
+            let grace = Micros(self.config.grace.0 * if doubted || late { 2 } else { 1 });
             if now.since(*first) < grace {
                 continue;
             }
