@@ -23,6 +23,10 @@ fn check(nodes: usize, config: RingConfig, seed: u64) {
             assert_eq!(seconds.len(), EFFORT.kills, "every kill is noticed by all: {setting}");
             assert!(row.quantile(1.0) <= Some(bound(config)), "{setting}");
         }
+        if *scenario == "churn" {
+            assert_eq!(seconds.len() % EFFORT.kills, 0, "every kill is noticed by all: {setting}");
+            assert!(row.quantile(1.0) <= Some(bound(config)), "{setting}");
+        }
         if scenario.starts_with("join") || scenario.starts_with("halves") {
             assert_eq!(seconds.len(), 1, "it ends: {setting}");
         }

@@ -8,6 +8,8 @@ use super::world::World;
 /// How long anything may take before it counts as never.
 const PATIENCE: Micros = Micros::from_secs(60);
 const LOOK: Micros = Micros::from_millis(10);
+/// So many times more members die in a churn.
+const CHURN: usize = 8;
 
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,6 +56,7 @@ pub fn run(nodes: usize, config: RingConfig, seed: u64, effort: Effort) -> Vec<R
         idle(nodes, config, seed),
         kills(nodes, config, seed, effort, 0),
         kills(nodes, config, seed, effort, 100_000),
+        churn(nodes, config, seed, effort),
         lossy(nodes, config, seed, effort),
         held_up(nodes, config, seed, effort),
         one_way(nodes, config, seed, effort),
@@ -135,6 +138,27 @@ fn kills(nodes: usize, config: RingConfig, seed: u64, effort: Effort, loss: u32)
         until(&mut world, all_see_all);
         world.play(Micros::from_secs(6));
         // Those of the victim were right, whatever it does now.
+        let wrong = world.take_beliefs();
+        row.false_deaths +=
+            wrong.iter().filter(|b| b.liveness == Liveness::Dead && b.about != victim).count();
+    }
+    row.seconds.sort_by(f64::total_cmp);
+    row
+}
+
+/// One member after the other is killed and started again, without a pause in which the cluster could come to rest: an
+/// update that goes through it node by node, at its worst.
+fn churn(nodes: usize, config: RingConfig, seed: u64, effort: Effort) -> Row {
+    let mut row = Row::new("churn");
+    let mut world = settled(nodes, config, seed);
+    for victim in (0..nodes).cycle().take(effort.kills * CHURN) {
+        world.kill(victim);
+        let known = |world: &World| {
+            (0..nodes).filter(|at| *at != victim).all(|at| world.believes(at, victim) == Some(Liveness::Dead))
+        };
+        row.seconds.extend(until(&mut world, known).map(seconds));
+        world.restart(victim);
+        until(&mut world, all_see_all);
         let wrong = world.take_beliefs();
         row.false_deaths +=
             wrong.iter().filter(|b| b.liveness == Liveness::Dead && b.about != victim).count();

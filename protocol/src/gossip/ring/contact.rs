@@ -352,7 +352,7 @@ impl Ring {
 
     /// Dials and drops so that connections follow the graph; looks for the dead, and for anybody when cut off.
     pub(super) fn keep_contact(&mut self, now: BootTime, out: &mut Vec<MembershipOutput>) {
-        if self.unsettled.is_some_and(|since| now.since(since) >= self.config.settle) || self.is_new() {
+        if self.is_to_follow(now) {
             self.follow_view();
             self.let_go(out);
         }
@@ -388,9 +388,18 @@ impl Ring {
         self.swap_lists(now, out);
     }
 
-    /// Whether this member has none of the edges it could have: it does not wait for the view to settle then.
-    fn is_new(&self) -> bool {
-        self.unsettled.is_some() && self.graph.len() <= 2
+    /// Whether the graph is to follow the view: once that rests, or has not done so for long, as while one member after
+    /// the other is started anew. A member that has just learnt of most others does not wait at all: what it made of the
+    /// first few it met has it observe the wrong ones.
+    fn is_to_follow(&self, now: BootTime) -> bool {
+        let Some((first, last)) = self.unsettled else { return false };
+        let settle = self.config.settle;
+        let alive = |peer: &&Peer| matches!(peer.liveness, Liveness::Alive | Liveness::Suspect);
+        let living = 1 + self.peers.values().filter(alive).count();
+        now.since(last) >= settle
+            || now.since(first) >= Micros(3 * settle.0)
+            || living >= 2 * self.graph.len()
+            || self.graph.len() <= 2
     }
 
     /// Connections the graph no longer asks for. The other end does the same, or dials again if it still asks for it.

@@ -54,7 +54,7 @@ pub struct RingConfig {
     pub retry: Micros,
     /// Between the first vote and the verdict.
     pub grace: Micros,
-    /// Quiet time of the view before the graph follows it.
+    /// Quiet time of the view before the graph follows it; where it never rests, the graph follows after three times that.
     pub settle: Micros,
     /// Between two attempts to reach some dead member.
     pub revive: Micros,
@@ -215,8 +215,8 @@ pub struct Ring {
     graph: Graph,
     /// Digest of lives and liveness of all, until one changes.
     digest: Option<u32>,
-    /// When the view changed last, until the graph has followed.
-    unsettled: Option<BootTime>,
+    /// When the view changed first and last, until the graph has followed.
+    unsettled: Option<(BootTime, BootTime)>,
     cut_off: Option<BootTime>,
     next_revive: BootTime,
     last_tick: BootTime,
@@ -407,7 +407,8 @@ impl Ring {
         }
         out.push(MembershipOutput::Changed { member: peer.identity.clone(), liveness });
         if !same_graph {
-            self.unsettled = Some(now);
+            let first = self.unsettled.map_or(now, |(first, _)| first);
+            self.unsettled = Some((first, now));
         }
     }
 

@@ -246,6 +246,32 @@ fn membership_that_is_held_up_itself_gives_twice_the_time_to_contradict() {
 }
 
 #[test]
+fn membership_that_has_met_a_few_and_then_learns_of_most_observes_whom_it_should_at_once() {
+    let mut ring = ring_of(&[2, 3, 4]);
+    run(&mut ring, 0, 100, &[2, 3, 4]);
+    let all: Vec<(Identity, Life)> = (2..=50).map(|id| (member(id), life(1, 0))).collect();
+    feed(&mut ring, 100, MembershipInput::Rumor { from: MemberId(2), rumor: Rumor::Living(all) });
+    feed(&mut ring, 100, MembershipInput::Tick);
+    assert_eq!(ring.graph.len(), 50);
+}
+
+#[test]
+fn membership_follows_a_view_that_never_rests() {
+    let mut ring = ring_of(&(2..=20).collect::<Vec<_>>());
+    run(&mut ring, 0, 4_000, &(2..=20).collect::<Vec<_>>());
+    let mut followed = None;
+    for (id, at) in (21..).zip((4_000..20_000).step_by(2_000)) {
+        let rumor = Rumor::Alive { member: member(id), life: life(1, 0) };
+        feed(&mut ring, at, MembershipInput::Rumor { from: MemberId(2), rumor });
+        run(&mut ring, at, at + 2_000, &(2..=20).collect::<Vec<_>>());
+        if followed.is_none() && ring.graph.contains_key(&MemberId(21)) {
+            followed = Some(at);
+        }
+    }
+    assert!(followed.is_some_and(|at| at <= 4_000 + 9_000), "{followed:?}");
+}
+
+#[test]
 fn membership_that_hears_nobody_blames_itself_and_looks_for_others() {
     let mut ring = ring_of(&[2, 3, 4]);
     run(&mut ring, 0, 1_000, &[2, 3, 4]);
