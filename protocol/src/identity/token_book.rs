@@ -1,8 +1,8 @@
 //! The issuer's record of the tokens it gave out.
 //!
 //! A token makes one member. That must survive a crash at any moment, so its use is on disk before anything is issued
-//! for it, with the key it was used for: a bearer whose answer was lost asks again with the same key and is the same
-//! member. Any other key is refused.
+//! for it, with the key it was used for: a bearer whose answer was lost asks again with the same key, soon, and is the
+//! same member. Any other key is refused, and so is that one later: what an operator has revoked since stays revoked.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,10 @@ const FORMAT: u32 = 1;
 
 /// Largest book read, in bytes: far more than [`TokenBookLimits`] allows to be written by default.
 const FILE_LEN_MAX: u64 = 4 << 20;
+
+/// For so long after its use a token answers the key it was used for: a supervisor has started a process that gave up
+/// again by then.
+const AGAIN_FOR: Duration = Duration::from_secs(15 * 60);
 
 /// How much a [`TokenBook`] keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +204,7 @@ impl TokenBook {
     }
 
     /// Uses a token up for the bearer of `key` and says who that is from now on. The use is on disk when this returns
-    /// `Ok`. Asked again with the same key before the token expires, it says the same.
+    /// `Ok`. Asked again with the same key within a quarter of an hour, and before the token expires, it says the same.
     ///
     /// # Errors
     /// [`RedeemError`]; a token refused for its secret or not found is left as it was.
@@ -217,7 +221,8 @@ impl TokenBook {
         if !bool::from(entry.secret_sha256.ct_eq(&secret.hash())) {
             return Err(RedeemError::WrongSecret { id });
         }
-        let again = entry.bearer.filter(|bearer| bearer.key_sha256 == key.0);
+        let recent = entry.used.is_some_and(|used| now.0 < used.0.saturating_add(millis(AGAIN_FOR)));
+        let again = entry.bearer.filter(|bearer| recent && bearer.key_sha256 == key.0);
         if entry.used.is_some() && again.is_none() {
             return Err(RedeemError::Used { id });
         }
@@ -392,8 +397,14 @@ mod tests {
         assert_eq!(other, Err(RedeemError::Used { id: token.id }));
         // The answer to the first was lost.
         assert_eq!(book.redeem(token.id, &token.secret, KEY, NOW), Ok(first), "the same member");
-        let late = book.redeem(token.id, &token.secret, KEY, later(HOUR));
-        assert_eq!(late, Err(RedeemError::Expired { id: token.id }));
+        let late = book.redeem(token.id, &token.secret, KEY, later(AGAIN_FOR));
+        assert_eq!(late, Err(RedeemError::Used { id: token.id }));
+        let short = book.create(north(), KeyHash([1; 32]), NOW, AGAIN_FOR / 2).unwrap();
+        redeem(&mut book, &short, NOW).unwrap();
+        assert_eq!(
+            redeem(&mut book, &short, later(AGAIN_FOR / 2)),
+            Err(RedeemError::Expired { id: short.id })
+        );
     }
 
     #[test]
