@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use codeco_actors::acm::answers::{CertAuthority, Certified, Handover, Standing};
 use codeco_protocol::identity::{
     Asker, Ca, ChainSummary, JoinGrant, JoinHandler, JoinRefusal, JoinRequest, KeyHash, REVOCATIONS_MAX,
-    Registrar, RenewGrant, RenewHandler, RenewRequest, Revocation, Revoked, SignedTrust, SpiffeId, TokenId,
-    Trust, TrustClock, TrustList, Validity, certificate_pem, read_private, write_private,
+    Registrar, RenewGrant, RenewHandler, RenewRequest, Revocation, Revoked, SignedTrust, SpiffeId, TokenBook,
+    TokenId, Trust, TrustClock, TrustList, Validity, certificate_pem, read_private, write_private,
 };
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::units::WallTime;
@@ -264,6 +264,8 @@ impl CertAuthority for Authority {
                 "{REVOCATIONS_MAX} revocations are listed, which is the limit: `codeco ca rotate` begins a new list"
             ));
         }
+        // Or its holder would join again with the token that made it a member.
+        self.registrar.with_book(TokenBook::forget_bearers).map_err(|e| e.to_string())?;
         let at = self.clock.now();
         self.announce(&inner, |list| list.revoked.push(Revocation { what, at }))?;
         Ok(true)
@@ -338,7 +340,7 @@ impl JoinHandler for Authority {
 
 #[cfg(test)]
 mod tests {
-    use codeco_protocol::identity::{MemberKey, TokenBook, TokenBookLimits, TrustDomain};
+    use codeco_protocol::identity::{MemberKey, TokenBookLimits, TrustDomain};
     use codeco_protocol::ids::{ClusterName, Role};
 
     use super::super::options::HubOptions;

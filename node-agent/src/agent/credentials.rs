@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use codeco_actors::journal::JournalError;
-use codeco_protocol::identity::{Credentials, CredentialsError, KeyError, MemberKey, TrustClock};
+use codeco_protocol::identity::{
+    Credentials, CredentialsError, JoinRefusalCode, KeyError, MemberKey, TrustClock,
+};
 use codeco_protocol::transport::{Backoff, BackoffBounds, JoinConfig, JoinError, join_or_found};
 
 use super::options::{AgentConfig, JOIN_DEADLINE};
@@ -66,7 +68,8 @@ pub(super) async fn enrol(config: &AgentConfig, clock: &TrustClock) -> Result<Cr
     Ok(credentials)
 }
 
-/// Tries every hub in turn until one answers. A refusal is final; silence is not.
+/// Tries every hub in turn until one answers. A refusal is final; silence is not, nor, beside it, that another hub does
+/// not know the token: the silent one may be the one that does.
 async fn join(
     config: &AgentConfig,
     clock: &TrustClock,
@@ -78,6 +81,7 @@ async fn join(
     let mut backoff = Backoff::new(bounds);
     let mut rng = fastrand::Rng::new();
     let mut last = None;
+    let mut silent = false;
     loop {
         for issuer in &config.hubs {
             let any = if issuer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
@@ -91,11 +95,21 @@ async fn join(
             };
             match join_or_found(&join, key).await {
                 Ok(joined) => return Ok(joined),
+                Err(JoinError::Refused { refusal, .. })
+                    if silent
+                        && matches!(
+                            refusal.code,
+                            JoinRefusalCode::UnknownToken | JoinRefusalCode::Unavailable
+                        ) =>
+                {
+                    tracing::warn!(%issuer, %refusal, "not joined yet; trying again");
+                }
                 Err(error @ (JoinError::Refused { .. } | JoinError::Key(_) | JoinError::BadGrant { .. })) => {
                     return Err(error.into());
                 }
                 Err(error) => {
                     tracing::warn!(%issuer, %error, "not joined yet; trying again");
+                    silent = true;
                     last = Some(error);
                 }
             }

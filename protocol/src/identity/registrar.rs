@@ -178,7 +178,7 @@ impl Registrar {
     ///
     /// # Errors
     /// [`JoinRefusal`]. A bad signing request is found before the token is touched; any other failure after the
-    /// token was redeemed leaves it to that key.
+    /// token was redeemed leaves it to that key, or, where that could not be written down, to nobody.
     pub fn admit(&self, request: &JoinRequest) -> Result<JoinGrant, JoinRefusal> {
         let now = self.clock.now();
         let validity = Validity::starting(now, self.life);

@@ -2,7 +2,7 @@
 //!
 //! A token makes one member. That must survive a crash at any moment, so its use is on disk before anything is issued
 //! for it, with the key it was used for: a bearer whose answer was lost asks again with the same key, soon, and is the
-//! same member. Any other key is refused, and so is that one later: what an operator has revoked since stays revoked.
+//! same member. Any other key is refused, and so is that one later, or once anything was revoked.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,9 @@ use super::join_token::{JoinToken, TokenId, TokenSecret};
 use crate::ids::{Identity, MemberId, Role};
 use crate::units::WallTime;
 
-/// Form of the file. A newer form is refused, so that an older program never drops what it does not know.
-const FORMAT: u32 = 1;
+/// Form of the file. A newer form is refused, so that an older program never drops what it does not know. The first did
+/// not say who had used a token.
+const FORMAT: u32 = 2;
 
 /// Largest book read, in bytes: far more than [`TokenBookLimits`] allows to be written by default.
 const FILE_LEN_MAX: u64 = 4 << 20;
@@ -280,6 +281,19 @@ impl TokenBook {
         self.save().map(|()| true)
     }
 
+    /// No token that was used answers its bearer again: an operator has revoked something, and nobody is to get a
+    /// certificate in its place. On disk when this returns `Ok`.
+    ///
+    /// # Errors
+    /// [`FileError`]; they answer nobody until the next start all the same.
+    pub fn forget_bearers(&mut self) -> Result<(), FileError> {
+        let mut known = false;
+        for entry in self.entries.values_mut() {
+            known |= entry.bearer.take().is_some();
+        }
+        if known { self.save() } else { Ok(()) }
+    }
+
     /// Open tokens: id, what the bearer becomes, expiry.
     pub fn live(&self, now: WallTime) -> impl Iterator<Item = (TokenId, &Role, WallTime)> {
         self.entries
@@ -335,7 +349,7 @@ fn millis(span: Duration) -> u64 {
 
 fn parse(content: &[u8]) -> Result<BTreeMap<TokenId, Entry>, String> {
     let page: Page = serde_json::from_slice(content).map_err(|e| e.to_string())?;
-    if page.format != FORMAT {
+    if !(1..=FORMAT).contains(&page.format) {
         return Err(format!("it is of format {}", page.format));
     }
     page.tokens
@@ -399,6 +413,11 @@ mod tests {
         assert_eq!(book.redeem(token.id, &token.secret, KEY, NOW), Ok(first), "the same member");
         let late = book.redeem(token.id, &token.secret, KEY, later(AGAIN_FOR));
         assert_eq!(late, Err(RedeemError::Used { id: token.id }));
+        let mut book = TokenBook::open(&desk.path, TokenBookLimits::default()).unwrap();
+        book.forget_bearers().unwrap();
+        let mut book = TokenBook::open(&desk.path, TokenBookLimits::default()).unwrap();
+        let after = book.redeem(token.id, &token.secret, KEY, NOW);
+        assert_eq!(after, Err(RedeemError::Used { id: token.id }), "something was revoked");
         let short = book.create(north(), KeyHash([1; 32]), NOW, AGAIN_FOR / 2).unwrap();
         redeem(&mut book, &short, NOW).unwrap();
         assert_eq!(
@@ -479,7 +498,7 @@ mod tests {
         let content = std::fs::read(&desk.path).unwrap();
         let secret = serde_json::to_vec(&token.secret.0).unwrap();
         assert!(!content.windows(secret.len()).any(|window| window == secret));
-        for bad in [&b"{}"[..], b"", b"{\"format\":2,\"tokens\":{}}", b"{\"format\":1,\"tokens\":{\"x\":1}}"]
+        for bad in [&b"{}"[..], b"", b"{\"format\":3,\"tokens\":{}}", b"{\"format\":1,\"tokens\":{\"x\":1}}"]
         {
             files::write_private(&desk.path, bad).unwrap();
             let error = TokenBook::open(&desk.path, TokenBookLimits::default()).unwrap_err();

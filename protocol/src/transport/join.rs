@@ -78,8 +78,8 @@ pub enum JoinError {
         /// Why not.
         detail: String,
     },
-    /// Not done in time. The token may have been used up.
-    #[error("{issuer} did not admit us within {} ms; if the token is refused now, create another", deadline.as_millis())]
+    /// Not done in time. The token may have been used, for this key: it can be shown again for a quarter of an hour.
+    #[error("{issuer} did not admit us within {} ms; try again with the same state soon, or create another token", deadline.as_millis())]
     Timeout {
         /// The issuer.
         issuer: SocketAddr,

@@ -7,5 +7,5 @@
 mod scenarios;
 mod world;
 
-pub use scenarios::{Effort, Row, run};
+pub use scenarios::{CHURN, Effort, Row, run};
 pub use world::World;

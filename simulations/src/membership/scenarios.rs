@@ -9,7 +9,7 @@ use super::world::World;
 const PATIENCE: Micros = Micros::from_secs(60);
 const LOOK: Micros = Micros::from_millis(10);
 /// So many times more members die in a churn.
-const CHURN: usize = 8;
+pub const CHURN: usize = 8;
 
 /// One line of the table.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,11 +157,15 @@ fn churn(nodes: usize, config: RingConfig, seed: u64, effort: Effort) -> Row {
             (0..nodes).filter(|at| *at != victim).all(|at| world.believes(at, victim) == Some(Liveness::Dead))
         };
         row.seconds.extend(until(&mut world, known).map(seconds));
-        world.restart(victim);
-        until(&mut world, all_see_all);
         let wrong = world.take_beliefs();
         row.false_deaths +=
             wrong.iter().filter(|b| b.liveness == Liveness::Dead && b.about != victim).count();
+        world.restart(victim);
+        if until(&mut world, all_see_all).is_none() {
+            // It has come back, and somebody never believes it.
+            row.false_deaths += 1;
+        }
+        row.false_deaths += false_deaths(&mut world);
     }
     row.seconds.sort_by(f64::total_cmp);
     row

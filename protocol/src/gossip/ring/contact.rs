@@ -1,6 +1,6 @@
 //! Whom to be connected to, what is passed on, and how lists of the dead are brought together.
 
-use super::graph::{halves, mix};
+use super::graph::{self, halves, mix};
 use super::{Edge, MEMBERS_MAX, OUTSIDERS_MAX, Outsider, OwnVote, Peer, Ring};
 use crate::gossip::message::LIST_MAX;
 use crate::gossip::{Life, Liveness, MembershipOutput, Parting, Rumor};
@@ -21,8 +21,6 @@ const CONTACTS: usize = 8;
 /// while much changes everywhere, lists are outdated when they come.
 const DIFFERS_FOR: Micros = Micros::from_millis(250);
 const SWAPS_MAX: u32 = 5;
-/// A connection that is older than this when others tell of a member's new life was made by the life before.
-const NEW_FOR: Micros = Micros::from_secs(1);
 
 impl Ring {
     /// A member of our cluster that somebody has told of. Nothing is known of its life yet.
@@ -204,6 +202,11 @@ impl Ring {
                 self.count_vote(now, (*observer, *target), *life, *stands, *number, out)
             }
             Rumor::Alive { member, life } => {
+                if member.id == from
+                    && let Some(peer) = self.peers.get_mut(&from)
+                {
+                    peer.edge.told = Some(life.started);
+                }
                 let before = self.peers.get(&from).map(|peer| peer.life.started);
                 let news = self.hear_of_life(now, from, (member, *life), out);
                 if member.id == from {
@@ -269,20 +272,31 @@ impl Ring {
         }
         self.known(now, member);
         if from != member.id {
-            self.outlive(now, member.id, life, out);
+            self.outlive(now, member.id, life);
         }
         self.lives(now, member.id, life, out)
     }
 
-    /// A process that is killed closes no connections. Once it has been started again, silence over one that it had is
-    /// no silence of its present life, and the way to that is a new connection.
-    fn outlive(&mut self, now: BootTime, member: MemberId, life: Life, out: &mut Vec<MembershipOutput>) {
+    /// A process that is killed closes no connections. Once others say that it was started again, the silence over one that
+    /// it had is no silence of its present life. Others may be wrong, so it is asked once more before it is closed.
+    fn outlive(&mut self, now: BootTime, member: MemberId, life: Life) {
         let Some(peer) = self.peers.get_mut(&member) else { return };
-        let again = peer.life != Life::default() && life.started > peer.life.started;
-        if again && peer.edge.connected && now.since(peer.edge.since) >= NEW_FOR {
-            peer.edge.awaiting = None;
-            peer.edge.next_ping = now + NEW_FOR;
-            out.push(MembershipOutput::Outlived(member));
+        let earlier = peer.edge.told.is_some_and(|told| told < life.started);
+        if peer.edge.connected && earlier && peer.edge.outlived.is_none() {
+            peer.edge.awaiting = Some(now);
+            peer.edge.next_ping = now;
+            peer.edge.outlived = Some(now);
+        }
+    }
+
+    /// Connections of earlier lives, on which nobody has answered.
+    fn close_outlived(&mut self, now: BootTime, out: &mut Vec<MembershipOutput>) {
+        let patience = Micros(2 * self.config.retry.0);
+        for (member, peer) in &mut self.peers {
+            if peer.edge.connected && peer.edge.outlived.is_some_and(|since| now.since(since) >= patience) {
+                peer.edge.outlived = None;
+                out.push(MembershipOutput::Outlived(*member));
+            }
         }
     }
 
@@ -352,9 +366,13 @@ impl Ring {
 
     /// Dials and drops so that connections follow the graph; looks for the dead, and for anybody when cut off.
     pub(super) fn keep_contact(&mut self, now: BootTime, out: &mut Vec<MembershipOutput>) {
-        if self.is_to_follow(now) {
+        self.close_outlived(now, out);
+        if self.is_view_at_rest(now) {
             self.follow_view();
             self.let_go(out);
+        } else if self.is_graph_outgrown() {
+            // What is not needed by it is let go when the view rests: it changes with each that comes.
+            self.graph = graph::graph(&self.living(), self.config.rings, self.config.mesh_max);
         }
         let (own, cut_off) = (self.own.id, self.cut_off.is_some());
         let neighbours = self.graph.get(&own).cloned().unwrap_or_default();
@@ -388,18 +406,21 @@ impl Ring {
         self.swap_lists(now, out);
     }
 
-    /// Whether the graph is to follow the view: once that rests, or has not done so for long, as while one member after
-    /// the other is started anew. A member that has just learnt of most others does not wait at all: what it made of the
-    /// first few it met has it observe the wrong ones.
-    fn is_to_follow(&self, now: BootTime) -> bool {
-        let Some((first, last)) = self.unsettled else { return false };
+    /// Whether the view rests, or has not done so for long, as while one member after the other is started anew.
+    fn is_view_at_rest(&self, now: BootTime) -> bool {
         let settle = self.config.settle;
+        self.unsettled.is_some_and(|(first, last)| {
+            now.since(last) >= settle || now.since(first) >= Micros(3 * settle.0)
+        })
+    }
+
+    /// Whether this member has just learnt of most others: what it made of the first few it met has it observe the wrong
+    /// ones.
+    fn is_graph_outgrown(&self) -> bool {
         let alive = |peer: &&Peer| matches!(peer.liveness, Liveness::Alive | Liveness::Suspect);
-        let living = 1 + self.peers.values().filter(alive).count();
-        now.since(last) >= settle
-            || now.since(first) >= Micros(3 * settle.0)
-            || living >= 2 * self.graph.len()
-            || self.graph.len() <= 2
+        self.unsettled.is_some()
+            && (self.graph.len() <= 2
+                || 1 + self.peers.values().filter(alive).count() >= 2 * self.graph.len())
     }
 
     /// Connections the graph no longer asks for. The other end does the same, or dials again if it still asks for it.

@@ -84,6 +84,7 @@ impl Ring {
         let period = Micros(self.rng.u64(period * 4 / 5..=period));
         let Some(edge) = self.edge_mut(from) else { return };
         let answered = edge.awaiting.take().is_some();
+        edge.outlived = None;
         edge.heard = now;
         if answered || edge.next_ping <= now + retry {
             edge.next_ping = now + period;

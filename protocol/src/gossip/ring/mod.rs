@@ -97,8 +97,10 @@ impl RingConfig {
 #[derive(Debug, Clone)]
 struct Edge {
     connected: bool,
-    /// Since when it is as it is.
-    since: BootTime,
+    /// In which life the other end has said over it that it is.
+    told: Option<u64>,
+    /// Since when it may lead to an earlier life, by what others tell of the member.
+    outlived: Option<BootTime>,
     /// Last sign of life over it.
     heard: BootTime,
     /// Since when an answer is missing.
@@ -120,7 +122,8 @@ impl Edge {
     fn new(now: BootTime) -> Self {
         Self {
             connected: false,
-            since: now,
+            told: None,
+            outlived: None,
             heard: now,
             awaiting: None,
             next_ping: now,

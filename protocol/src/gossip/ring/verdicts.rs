@@ -226,6 +226,11 @@ impl Ring {
         }
     }
 
+    /// At a member that is held up, what contradicts a vote may be waiting behind it.
+    fn grace(&self) -> Micros {
+        Micros(self.config.grace.0 * if self.health.is_strained() { 2 } else { 1 })
+    }
+
     fn voted_dead(&self, now: BootTime) -> Vec<MemberId> {
         let mut dead = Vec::new();
         for (target, peer) in &self.peers {
@@ -235,9 +240,7 @@ impl Ring {
             let votes: Vec<BootTime> = self.standing(*target).map(|(_, vote)| vote.since).collect();
             let Some(first) = votes.iter().min() else { continue };
             let doubted = peer.refuted.is_some_and(|at| now.since(at) < REFUTED_FOR);
-            // At a member that is held up, what contradicts a vote may be waiting behind it.
-            let late = self.health.is_strained();
-            let grace = Micros(self.config.grace.0 * if doubted || late { 2 } else { 1 });
+            let grace = if doubted { Micros(2 * self.config.grace.0) } else { self.grace() };
             if now.since(*first) < grace {
                 continue;
             }
@@ -281,7 +284,7 @@ impl Ring {
         }
         let reached = graph::reachable(&self.graph, self.own.id, &living, &broken);
         let small = reached.len() < PART_MIN.max(living.len() / PART_SHARE);
-        let patience = Micros(self.config.grace.0 + if small { LOOK_FIRST.0 } else { 0 });
+        let patience = Micros(self.grace().0 + if small { LOOK_FIRST.0 } else { 0 });
         let mut dead = Vec::new();
         for (member, peer) in &mut self.peers {
             let lives = matches!(peer.liveness, Liveness::Alive | Liveness::Suspect);
