@@ -47,6 +47,9 @@ pub(crate) struct Options {
     /// Our profile: `lan` or `metered`.
     #[arg(long, default_value = "lan")]
     profile: String,
+    /// Leaves serf out, which takes most of the time.
+    #[arg(long)]
+    alone: bool,
 }
 
 /// What a member says of another.
@@ -95,7 +98,7 @@ struct Figures {
 
 /// Measures. The process that only starts the one inside the namespace does not return.
 pub(crate) fn run(options: &Options, seed: u64, bars: Bars) -> Result<Report, Error> {
-    net::require()?;
+    net::require(options.alone)?;
     if let Some(status) = net::enter()? {
         std::process::exit(status.code().unwrap_or(1));
     }
@@ -103,15 +106,16 @@ pub(crate) fn run(options: &Options, seed: u64, bars: Bars) -> Result<Report, Er
     let mut report = Report::new("gossip", seed, 1, &setting, bars);
     for &nodes in &options.nodes {
         let stressed = Some(nodes) == options.nodes.iter().copied().max();
-        let mut random = fastrand::Rng::with_seed(seed);
-        let theirs = measure(&mut Serf::new(nodes), nodes, options, stressed, &mut random)?;
-        let mut random = fastrand::Rng::with_seed(seed);
-        let ours = measure(&mut Ours::new(nodes, &options.profile)?, nodes, options, stressed, &mut random)?;
-        add(&mut report, nodes, stressed, &ours, &theirs);
+        let measured = |side: &mut dyn Side| {
+            measure(side, nodes, options, stressed, &mut fastrand::Rng::with_seed(seed))
+        };
+        let theirs = (!options.alone).then(|| measured(&mut Serf::new(nodes))).transpose()?;
+        let ours = measured(&mut Ours::new(nodes, &options.profile)?)?;
+        add(&mut report, nodes, stressed, &ours, theirs.as_ref());
     }
     if options.half > 0 {
         let nodes = 2 * options.half;
-        let theirs = partition(&mut Serf::new(nodes), nodes)?;
+        let theirs = (!options.alone).then(|| partition(&mut Serf::new(nodes), nodes)).transpose()?;
         let ours = partition(&mut Ours::new(nodes, &options.profile)?, nodes)?;
         add_partition(&mut report, options.half, ours, theirs);
     }
@@ -310,12 +314,16 @@ fn partition(side: &mut dyn Side, nodes: usize) -> Result<(f64, f64), Error> {
     Ok((known, healed))
 }
 
-fn add(report: &mut Report, nodes: usize, stressed: bool, ours: &Figures, theirs: &Figures) {
+fn add(report: &mut Report, nodes: usize, stressed: bool, ours: &Figures, theirs: Option<&Figures>) {
     let samples =
         |who: &str, metric, unit, values| Samples { case: format!("{who} × {nodes}"), metric, unit, values };
-    let mut pair = |metric, unit, ours: Vec<f64>, theirs: Vec<f64>, allowed: f64| {
-        report
-            .compare(&samples("codeco", metric, unit, ours.clone()), &samples("serf", metric, unit, theirs));
+    let mut pair = |metric, unit, of: fn(&Figures) -> Vec<f64>, allowed: f64| {
+        let ours = of(ours);
+        let samples_of_ours = samples("codeco", metric, unit, ours.clone());
+        match theirs {
+            Some(theirs) => report.compare(&samples_of_ours, &samples("serf", metric, unit, of(theirs))),
+            None => report.add(&samples_of_ours),
+        }
         // The worst of ours is held to what is promised.
         let worst = ours.into_iter().fold(0.0, f64::max);
         report.against(
@@ -324,28 +332,30 @@ fn add(report: &mut Report, nodes: usize, stressed: bool, ours: &Figures, theirs
             allowed,
         );
     };
-    pair("join, all see all", "s", vec![ours.join], vec![theirs.join], 1.0);
-    pair("kill, all know", "s", ours.detection.clone(), theirs.detection.clone(), 3.0);
-    pair("idle traffic", "B/s", vec![ours.bytes], vec![theirs.bytes], 1_100.0);
-    pair("idle processor", "% of a core", vec![ours.processor], vec![theirs.processor], 0.1);
-    pair("resident memory", "MiB", ours.memory.clone(), theirs.memory.clone(), 12.0);
+    pair("join, all see all", "s", |figures| vec![figures.join], 1.0);
+    pair("kill, all know", "s", |figures| figures.detection.clone(), 3.0);
+    pair("idle traffic", "B/s", |figures| vec![figures.bytes], 1_100.0);
+    pair("idle processor", "% of a core", |figures| vec![figures.processor], 0.1);
+    pair("resident memory", "MiB", |figures| figures.memory.clone(), 12.0);
     // Nothing of serf's compares: each has a lead, and its lease.
     report.add(&samples("codeco", "start, all ready", "s", vec![ours.ready]));
-    let mut count = |metric, ours, theirs| {
-        report.add(&samples("serf", metric, "events", vec![theirs]));
-        report.against(&samples("codeco", metric, "events", vec![ours]), "allowed: none", 1.0);
+    let mut count = |metric, of: fn(&Figures) -> f64| {
+        if let Some(theirs) = theirs {
+            report.add(&samples("serf", metric, "events", vec![of(theirs)]));
+        }
+        report.against(&samples("codeco", metric, "events", vec![of(ours)]), "allowed: none", 1.0);
     };
-    count("false deaths", ours.false_deaths, theirs.false_deaths);
+    count("false deaths", |figures| figures.false_deaths);
     if stressed {
-        count("false deaths, 10 % loss", ours.under_loss, theirs.under_loss);
-        count("false deaths, 2x overload", ours.under_load, theirs.under_load);
+        count("false deaths, 10 % loss", |figures| figures.under_loss);
+        count("false deaths, 2x overload", |figures| figures.under_load);
     }
 }
 
-fn add_partition(report: &mut Report, half: usize, ours: (f64, f64), theirs: (f64, f64)) {
+fn add_partition(report: &mut Report, half: usize, ours: (f64, f64), theirs: Option<(f64, f64)>) {
     let rows = [
-        ("partition, both sides know", ours.0, theirs.0, 6.0),
-        ("heal, all know all", ours.1, theirs.1, 2.0),
+        ("partition, both sides know", ours.0, theirs.map(|both| both.0), 6.0),
+        ("heal, all know all", ours.1, theirs.map(|both| both.1), 2.0),
     ];
     for (metric, ours, theirs, allowed) in rows {
         let samples = |who: &str, value| Samples {
@@ -354,7 +364,10 @@ fn add_partition(report: &mut Report, half: usize, ours: (f64, f64), theirs: (f6
             unit: "s",
             values: vec![value],
         };
-        report.compare(&samples("codeco", ours), &samples("serf", theirs));
+        match theirs {
+            Some(theirs) => report.compare(&samples("codeco", ours), &samples("serf", theirs)),
+            None => report.add(&samples("codeco", ours)),
+        }
         report.against(&samples("codeco", ours), &format!("allowed: {allowed} s"), allowed);
     }
 }
