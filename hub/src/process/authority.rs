@@ -340,7 +340,7 @@ impl JoinHandler for Authority {
 
 #[cfg(test)]
 mod tests {
-    use codeco_protocol::identity::{MemberKey, TokenBookLimits, TrustDomain};
+    use codeco_protocol::identity::{JoinRefusalCode, MemberKey, TokenBookLimits, TrustDomain};
     use codeco_protocol::ids::{ClusterName, Role};
 
     use super::super::options::HubOptions;
@@ -416,6 +416,22 @@ mod tests {
         assert_eq!((authority.handover(), authority.ca().key_hash()), (Handover::None, new));
         assert_eq!(authority.trust().list().revoked, [], "the successor has certified none of them");
         assert_eq!(authority.members().len(), 1);
+    }
+
+    #[test]
+    fn member_that_was_revoked_does_not_join_again_with_the_token_that_made_it_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = open(folder.path());
+        let registrar = &authority.registrar;
+        let token = registrar.create_token(node(1).role, std::time::Duration::from_secs(3600)).unwrap();
+        let signing_request = MemberKey::generate().unwrap().signing_request().unwrap();
+        let request = JoinRequest { token: token.id, secret: token.secret, signing_request };
+        registrar.admit(&request).unwrap();
+        let again = registrar.admit(&request).unwrap();
+        let chain = [again.certificate.into()];
+        let serial = ChainSummary::of(&chain).unwrap().serial;
+        assert!(authority.revoke(Revoked::Certificate(serial)).unwrap());
+        assert_eq!(registrar.admit(&request).unwrap_err().code, JoinRefusalCode::UsedToken);
     }
 
     #[test]
