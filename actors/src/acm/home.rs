@@ -5,9 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use codeco_protocol::api::EventType;
-use codeco_protocol::gossip::{AppFact, Fact, OwnState};
+use codeco_protocol::gossip::Fact;
 use codeco_protocol::ids::AppUid;
-use codeco_protocol::token::Epoch;
 use futures::FutureExt as _;
 
 use crate::clock::wall_now;
@@ -16,7 +15,8 @@ use crate::journal::Journal;
 use crate::process::Member;
 use crate::supervision::ChildRef;
 use crate::swm::actor::{CoreMessage, Effects, Restore, Started, WRITER};
-use crate::swm::home::{App, Home, HomeConfig, HomeInput, HomeNote, HomeOutput};
+use crate::swm::home::{Home, HomeConfig, HomeInput, HomeNote, HomeOutput};
+use crate::swm::telling::{AppGist, app_facts, apps_told};
 
 /// The home's actor.
 pub type HomeRef = ChildRef<CoreMessage<Home>>;
@@ -46,7 +46,7 @@ pub struct HomeEffects {
     /// The member it lives in.
     member: Arc<Member>,
     /// What was last told of each application.
-    told: Mutex<BTreeMap<AppUid, (Epoch, u64, bool)>>,
+    told: Mutex<BTreeMap<AppUid, AppGist>>,
 }
 
 impl HomeEffects {
@@ -59,11 +59,7 @@ impl HomeEffects {
     /// Others hear of the applications this member speaks for, and of those it keeps copies of.
     fn spread(&self, home: &Home) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let replaced = |uid: &AppUid, app: &App| app.retired && home.copies().any(|(known, _)| known == *uid);
-        let own = home.apps().filter(|(uid, app)| !replaced(uid, app));
-        let own = own.map(|(uid, app)| (uid, (app.epoch, app.generation, app.deleting)));
-        let copies = home.copies().map(|(uid, copy)| (uid, (copy.epoch, copy.revision, true)));
-        let apps: BTreeMap<AppUid, (Epoch, u64, bool)> = copies.chain(own).collect();
+        let apps = apps_told(home);
         if *told == apps {
             return;
         }
@@ -72,35 +68,13 @@ impl HomeEffects {
             for uid in told.keys().filter(|uid| !apps.contains_key(uid)) {
                 state.remove(&format!("app/{uid}"));
             }
-            let news = |uid: &AppUid| told.get(uid) != apps.get(uid);
-            for (uid, app) in home.apps().filter(|(uid, app)| news(uid) && !replaced(uid, app)) {
-                self.tell(state, uid, app);
-            }
-            let copies = home
-                .copies()
-                .filter(|(uid, _)| news(uid) && home.apps().all(|(own, app)| own != *uid || app.retired));
-            for (uid, copy) in copies {
-                if let Some(app) = copy.app(uid) {
-                    self.tell(state, uid, &app);
-                }
+            for fact in app_facts(home, |uid| told.get(uid) != apps.get(uid)) {
+                self.member.learn_app(fact.uid, &fact.name);
+                state.set(&format!("app/{}", fact.uid), Fact::App(Box::new(fact)));
             }
         });
         self.member.commons.tell_soon();
         *told = apps;
-    }
-
-    fn tell(&self, state: &mut OwnState, uid: AppUid, app: &App) {
-        let context = &app.spec.context;
-        self.member.learn_app(uid, &context.name);
-        let fact = AppFact {
-            uid,
-            namespace: context.namespace.clone(),
-            name: context.name.clone(),
-            epoch: app.epoch,
-            generation: app.generation,
-            deleting: app.deleting,
-        };
-        state.set(&format!("app/{uid}"), Fact::App(Box::new(fact)));
     }
 }
 

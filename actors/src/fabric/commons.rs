@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use codeco_protocol::coordinate::Coordinate;
 use codeco_protocol::gossip::{
-    Delta, Fact, Hint, LIST_MAX, Liveness, Mark, OwnState, Rumor, SealedDelta, Signer, StateError, View,
-    Views,
+    Delta, Fact, Hint, Liveness, Mark, OwnState, SealedDelta, Signer, StateError, View, Views,
 };
 use codeco_protocol::ids::{Identity, MemberId};
 use codeco_protocol::transport::{PeerConnection, Transport};
@@ -17,9 +16,11 @@ use codeco_protocol::units::BootTime;
 use tokio::sync::{mpsc, watch};
 
 use super::inspect::Inspector;
+use super::maps::{self, concerns_all, is_behind};
 use super::pacing::Pacing;
 use super::passing::Asking;
 use super::spoken::Spoken;
+use super::talk::{Known, Outgoing};
 use crate::clock::boot_now;
 use crate::session::Sessions;
 use crate::swm::post::Post;
@@ -28,21 +29,6 @@ use crate::swm::post::Post;
 const POINTS_MAX: usize = 8_192;
 /// Members remembered as forgotten at most.
 const FORGOTTEN_MAX: usize = 4_096;
-
-/// Something to be told over a gossip stream.
-#[derive(Debug)]
-pub(super) enum Outgoing {
-    /// Who lives and who does not.
-    Rumor(Rumor),
-    /// How far the other end knows maps.
-    PeerHas(Vec<(MemberId, Mark)>),
-    /// The same, and we may ask for what we lack.
-    PeerOffers(Vec<(MemberId, Mark)>),
-    /// The other end asks for maps, from there on.
-    PeerAsks(Vec<(MemberId, Mark)>),
-    /// How far we know a map: the other end is to go on from there.
-    Ask(MemberId, Mark),
-}
 
 /// A connection to a member.
 #[derive(Debug, Clone)]
@@ -105,24 +91,9 @@ pub struct Commons {
     keys: Mutex<BTreeMap<MemberId, Vec<u8>>>,
 }
 
-/// Whether a map known as far as `known` lacks something of one that is as far as `have`.
-fn is_behind(known: Mark, have: Mark) -> bool {
-    known.incarnation < have.incarnation
-        || (known.incarnation == have.incarnation && known.version < have.version)
-}
-
 /// Versions only grow, whoever comes last.
 fn raise(number: &watch::Sender<u64>, to: u64) {
     number.send_if_modified(|known| std::mem::replace(known, to.max(*known)) < to);
-}
-
-/// Facts that concern nobody but the member that tells them. All others are about clusters as wholes.
-const OF_ONE: [&str; 7] = ["api", "certificate", "dialable", "gate", "host", "load", "member"];
-
-fn concerns_all(delta: &Delta) -> bool {
-    let of_all = |key: &str| !OF_ONE.contains(&key) && !key.starts_with("replica/");
-    // The first of a life replaces whatever was known.
-    delta.from == 0 || delta.facts.iter().any(|(key, ..)| of_all(key))
 }
 
 /// Keys of owners remembered at most; whoever is forgotten is asked for anew.
@@ -251,13 +222,6 @@ impl Commons {
     #[must_use]
     pub fn follow(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
-    }
-
-    /// What a receiver at version `from` lacks of this member's own facts, signed. `None`: they cannot be signed.
-    pub(super) fn sealed(&self, from: u64) -> Option<SealedDelta> {
-        let credentials = self.transport.credentials();
-        let chain: Vec<Vec<u8>> = credentials.chain().iter().map(|der| der.to_vec()).collect();
-        self.state().sealed(from, &chain)
     }
 
     /// Takes facts signed by their owner, told by itself (`own_words`) or by another member of its cluster.
@@ -439,62 +403,11 @@ impl Commons {
         self.relayed.subscribe()
     }
 
-    /// How far the maps of our cluster are known here, our own included.
-    #[must_use]
-    pub(super) fn marks(&self) -> Vec<(MemberId, Mark)> {
-        let own = (self.own.id, self.state().mark());
-        let ours = |view: &&View| view.identity.cluster() == self.own.cluster();
-        self.with_views(|views| {
-            let others = views.iter().filter(ours).map(|view| (view.identity.id, view.mark()));
-            std::iter::once(own).chain(others).take(LIST_MAX).collect()
-        })
-    }
-
-    /// Maps of our cluster that a peer, which knows them as far as `known`, lacks, and how far they are known here.
-    #[must_use]
-    pub(super) fn ahead(&self, peer: MemberId, known: &BTreeMap<MemberId, Mark>) -> Vec<(MemberId, Mark)> {
-        self.with_views(|views| {
-            let ours = views.iter().filter(|view| view.identity.cluster() == self.own.cluster());
-            ours.map(|view| (view.identity.id, view.mark()))
-                .filter(|(owner, have)| {
-                    *owner != peer && is_behind(known.get(owner).copied().unwrap_or_default(), *have)
-                })
-                .take(LIST_MAX)
-                .collect()
-        })
-    }
-
-    /// What a peer that knows maps as far as `known` lacks of those it `wants`, one piece of each.
-    #[must_use]
-    pub(super) fn lacking(
-        &self,
-        wants: &BTreeSet<MemberId>,
-        known: &BTreeMap<MemberId, Mark>,
-    ) -> Vec<SealedDelta> {
-        self.with_views(|views| {
-            let wanted = wants.iter().filter_map(|owner| views.get(*owner));
-            let ours = wanted.filter(|view| view.identity.cluster() == self.own.cluster());
-            ours.filter_map(|view| {
-                let (have, known) = (view.mark(), known.get(&view.identity.id).copied().unwrap_or_default());
-                let from = if known.incarnation == have.incarnation { known.version } else { 0 };
-                // What came unsigned from its owner is nothing to be passed on.
-                let sealed = is_behind(known, have).then(|| view.sealed(from)).flatten();
-                sealed.filter(|sealed| !sealed.delta.facts.is_empty())
-            })
-            .collect()
-        })
-    }
-
     /// Whether the map of a member of our cluster, known so far to another, is news here.
     pub(super) fn is_news(&self, owner: MemberId, mark: Mark) -> bool {
         owner != self.own.id
             && !self.is_forgotten(owner)
             && is_behind(self.mark(owner).unwrap_or_default(), mark)
-    }
-
-    /// Whether `peer` may be asked for a map, because nobody else is being asked; if so, it is.
-    pub(super) fn may_ask(&self, now: BootTime, owner: MemberId, peer: MemberId) -> bool {
-        self.asking.lock().unwrap_or_else(PoisonError::into_inner).may(now, owner, peer)
     }
 
     /// A map that was asked for has come, or part of it.
@@ -651,5 +564,59 @@ impl Commons {
         self.publish(|state| {
             state.set(key, fact);
         });
+    }
+}
+
+/// What the streams of this process have to tell.
+impl Known for &Commons {
+    fn version(&self) -> u64 {
+        *self.version.borrow()
+    }
+
+    fn relayed(&self) -> u64 {
+        *self.relayed.borrow()
+    }
+
+    fn roster(&self) -> u64 {
+        *self.roster.borrow()
+    }
+
+    fn point(&self) -> Option<Coordinate> {
+        *self.own_point.borrow()
+    }
+
+    fn sealed(&mut self, from: u64) -> Option<SealedDelta> {
+        let credentials = self.transport.credentials();
+        let chain: Vec<Vec<u8>> = credentials.chain().iter().map(|der| der.to_vec()).collect();
+        self.state().sealed(from, &chain)
+    }
+
+    fn marks(&self) -> Vec<(MemberId, Mark)> {
+        let own = (self.own.id, self.state().mark());
+        self.with_views(|views| maps::marks(own, self.own.cluster(), views))
+    }
+
+    fn ahead(&self, peer: MemberId, known: &BTreeMap<MemberId, Mark>) -> Vec<(MemberId, Mark)> {
+        self.with_views(|views| maps::ahead(self.own.cluster(), views, peer, known))
+    }
+
+    fn lacking(&self, wants: &BTreeSet<MemberId>, known: &BTreeMap<MemberId, Mark>) -> Vec<SealedDelta> {
+        self.with_views(|views| maps::lacking(self.own.cluster(), views, wants, known))
+    }
+
+    fn mark(&self, owner: MemberId) -> Option<Mark> {
+        Commons::mark(self, owner)
+    }
+
+    fn is_news(&self, owner: MemberId, mark: Mark) -> bool {
+        Commons::is_news(self, owner, mark)
+    }
+
+    fn may_ask(&mut self, now: BootTime, owner: MemberId, peer: MemberId) -> bool {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner).may(now, owner, peer)
+    }
+
+    fn hints_for(&self, peer: &Identity) -> Vec<Hint> {
+        Commons::hints_for(self, peer)
     }
 }

@@ -13,39 +13,18 @@ use codeco_protocol::units::{BootTime, Micros};
 use codeco_protocol::wire;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::budget::Budget;
-use super::commons::{Commons, LearnError, Outgoing};
+use super::commons::{Commons, LearnError};
 use super::inspect::{InspectReply, InspectRequest, inspect};
 use super::links::LinksMessage;
-use super::passing::Passing;
+use super::talk::{Outgoing, Talk};
 use crate::clock::boot_now;
 use crate::session::Binding;
 use crate::supervision::ChildRef;
 
-/// Time between signs of life on a gossip stream that has nothing else to say. Whether its member lives is told by
-/// probes; this only tells a stream that hangs from one that is quiet.
-const HEARTBEAT: Duration = Duration::from_secs(20);
 /// A stream that is silent for this long hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Messages waiting for a gossip stream at most. More are dropped: views that differ are exchanged.
-pub(super) const OUTBOX_MAX: usize = 16_384;
-/// Between two messages with rumors: the first goes at once, those that come soon after it travel together.
-const RUMORS_PAUSE: Duration = Duration::from_millis(25);
-/// Rumors in one message.
-const RUMORS_PER_FRAME: usize = 256;
-/// Pause between two deltas, so that many small changes travel as one.
-const COALESCE: Duration = Duration::from_millis(20);
-/// Between two times at which facts of others are passed on: so long for each of them, so that many changes in a large
-/// cluster travel as one, and at most.
-const PASS_COST: Duration = Duration::from_millis(5);
-const PASS_PAUSE_MAX: Duration = Duration::from_millis(500);
-/// Heartbeats between two lists of address hints.
-const HINTS_EVERY: u32 = 3;
-/// Between two looks at what a peer should know of where others are: so long for each of them, and at most.
-const HINT_COST: Duration = Duration::from_millis(10);
-const HINTS_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How long a gossip frame may take.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 /// Probes of one peer taken in a second; an honest one sends a few.
@@ -100,125 +79,55 @@ async fn tell(links: &ChildRef<LinksMessage>, message: LinksMessage) {
     }
 }
 
-/// Tells this peer our own facts; if it is of our cluster, also how far those of others are known here, and these where
-/// it asks for them.
+/// Tells this peer our own facts, and what else [`Talk`] has to say.
 async fn spread(
     commons: Arc<Commons>,
     connection: Arc<PeerConnection>,
     mut waiting: mpsc::Receiver<Outgoing>,
 ) {
     let peer = connection.identity().clone();
-    let relays = peer.cluster().is_some() && peer.cluster() == commons.own.cluster();
+    let passes = peer.cluster().is_some() && peer.cluster() == commons.own.cluster();
     let mut version = commons.follow();
     let mut relayed = commons.follow_relayed();
     let mut roster = commons.follow_roster();
     let mut point = commons.follow_own_point();
-    // The first is told as the others are.
-    point.mark_changed();
-    let (mut hinted, mut hints_at) = (BTreeMap::new(), Instant::now());
-    let mut hints_due = true;
     let Ok((mut send, _recv)) = connection.open_bi(StreamKind::Gossip).await else { return };
-    let mut sent = 0;
-    // Until the peer has said how far it knows the others, nothing is offered.
-    let mut passing = Passing::default();
-    if relays && write(&commons, &mut send, &GossipMessage::Offer(commons.marks())).await.is_err() {
-        return;
-    }
-    let mut beat = 0_u32;
-    // At first, and then now and then, its own facts are told also if there are none: a sign of life.
-    let mut own_due = true;
-    let mut pass_at = Instant::now();
-    let mut pass_due;
-    let mut rumors_at = Instant::now();
+    let mut talk = Talk::new(peer.clone(), passes, boot_now());
     loop {
-        let target = *version.borrow_and_update();
-        while own_due || sent < target {
-            let Some(sealed) = commons.sealed(sent) else {
-                tracing::error!(%peer, "this member's own facts cannot be signed; nobody is told");
-                return;
-            };
-            sent = sealed.delta.to;
-            if write(&commons, &mut send, &GossipMessage::Sealed(sealed)).await.is_err() {
-                return;
-            }
-            own_due = false;
-        }
+        // Whatever changes from here on wakes it again.
+        version.mark_unchanged();
         relayed.mark_unchanged();
-        // What was asked for first: an offer counts as if it were known.
-        let delivered = deliver(&commons, &mut passing, &mut send).await;
-        if delivered.is_err() || ask(&commons, &peer, &mut passing, &mut send).await.is_err() {
-            return;
-        }
-        let now = Instant::now();
-        pass_due = passing.known().is_some();
-        if pass_due && now >= pass_at {
-            let Ok(many) = offer(&commons, &peer, &mut passing, &mut send).await else { return };
-            (pass_due, pass_at) = (false, now + (PASS_COST.saturating_mul(many)).min(PASS_PAUSE_MAX));
-        }
-        let ask_in = passing.next_ask().map(|at| Duration::from_micros(at.since(boot_now()).0));
-        let ask_at = Instant::now() + ask_in.unwrap_or(HEARTBEAT);
-        // Only what is new, not too often; and now and then all of it: a hint lost on a full mailbox comes back.
-        hints_due |= roster.has_changed().unwrap_or_default();
         roster.mark_unchanged();
-        if hints_due && Instant::now() >= hints_at {
-            let mut hints = commons.hints_for(&peer);
-            let many = u32::try_from(hints.len()).unwrap_or(u32::MAX);
-            let pause = HINT_COST.saturating_mul(many).min(HINTS_PAUSE_MAX);
-            (hints_due, hints_at) = (false, Instant::now() + pause);
-            hints.retain(|hint| hinted.insert(hint.identity.id, hint.address) != Some(hint.address));
-            if !hints.is_empty() && write(&commons, &mut send, &GossipMessage::Hints(hints)).await.is_err() {
+        point.mark_unchanged();
+        let words = match talk.say(boot_now(), &mut &*commons) {
+            Ok(words) => words,
+            Err(error) => {
+                tracing::error!(%peer, %error, "nobody is told");
+                return;
+            }
+        };
+        for word in words {
+            if write(&commons, &mut send, &word).await.is_err() {
                 return;
             }
         }
-        let silence = tokio::time::sleep(HEARTBEAT);
-        tokio::pin!(silence);
-        // Rumors do not wait for facts; facts wait a moment for more of them.
-        loop {
-            tokio::select! {
-                changed = version.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    tokio::time::sleep(COALESCE).await;
-                    break;
-                }
-                // The senders live as long as the commons, so these never fail.
-                _ = relayed.changed(), if passing.known().is_some() && !pass_due => {
-                    pass_due = true;
-                    pass_at = pass_at.max(Instant::now() + COALESCE);
-                }
-                () = tokio::time::sleep_until(pass_at), if pass_due => break,
-                () = tokio::time::sleep_until(ask_at), if ask_in.is_some() => break,
-                _ = point.changed() => {
-                    let told = *point.borrow_and_update();
-                    if let Some(told) = told
-                        && write(&commons, &mut send, &GossipMessage::Point(told)).await.is_err()
-                    {
-                        return;
-                    }
-                }
-                _ = roster.changed(), if !hints_due => hints_due = true,
-                () = tokio::time::sleep_until(hints_at), if hints_due => break,
-                outgoing = waiting.recv() => {
-                    let Some(outgoing) = outgoing else { return };
-                    tokio::time::sleep_until(rumors_at).await;
-                    rumors_at = Instant::now() + RUMORS_PAUSE;
-                    match tell_waiting(&commons, outgoing, &mut waiting, &mut passing, &mut send).await {
-                        Ok(true) => break,
-                        Ok(false) => {}
-                        Err(()) => return,
-                    }
-                }
-                () = &mut silence => {
-                    beat = beat.wrapping_add(1);
-                    // What is seen of others' addresses changes without a word of theirs.
-                    (own_due, hints_due) = (true, true);
-                    if beat.is_multiple_of(HINTS_EVERY) {
-                        hinted.clear();
-                    }
-                    break;
-                }
-            }
+        let wait = Duration::from_micros(talk.next().since(boot_now()).0);
+        // The senders live as long as the commons, so these never fail.
+        let outgoing = tokio::select! {
+            _ = version.changed() => None,
+            _ = relayed.changed(), if talk.follows_others() => None,
+            _ = roster.changed() => None,
+            _ = point.changed() => None,
+            () = tokio::time::sleep(wait) => None,
+            outgoing = waiting.recv() => match outgoing {
+                None => return,
+                some => some,
+            },
+        };
+        let mut next = outgoing;
+        while let Some(outgoing) = next {
+            talk.take(boot_now(), outgoing, &&*commons);
+            next = waiting.try_recv().ok();
         }
     }
 }
@@ -228,94 +137,6 @@ async fn write(commons: &Commons, send: &mut SendStream, message: &GossipMessage
     wire::write_frame(send, message, FRAME_DEADLINE).await.map_err(drop)?;
     commons.spoken.message(message);
     Ok(())
-}
-
-/// Sends what waits; `true` if the peer has said how far it knows others.
-async fn tell_waiting(
-    commons: &Commons,
-    first: Outgoing,
-    waiting: &mut mpsc::Receiver<Outgoing>,
-    passing: &mut Passing,
-    send: &mut SendStream,
-) -> Result<bool, ()> {
-    let (mut rumors, mut asks, mut again) = (Vec::new(), Vec::new(), false);
-    let mut next = Some(first);
-    while let Some(outgoing) = next {
-        match outgoing {
-            Outgoing::Rumor(rumor) => rumors.push(rumor),
-            Outgoing::Ask(member, mark) => asks.push((member, mark)),
-            Outgoing::PeerHas(marks) => passing.has(marks),
-            Outgoing::PeerAsks(marks) => {
-                passing.is_asked(marks);
-                again = true;
-            }
-            Outgoing::PeerOffers(marks) => {
-                passing.is_offered(boot_now(), marks, |owner, mark| commons.is_news(owner, mark));
-                again = true;
-            }
-        }
-        next = if rumors.len() < RUMORS_PER_FRAME { waiting.try_recv().ok() } else { None };
-    }
-    if !rumors.is_empty() {
-        write(commons, send, &GossipMessage::Rumors(rumors)).await?;
-    }
-    if !asks.is_empty() {
-        write(commons, send, &GossipMessage::Have(asks)).await?;
-    }
-    Ok(again)
-}
-
-/// Offers what the peer does not know of the maps of others. Returns how many it knows.
-async fn offer(
-    commons: &Commons,
-    peer: &Identity,
-    passing: &mut Passing,
-    send: &mut SendStream,
-) -> Result<u32, ()> {
-    let Some(known) = passing.known() else { return Ok(0) };
-    let (many, ahead) = (known.len(), commons.ahead(peer.id, known));
-    if !ahead.is_empty() {
-        write(commons, send, &GossipMessage::Offer(ahead.clone())).await?;
-        passing.has(ahead);
-    }
-    Ok(u32::try_from(many).unwrap_or(u32::MAX))
-}
-
-/// Sends what the peer has asked for.
-async fn deliver(commons: &Commons, passing: &mut Passing, send: &mut SendStream) -> Result<(), ()> {
-    let wanted = passing.take_wanted();
-    while let Some(known) = passing.known().filter(|_| !wanted.is_empty()) {
-        let lacking = commons.lacking(&wanted, known);
-        if lacking.is_empty() {
-            return Ok(());
-        }
-        for sealed in lacking {
-            let mark = Mark { incarnation: sealed.delta.incarnation, version: sealed.delta.to };
-            passing.has([(sealed.owner.id, mark)]);
-            write(commons, send, &GossipMessage::Sealed(sealed)).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Asks for what the peer has offered and nobody else is being asked for.
-async fn ask(
-    commons: &Commons,
-    peer: &Identity,
-    passing: &mut Passing,
-    send: &mut SendStream,
-) -> Result<(), ()> {
-    let now = boot_now();
-    let owners = passing.asks(
-        now,
-        |owner, mark| owner != peer.id && commons.is_news(owner, mark),
-        |owner| commons.may_ask(now, owner, peer.id),
-    );
-    if owners.is_empty() {
-        return Ok(());
-    }
-    let asks = owners.into_iter().map(|owner| (owner, commons.mark(owner).unwrap_or_default())).collect();
-    write(commons, send, &GossipMessage::Have(asks)).await
 }
 
 async fn probes(commons: Arc<Commons>, connection: Arc<PeerConnection>, links: ChildRef<LinksMessage>) {

@@ -23,6 +23,7 @@ use super::commons::{Commons, Linked};
 use super::link::{self, SessionRole};
 use super::relays::Try;
 use super::routes::{Routes, Way};
+use super::talk::OUTBOX_MAX;
 use crate::clock::{Alarm, boot_now};
 use crate::mailbox::Tracked;
 use crate::supervision::{ChildRef, ChildSlot, ChildSpec, Policy, StartError};
@@ -407,7 +408,7 @@ impl LinksActor {
         self.commons.remember(identity.id);
         self.commons.post.introduce(&identity);
         let role = self.session_role(&identity, connection.is_dialled());
-        let (outbox, waiting) = mpsc::channel(link::OUTBOX_MAX);
+        let (outbox, waiting) = mpsc::channel(OUTBOX_MAX);
         let (commons, myself) = (Arc::clone(&self.commons), self.myself.clone());
         let task = link::run(commons, Arc::clone(&connection), role, myself, outbox.clone(), waiting);
         let tasks = Arc::new(AbortOnDropHandle::new(tokio::spawn(task)));

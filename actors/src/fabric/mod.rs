@@ -3,7 +3,8 @@
 //! [`Commons`] holds what many actors read: views of other members, who is alive, the connections themselves, and
 //! this member's own facts. The `links` actor keeps the connections: it dials whom it should, accepts whom it may,
 //! and has the membership core judge who is alive. Each connection has a handful of small tasks of its own
-//! (`link.rs`): gossip out, gossip in, probes, streams, its end. What of others is passed on is in `passing.rs`. Whoever cannot be dialled is reached through a relay
+//! (`link.rs`): gossip out (what is said: `talk.rs`, `passing.rs`), gossip in, probes, streams, its end. Whoever cannot be
+//! dialled is reached through a relay
 //! (`routes.rs`, `relays.rs`).
 
 mod budget;
@@ -13,11 +14,13 @@ mod foreign;
 mod inspect;
 mod link;
 mod links;
-mod pacing;
-mod passing;
+pub mod maps;
+pub mod pacing;
+pub mod passing;
 mod relays;
 mod routes;
 mod spoken;
+pub mod talk;
 
 pub use commons::{Commons, Linked};
 pub use inspect::{InspectError, InspectReply, InspectRequest, Inspector, inspect};

@@ -21,20 +21,20 @@ const BURST_MAX: u64 = 8;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Pacing {
+pub struct Pacing {
     /// When all that was told would have been due, one after the other.
     spent_until: BootTime,
 }
 
 impl Pacing {
     /// When a change made at `now` may be told in a cluster of so many members. It counts as told then.
-    pub(super) fn due(&mut self, now: BootTime, members: usize) -> BootTime {
+    pub fn due(&mut self, now: BootTime, members: usize) -> BootTime {
         let members = u64::try_from(members).unwrap_or(u64::MAX).max(1);
         self.spend(now, members, (BURST_OF_ALL / members).clamp(1, BURST_MAX))
     }
 
     /// Whether a change that somebody waits for may be told now. If so, it counts as told.
-    pub(super) fn may_hurry(&mut self, now: BootTime, members: usize) -> bool {
+    pub fn may_hurry(&mut self, now: BootTime, members: usize) -> bool {
         let before = self.spent_until;
         let may = self.spend(now, u64::try_from(members).unwrap_or(u64::MAX).max(1), BURST_MAX) == now;
         if !may {

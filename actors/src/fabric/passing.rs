@@ -30,7 +30,7 @@ struct Offered {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Passing {
+pub struct Passing {
     /// How far the other end knows each map, or was offered it; `None` until it has said so.
     known: Option<BTreeMap<MemberId, Mark>>,
     /// What it has asked for, and was not sent yet.
@@ -40,12 +40,12 @@ pub(super) struct Passing {
 
 impl Passing {
     /// How far the other end knows each map; `None` until it has said so.
-    pub(super) fn known(&self) -> Option<&BTreeMap<MemberId, Mark>> {
+    pub fn known(&self) -> Option<&BTreeMap<MemberId, Mark>> {
         self.known.as_ref()
     }
 
     /// The other end knows these maps so far.
-    pub(super) fn has(&mut self, marks: impl IntoIterator<Item = (MemberId, Mark)>) {
+    pub fn has(&mut self, marks: impl IntoIterator<Item = (MemberId, Mark)>) {
         let known = self.known.get_or_insert_default();
         for (owner, mark) in marks {
             if known.len() < LIST_MAX || known.contains_key(&owner) {
@@ -55,7 +55,7 @@ impl Passing {
     }
 
     /// The other end has these maps so far, and `lacks` says of which we do not.
-    pub(super) fn is_offered(
+    pub fn is_offered(
         &mut self,
         now: BootTime,
         marks: Vec<(MemberId, Mark)>,
@@ -71,56 +71,57 @@ impl Passing {
     }
 
     /// The other end wants these maps from there on.
-    pub(super) fn is_asked(&mut self, marks: Vec<(MemberId, Mark)>) {
+    pub fn is_asked(&mut self, marks: Vec<(MemberId, Mark)>) {
         self.wanted.extend(marks.iter().map(|(owner, _)| *owner));
         self.has(marks);
     }
 
     /// What was asked for, once.
-    pub(super) fn take_wanted(&mut self) -> BTreeSet<MemberId> {
+    pub fn take_wanted(&mut self) -> BTreeSet<MemberId> {
         std::mem::take(&mut self.wanted)
     }
 
-    /// What to ask for now. `lacks`: whether that is still news; `may`: whether nobody else is being asked for it.
-    pub(super) fn asks(
-        &mut self,
-        now: BootTime,
-        lacks: impl Fn(MemberId, Mark) -> bool,
-        may: impl Fn(MemberId) -> bool,
-    ) -> Vec<MemberId> {
-        let mut asks = Vec::new();
+    /// What may be asked for now: whoever asks says so by [`Self::asked`]. `lacks`: whether it is still news.
+    pub fn due(&mut self, now: BootTime, lacks: impl Fn(MemberId, Mark) -> bool, due: &mut Vec<MemberId>) {
         self.offered.retain(|owner, offered| {
-            if !lacks(*owner, offered.mark) {
+            if !lacks(*owner, offered.mark) || offered.tries >= TRIES_MAX {
                 return false;
             }
-            if offered.next > now {
-                return true;
+            if offered.next <= now {
+                due.push(*owner);
+                offered.next = now + DELIVERS_WITHIN;
             }
-            if may(*owner) {
-                asks.push(*owner);
-                offered.tries += 1;
-            }
-            offered.next = now + DELIVERS_WITHIN;
-            offered.tries < TRIES_MAX
+            true
         });
-        asks
     }
 
-    /// When [`Self::asks`] is due next.
-    pub(super) fn next_ask(&self) -> Option<BootTime> {
+    /// These are asked for.
+    pub fn asked(&mut self, owners: &[MemberId]) {
+        for owner in owners {
+            if let Some(offered) = self.offered.get_mut(owner) {
+                offered.tries += 1;
+                if offered.tries >= TRIES_MAX {
+                    self.offered.remove(owner);
+                }
+            }
+        }
+    }
+
+    /// When [`Self::due`] has something next.
+    pub fn next_ask(&self) -> Option<BootTime> {
         self.offered.values().map(|offered| offered.next).min()
     }
 }
 
 /// Whom this process asks for which map: of several who offer the same, one at a time.
 #[derive(Debug, Default)]
-pub(super) struct Asking {
+pub struct Asking {
     asked: BTreeMap<MemberId, (MemberId, BootTime)>,
 }
 
 impl Asking {
     /// Whether `peer` may be asked for the map of `owner`; if so, it is.
-    pub(super) fn may(&mut self, now: BootTime, owner: MemberId, peer: MemberId) -> bool {
+    pub fn may(&mut self, now: BootTime, owner: MemberId, peer: MemberId) -> bool {
         if let Some((asked, at)) = self.asked.get(&owner) {
             let patience = if *asked == peer { AGAIN_AFTER } else { DELIVERS_WITHIN };
             if now.since(*at) < patience {
@@ -135,7 +136,7 @@ impl Asking {
     }
 
     /// It has been delivered.
-    pub(super) fn delivered(&mut self, owner: MemberId) {
+    pub fn delivered(&mut self, owner: MemberId) {
         self.asked.remove(&owner);
     }
 }
@@ -154,6 +155,19 @@ mod tests {
         BootTime(millis * 1_000)
     }
 
+    fn asks(
+        passing: &mut Passing,
+        now: BootTime,
+        lacks: impl Fn(MemberId, Mark) -> bool,
+        may: impl Fn(MemberId) -> bool,
+    ) -> Vec<MemberId> {
+        let mut due = Vec::new();
+        passing.due(now, lacks, &mut due);
+        due.retain(|owner| may(*owner));
+        passing.asked(&due);
+        due
+    }
+
     fn mark(version: u64) -> Mark {
         Mark { incarnation: 1, version }
     }
@@ -163,7 +177,7 @@ mod tests {
         let (mut a, mut b) = (Passing::default(), Passing::default());
         let asking = RefCell::new(Asking::default());
         let ask = |passing: &mut Passing, now: BootTime, peer| {
-            passing.asks(now, |_, _| true, |owner| asking.borrow_mut().may(now, owner, peer))
+            asks(passing, now, |_, _| true, |owner| asking.borrow_mut().may(now, owner, peer))
         };
         a.is_offered(ms(0), vec![(OWNER, mark(3))], |_, _| true);
         b.is_offered(ms(10), vec![(OWNER, mark(3))], |_, _| true);
@@ -173,7 +187,7 @@ mod tests {
         assert_eq!(ask(&mut b, ms(410), B), [OWNER], "the first has had its time");
         assert_eq!(ask(&mut a, ms(420), A), []);
         // It has come.
-        assert_eq!(a.asks(ms(900), |_, _| false, |_| true), []);
+        assert_eq!(asks(&mut a, ms(900), |_, _| false, |_| true), []);
         assert_eq!(a.next_ask(), None);
     }
 
@@ -181,7 +195,7 @@ mod tests {
     fn offer_that_is_never_kept_is_given_up() {
         let mut passing = Passing::default();
         passing.is_offered(ms(0), vec![(OWNER, mark(u64::MAX))], |_, _| true);
-        let asks = (0..100).map(|step| passing.asks(ms(step * 500), |_, _| true, |_| true).len());
+        let asks = (0..100).map(|step| asks(&mut passing, ms(step * 500), |_, _| true, |_| true).len());
         assert_eq!(asks.sum::<usize>(), TRIES_MAX as usize);
         assert_eq!(passing.next_ask(), None);
     }
@@ -206,6 +220,6 @@ mod tests {
         assert_eq!(passing.known().unwrap()[&OWNER], mark(2));
         assert_eq!(passing.take_wanted(), BTreeSet::from([OWNER]));
         assert!(passing.take_wanted().is_empty());
-        assert_eq!(passing.asks(ms(0), |_, _| true, |_| true), [], "we had it");
+        assert_eq!(asks(&mut passing, ms(0), |_, _| true, |_| true), [], "we had it");
     }
 }

@@ -25,3 +25,4 @@ pub mod post;
 pub mod score;
 pub mod slot;
 pub mod takeover;
+pub mod telling;

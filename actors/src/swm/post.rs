@@ -208,9 +208,10 @@ impl Post {
         answer: bool,
     ) -> Vec<ControlMessage> {
         let Some(cores) = self.cores.get() else { return Vec::new() };
+        let lead = *self.lead.read().unwrap_or_else(PoisonError::into_inner);
         let mut piles: BTreeMap<u8, Vec<ControlMessage>> = BTreeMap::new();
         for message in messages.into_iter().take(BATCH_MAX) {
-            if !self.may_send(from, &message) {
+            if !may_send(&self.own, lead, from, &message) {
                 let to = format!("{:?}", message.addressee()).to_lowercase();
                 self.refuse(from, &format!("a message for the {to} that is not the sender's to send"));
                 continue;
@@ -232,30 +233,27 @@ impl Post {
         }
         answers
     }
+}
 
-    /// Role and cluster come from the certificate: orders only from the lead, reports only from nodes of this
-    /// cluster, answers to a home only from nodes. Any member may be a home: a lead obeys each about the mandates of its
-    /// own epochs, and no others.
-    fn may_send(&self, from: &Identity, message: &ControlMessage) -> bool {
-        let same_cluster = from.cluster().is_some() && from.cluster() == self.own.cluster();
-        match message.addressee() {
-            Addressee::Ledger => {
-                same_cluster && *self.lead.read().unwrap_or_else(PoisonError::into_inner) == Some(from.id)
+/// Whether `from` may send a message to the member `own`, whose lead is `lead`. Role and cluster come from the
+/// certificate: orders only from the lead, reports only from nodes of this cluster, answers to a home only from nodes. Any
+/// member may be a home: a lead obeys each about the mandates of its own epochs, and no others.
+#[must_use]
+pub fn may_send(own: &Identity, lead: Option<MemberId>, from: &Identity, message: &ControlMessage) -> bool {
+    let same_cluster = from.cluster().is_some() && from.cluster() == own.cluster();
+    match message.addressee() {
+        Addressee::Ledger => same_cluster && lead == Some(from.id),
+        Addressee::Lead => match message {
+            ControlMessage::Offer { epoch, .. } | ControlMessage::Recall { epoch, .. } => {
+                epoch.owner == from.id
             }
-            Addressee::Lead => match message {
-                ControlMessage::Offer { epoch, .. } | ControlMessage::Recall { epoch, .. } => {
-                    epoch.owner == from.id
-                }
-                ControlMessage::BidRequest { .. } | ControlMessage::Watched { .. } => true,
-                _ => same_cluster,
-            },
-            Addressee::Home => match message {
-                ControlMessage::Keep { .. } | ControlMessage::Kept { .. } | ControlMessage::Drop { .. } => {
-                    true
-                }
-                _ => from.cluster().is_some(),
-            },
-        }
+            ControlMessage::BidRequest { .. } | ControlMessage::Watched { .. } => true,
+            _ => same_cluster,
+        },
+        Addressee::Home => match message {
+            ControlMessage::Keep { .. } | ControlMessage::Kept { .. } | ControlMessage::Drop { .. } => true,
+            _ => from.cluster().is_some(),
+        },
     }
 }
 

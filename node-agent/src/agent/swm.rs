@@ -12,17 +12,15 @@ use codeco_actors::swm::actor::{Effects, Restore, Started, WRITER};
 use codeco_actors::swm::election::elector::{
     Elector, ElectorConfig, ElectorInput, ElectorNote, ElectorOutput, founding,
 };
-use codeco_actors::swm::election::electorate::{Electorate, Role, Voter};
-use codeco_actors::swm::lead::{self, Lead, LeadConfig, LeadNote, LeadOutput, LeadRecord};
+use codeco_actors::swm::election::electorate::{Electorate, Voter};
+use codeco_actors::swm::lead::{Lead, LeadConfig, LeadNote, LeadOutput, LeadRecord};
 use codeco_actors::swm::ledger::{Ledger, LedgerConfig, LedgerInput, LedgerNote, LedgerOutput, Upkeep};
+use codeco_actors::swm::telling::{Gist, RunWords, brake_fact, cluster_fact, electorate_fact, replica_facts};
 use codeco_protocol::api::EventType;
-use codeco_protocol::gossip::{
-    BrakeFact, ClusterFact, ElectorateFact, Fact, ReplicaFact, ReplicaState, VoterFact,
-};
+use codeco_protocol::gossip::Fact;
 use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeName};
-use codeco_protocol::messages::{HeldPhase, NodeFacts};
+use codeco_protocol::messages::NodeFacts;
 use codeco_protocol::resources::Resources;
-use codeco_protocol::token::Term;
 use codeco_protocol::units::{BootTime, Micros, WallTime};
 use futures::FutureExt as _;
 
@@ -178,32 +176,15 @@ impl Effects<Ledger> for LedgerEffects {
             fact.term = ledger.term();
             fact.not_ready = (!reasons.is_empty()).then(|| reasons.join("; "));
         });
-        let mut facts = Vec::new();
         for (replica, entry) in ledger.entries() {
-            let (Some((token, held)), Some(spec)) = (entry.slot.held, &entry.spec) else { continue };
-            self.member.learn_app(replica.app, &spec.app);
-            if held == HeldPhase::Reserved {
-                continue;
+            if let (Some(_), Some(spec)) = (entry.slot.held, &entry.spec) {
+                self.member.learn_app(replica.app, &spec.app);
             }
-            let run = self.workloads.run_of(replica, token);
-            let fact = ReplicaFact {
-                replica: replica.clone(),
-                namespace: spec.namespace.clone(),
-                app: spec.app.clone(),
-                generation: spec.generation,
-                token,
-                state: ReplicaState {
-                    held,
-                    run: entry.run,
-                    message: run.as_ref().and_then(|run| run.message.clone()),
-                    pid: run.as_ref().and_then(|run| run.pid),
-                    restarts: run.as_ref().map_or(0, |run| run.restarts),
-                },
-                since: run.map(|run| run.since).unwrap_or_default(),
-            };
-            let app = replica.app;
-            facts.push((format!("replica/{app}/{}-{}", replica.service, replica.index), fact));
         }
+        let facts = replica_facts(ledger, |replica, token| {
+            let run = self.workloads.run_of(replica, token)?;
+            Some(RunWords { message: run.message, pid: run.pid, restarts: run.restarts, since: run.since })
+        });
         let news = self.member.commons.publish(|state| {
             state.retain("replica/", &|key| facts.iter().any(|(known, _)| known == key));
             for (key, fact) in facts {
@@ -272,39 +253,9 @@ pub(super) struct ElectorEffects {
     pub(super) told: Mutex<Option<(BootTime, Gist)>>,
 }
 
-/// What others should know of a cluster as soon as it changes; cheap to read, so that it can be after each message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Gist {
-    term: Term,
-    ready: bool,
-    leased: usize,
-    lost: usize,
-    mandates: usize,
-    electorate: Option<u64>,
-    braked: bool,
-}
-
-impl Gist {
-    fn of(lead: &Lead, elector: &Elector) -> Self {
-        Self {
-            term: lead.term(),
-            ready: lead.is_ready(),
-            leased: lead.members().filter(|(_, member)| has_lease(member)).count(),
-            lost: lead.members().filter(|(_, member)| member.lost).count(),
-            mandates: lead.mandates().count(),
-            electorate: elector.electorate().map(Electorate::version),
-            braked: lead.brake().is_some(),
-        }
-    }
-}
-
 /// The rest, such as what is free, is read and published this often: it takes a look at everything of each node, and a
 /// lead gets some messages from each of them in a second.
 const REST_EVERY: Micros = Micros::from_millis(250);
-
-fn has_lease(member: &lead::Member) -> bool {
-    !member.lost && member.reported.is_some()
-}
 
 impl Effects<Elector> for ElectorEffects {
     fn carry_out(&self, output: ElectorOutput) {
@@ -357,27 +308,7 @@ impl ElectorEffects {
         for (replica, mandate) in lead.mandates() {
             self.member.learn_app(replica.app, &mandate.context.name);
         }
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let leased = || lead.members().filter(|(_, member)| has_lease(member));
-        let sum = |read: fn(&codeco_protocol::messages::NodeFacts) -> &Resources| {
-            leased()
-                .filter_map(|(_, member)| member.facts.as_ref())
-                .fold(Resources::default(), |sum, facts| sum.plus(read(facts)))
-        };
-        let fact = ClusterFact {
-            cluster: self.cluster.clone(),
-            lead: self.name.clone(),
-            term: lead.term(),
-            ready: lead.is_ready(),
-            nodes_ready: count(leased().count()),
-            nodes: count(lead.members().count()),
-            nodes_lost: lead.members().filter(|(_, m)| m.lost).map(|(_, m)| m.name.clone()).collect(),
-            capacity: sum(|facts| &facts.capacity),
-            free: sum(|facts| &facts.free),
-            mandates: count(lead.mandates().count()),
-            labels: self.labels.clone(),
-            traits: lead.traits(),
-        };
+        let fact = cluster_fact(&self.cluster, &self.name, &self.labels, lead);
         let commons = &self.member.commons;
         let before = commons.own_fact("cluster");
         let known = matches!(&before, Some(Fact::Cluster(known)) if (known.term, known.ready) == (fact.term, fact.ready));
@@ -386,21 +317,12 @@ impl ElectorEffects {
             // Nobody has a lead before he hears of it.
             commons.tell_now();
         }
-        let Some(electorate) = elector.electorate() else { return };
-        let voters = electorate.voters().map(|(voter, role)| VoterFact {
-            member: voter.member,
-            life: voter.incarnation,
-            witness: role == Role::Witness,
-            answers: elector.granted_until(voter) > now,
-        });
-        let fact =
-            ElectorateFact { term: lead.term(), version: electorate.version(), voters: voters.collect() };
+        let Some(fact) = electorate_fact(lead, elector, now) else { return };
         self.member.commons.publish_fact("electorate", Fact::Electorate(Box::new(fact)));
         self.publish_brake(lead);
     }
 
     fn publish_brake(&self, lead: &Lead) {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let mut braked = self.braked.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(brake) = lead.brake() else {
             if braked.take().is_some() {
@@ -415,13 +337,7 @@ impl ElectorEffects {
             _ => wall_now(),
         };
         *braked = Some((brake.since, since));
-        let fact = BrakeFact {
-            term: lead.term(),
-            missing: count(brake.missing.silent),
-            of: count(brake.missing.of),
-            held: count(brake.held),
-            since,
-        };
+        let fact = brake_fact(lead, brake.missing, brake.held, since);
         self.member.commons.publish_fact("brake", Fact::Brake(Box::new(fact)));
     }
 }

@@ -11,8 +11,9 @@ use codeco_actors::process::{Member, Pace, PeriodicMessage, following_child};
 use codeco_actors::supervision::{ChildRef, ChildSpec, Policy};
 use codeco_actors::swm::actor::CoreMessage;
 use codeco_actors::swm::election::elector::{Elector, ElectorInput};
-use codeco_actors::swm::election::electorate::{Electorate, Role, Voter};
+use codeco_actors::swm::election::electorate::Electorate;
 use codeco_actors::swm::ledger::{Ledger, LedgerInput};
+use codeco_actors::swm::telling::{heard_electorate, heard_term};
 use codeco_protocol::api::EventType;
 use codeco_protocol::gossip::Liveness;
 use codeco_protocol::ids::{ClusterName, Identity, MemberId, NodeName};
@@ -84,20 +85,7 @@ impl AgentWatcher {
 
     /// Electorate of the cluster, in the words of its lead of the highest term.
     fn electorate(&self) -> Option<(Term, Electorate)> {
-        self.member.commons.with_views(|views| {
-            let facts = views.iter().filter_map(|view| {
-                let fact = view.electorate()?;
-                let of_ours = view.identity.cluster() == Some(&self.cluster);
-                (of_ours && fact.term.owner == view.identity.id).then_some(fact)
-            });
-            facts.max_by_key(|fact| fact.term).map(|fact| {
-                let role = |witness| if witness { Role::Witness } else { Role::Member };
-                let voters = fact.voters.iter().map(|voter| {
-                    (Voter { member: voter.member, incarnation: voter.life }, role(voter.witness))
-                });
-                (fact.term, Electorate::told(fact.version, voters))
-            })
-        })
+        self.member.commons.with_views(|views| heard_electorate(views, &self.cluster))
     }
 }
 
@@ -115,14 +103,7 @@ pub(super) fn remembered_peers(config: &AgentConfig) -> Vec<SocketAddr> {
 impl AgentWatcher {
     /// The highest term under which somebody says that it leads this cluster.
     fn heard(&self) -> Option<Term> {
-        self.member.commons.with_views(|views| {
-            let terms = views.iter().filter_map(|view| {
-                let fact = view.cluster().filter(|fact| fact.cluster == self.cluster)?;
-                let of_ours = view.identity.cluster() == Some(&self.cluster);
-                (of_ours && fact.term.owner == view.identity.id).then_some(fact.term)
-            });
-            terms.max()
-        })
+        self.member.commons.with_views(|views| heard_term(views, &self.cluster))
     }
 }
 
