@@ -17,6 +17,8 @@ pub enum Invariant {
     Replay,
     /// I4.
     Reservations,
+    /// I5.
+    Unknown,
     /// I6.
     Stops,
     /// I6.
@@ -31,6 +33,10 @@ pub enum Invariant {
     Converges,
     /// I8, while a service changes.
     Budget,
+    /// Brakes.
+    Brakes,
+    /// Bounds.
+    Bounded,
     /// A core failed.
     Panic,
 }
@@ -44,6 +50,7 @@ impl fmt::Display for Invariant {
             Self::OneLead => "I2: at most one lead of a cluster acts at a time",
             Self::Replay => "I3: a message that comes twice changes nothing",
             Self::Reservations => "I4: every reservation ends in commit, release or expiry",
+            Self::Unknown => "I5: unknown is never free, absent or zero",
             Self::Stops => "I6: what runs is stopped only by a newer decision",
             Self::Deleted => "I6: the deleted never return",
             Self::Journal => "journal: a snapshot stands for the records it replaces",
@@ -54,6 +61,8 @@ impl fmt::Display for Invariant {
                  gone, and home, lead and ledger agree"
             }
             Self::Budget => "I8: a change takes away at most as many copies of a service as its budget allows",
+            Self::Brakes => "brakes: of what a lead misses nothing is moved while most of it is missing",
+            Self::Bounded => "bounds: no queue and no journal grows without end",
             Self::Panic => "a core never panics",
         })
     }

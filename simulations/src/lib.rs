@@ -12,6 +12,7 @@ mod carry;
 mod clock;
 mod counts;
 mod faults;
+pub mod fleet;
 mod hosts;
 mod invariant;
 mod liveness;

@@ -77,6 +77,15 @@ impl Runtime {
         self.guard_until = self.guard_until.max(until);
     }
 
+    pub(crate) fn lease_until(&self) -> BootTime {
+        self.guard_until
+    }
+
+    /// Whether anything here needs a lease.
+    pub(crate) fn has_fenced(&self) -> bool {
+        self.processes.values().any(Process::is_fenced)
+    }
+
     pub(crate) fn lease_holds(&self, now: BootTime) -> bool {
         now < self.guard_until
     }

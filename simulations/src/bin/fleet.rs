@@ -1,0 +1,49 @@
+use codeco_simulations::fleet::{self, Playing, Scenario};
+use std::path::PathBuf;
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let path = PathBuf::from(args.next().unwrap());
+    let seeds = args.next().unwrap();
+    let trace = args.next().is_some();
+    let scenario = Scenario::read(&path).unwrap_or_else(|e| {
+        eprintln!("{e}");
+        std::process::exit(2)
+    });
+    let (a, b) = seeds.split_once("..").unwrap_or((&seeds, ""));
+    let a: u64 = a.parse().unwrap();
+    let b: u64 = if b.is_empty() { a + 1 } else { b.parse().unwrap() };
+    let mut sum = fleet::Counts::default();
+    let mut bad = 0;
+    let began = std::time::Instant::now();
+    let mut virt = 0.0;
+    for seed in a..b {
+        match fleet::run(&scenario, seed, Playing { trace, ..Playing::default() }) {
+            Ok(o) => {
+                sum.add(&o.counts);
+                virt += o.played_s;
+                if b - a < 20 {
+                    println!("seed {seed} digest {:016x} converged {:.1} s", o.digest, o.converged_s);
+                }
+            }
+            Err(f) => {
+                bad += 1;
+                let f = *f;
+                println!(
+                    "seed {seed}: at {:.1} {}",
+                    f.at_s,
+                    f.violation.to_string().chars().take(600).collect::<String>()
+                );
+                if b - a == 1 {
+                    println!("{}", f.tail.join("\n"));
+                }
+            }
+        }
+    }
+    let s = began.elapsed().as_secs_f64();
+    println!(
+        "{sum}{bad} bad of {}; {s:.1} s, {:.1} x real time, {:.1} us per event",
+        b - a,
+        virt / s,
+        s * 1e6 / sum.events as f64
+    );
+}
