@@ -289,7 +289,7 @@ impl World {
         home.handle(now, input, &mut out);
         if let Some(input) = replayed {
             self.counts.replays += 1;
-            crate::replay::home(home, now, &input)?;
+            crate::replay::home(home, now, &input, false)?;
         }
         self.carry_home_or_crash(out)
     }

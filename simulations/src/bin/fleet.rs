@@ -31,7 +31,11 @@ fn main() {
                 println!(
                     "seed {seed}: at {:.1} {}",
                     f.at_s,
-                    f.violation.to_string().chars().take(600).collect::<String>()
+                    f.violation
+                        .to_string()
+                        .chars()
+                        .take(if b - a == 1 { 60000 } else { 600 })
+                        .collect::<String>()
                 );
                 if b - a == 1 {
                     println!("{}", f.tail.join("\n"));

@@ -1,14 +1,14 @@
 //! Feeding the cores and carrying out what they want, in order, with a crash at any point.
 
 use codeco_actors::swm::election::elector::{ElectorInput, ElectorNote, ElectorOutput};
-use codeco_actors::swm::home::{HomeInput, HomeNote, HomeOutput};
+use codeco_actors::swm::home::{HomeInput, HomeNote, HomeOutput, HomeRecord};
 use codeco_actors::swm::lead::{LeadNote, LeadOutput};
 use codeco_actors::swm::ledger::{LedgerInput, LedgerOutput, LedgerRecord};
 use codeco_actors::swm::telling::{
     Gist, app_facts, apps_told, brake_fact, cluster_fact, electorate_fact, replica_facts,
 };
 use codeco_protocol::gossip::Fact;
-use codeco_protocol::ids::{MemberId, NodeName};
+use codeco_protocol::ids::NodeName;
 use codeco_protocol::messages::{ControlMessage, NodeFacts};
 use codeco_protocol::units::{BootTime, Micros, MilliCpu, WallTime};
 
@@ -263,11 +263,12 @@ impl World {
         let Some(process) = &mut self.machines[at].process else { return Ok(()) };
         let Some(elector) = &mut process.elector else { return Ok(()) };
         let office = elector.in_office().map(codeco_actors::swm::lead::Lead::term);
+        let was_ready = elector.lead().is_ready();
         let mut out = Vec::new();
         elector.handle(now, input, &mut out);
         self.oracles.links.stepped(elector)?;
-        self.oracles.stops.decided(elector);
-        if let Some(input) = replayed {
+        // One that has just become ready has answered nothing before.
+        if let Some(input) = replayed.filter(|_| elector.lead().is_ready() == was_ready) {
             self.counts.replays += 1;
             crate::replay::elector(elector, now, &input)?;
         }
@@ -436,10 +437,13 @@ impl World {
             LeadNote::Revoked(..) => self.counts.revocations += 1,
             LeadNote::Overlaps(..) => self.counts.overlaps += 1,
             LeadNote::Adopted(..) => self.counts.taken_over += 1,
-            LeadNote::HomeLost(_) => self.counts.homes_lost += 1,
-            LeadNote::Placed(replica, node, _) => {
+            LeadNote::HomeLost(replica) => {
+                self.counts.homes_lost += 1;
+                self.oracles.stops.home_lost(replica);
+            }
+            LeadNote::Placed(replica, node, token) => {
                 self.counts.placements += 1;
-                let (moved, migrated) = self.oracles.places.placed(replica, cluster, node);
+                let (moved, migrated) = self.oracles.places.placed(replica, cluster, node, token.mandate);
                 self.counts.moves += u64::from(moved);
                 self.counts.migrations += u64::from(migrated);
                 self.oracles.brakes.placed(self.now, cluster, moved);
@@ -459,7 +463,8 @@ impl World {
         home.handle(now, input, &mut out);
         if let Some(input) = replayed {
             self.counts.replays += 1;
-            crate::replay::home(home, now, &input)?;
+            let timely = out.iter().any(|o| matches!(o, HomeOutput::Journal(HomeRecord::Lost { .. })));
+            crate::replay::home(home, now, &input, timely)?;
         }
         self.carry_home(at, out)
     }
@@ -596,10 +601,5 @@ impl World {
         if node.runtime.has_fenced() {
             self.queue.push(when, Event::GuardFires { at, boot });
         }
-    }
-
-    /// A member by its id, for the log.
-    pub(crate) fn name_of(&self, member: MemberId) -> &str {
-        self.machine(member).map_or("?", |at| &self.machines[at].name)
     }
 }

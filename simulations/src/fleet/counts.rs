@@ -76,6 +76,8 @@ counts! {
     delayed: "control messages held up",
     /// That were not their sender's to send.
     refused: "control messages refused",
+    /// Connections closed because of facts that do not go on from what is known.
+    gossip_refused: "connections closed because of gossip",
     /// Members called dead.
     deaths: "members called dead by another",
     /// Members that noticed that they hear nobody.

@@ -3,7 +3,7 @@
 use codeco_actors::fabric::talk::{Known as _, Outgoing, Talk};
 use codeco_actors::swm::post::may_send;
 use codeco_protocol::gossip::{
-    Fact, GossipMessage, Liveness, MembershipInput, MembershipOutput, Parting, Probe,
+    Fact, GossipMessage, Liveness, MembershipInput, MembershipOutput, Parting, Probe, StateError,
 };
 use codeco_protocol::ids::Identity;
 use codeco_protocol::messages::{Addressee, ControlMessage};
@@ -24,8 +24,8 @@ const DIAL_PAUSE: (u64, u64) = (100_000, 5_000_000);
 const LOOK_AFTER: u64 = 50_000;
 /// A message to a core of the same process.
 const WITHIN: std::ops::Range<u64> = 10..300;
-/// An answer to a call that takes longer is not heard.
-const CALL_TIMEOUT: u64 = 1_000_000;
+/// What met a cut is sent again after this long.
+const RESEND: u64 = 60_000;
 
 impl World {
     pub(crate) fn tick_ring(&mut self, at: usize) -> Result<(), Violation> {
@@ -191,7 +191,7 @@ impl World {
                     session_at,
                     round_trip: Micros(there + back),
                     last_arrival: 0,
-                    asked: std::collections::BTreeMap::new(),
+                    blocked_until: 0,
                 },
             );
             process.knowledge.roster += 1;
@@ -341,7 +341,7 @@ impl World {
         let words = line.talk.say(clock, &mut process.knowledge).unwrap_or_default();
         for word in words {
             self.sizes.gossip(&mut self.sent[at], &word);
-            let Some(span) = self.net.reliable(at, peer, &mut self.rng) else { continue };
+            let span = self.net.stream(at, peer, &mut self.rng);
             let arrives = now + span;
             let Some(line) = self.machines[at].process.as_mut().and_then(|p| p.links.get_mut(&peer)) else {
                 return;
@@ -366,9 +366,18 @@ impl World {
         if !self.has_link(to, from, link) {
             return Ok(());
         }
-        if !self.net.passes(from, to) {
-            // Sent again until the connection is given up.
-            self.after(60_000, Event::Gossip { to, from, link, message: Box::new(message) });
+        let passes = self.net.passes(from, to);
+        let now = self.now;
+        let Some(line) = self.machines[to].process.as_mut().and_then(|p| p.links.get_mut(&from)) else {
+            return Ok(());
+        };
+        if !passes || line.blocked_until > now {
+            // Sent again until the connection is given up; what comes after it waits for it.
+            if line.blocked_until <= now {
+                line.blocked_until = now + RESEND;
+            }
+            let when = line.blocked_until;
+            self.queue.push(when, Event::Gossip { to, from, link, message: Box::new(message) });
             return Ok(());
         }
         let clock = self.read_clock(to);
@@ -380,8 +389,15 @@ impl World {
         let mut again = false;
         match message {
             GossipMessage::Sealed(sealed) if sealed.owner == sender => {
-                // Of an earlier life: the member has been heard through others since.
-                let _ = process.knowledge.learn(clock, sealed, true);
+                match process.knowledge.learn(clock, sealed, true) {
+                    // Of an earlier life: the member has been heard through others since.
+                    Ok(()) | Err(StateError::Old { .. }) => {}
+                    Err(error) => {
+                        self.counts.gossip_refused += 1;
+                        self.note(to, format_args!("closes the connection to {}: {error}", sender.id));
+                        return self.close(to, from, Parting::Unneeded);
+                    }
+                }
             }
             GossipMessage::Sealed(sealed) => {
                 if sealed.owner != process.knowledge.own {
@@ -486,13 +502,13 @@ impl World {
         let copies = 1 + usize::from(self.net.repeats(&mut self.rng));
         self.counts.repeated += copies as u64 - 1;
         for copy in 0..copies {
-            match self.net.reliable(from, to, &mut self.rng) {
-                Some(span) if span < CALL_TIMEOUT || self.net.hold_up > 0 => {
+            match self.net.letter(from, to, &mut self.rng) {
+                Some(span) => {
                     self.counts.delayed += u64::from(span >= 500_000);
                     let message = Box::new(message.clone());
                     self.after(span, Event::Control { to, from, message });
                 }
-                _ => self.counts.lost += u64::from(copy == 0),
+                None => self.counts.lost += u64::from(copy == 0),
             }
         }
     }

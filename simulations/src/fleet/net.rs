@@ -48,8 +48,10 @@ pub(crate) struct Net {
 pub(crate) const MILLION: u32 = 1_000_000;
 /// A packet that is lost is sent again after this long, and so on, twice as long each time.
 const RESEND: u64 = 60_000;
-/// And after so many tries its message counts as lost.
+/// Until so many times.
 const TRIES: u32 = 4;
+/// A letter that takes longer is given up.
+const CALL_TIMEOUT: u64 = 1_000_000;
 
 impl Net {
     pub(crate) fn new(shape: NetShape, sites: Vec<u32>, places: &[(f64, f64)]) -> Self {
@@ -100,20 +102,26 @@ impl Net {
         self.loss > 0 && rng.u32(0..MILLION) < self.loss
     }
 
-    /// How long something takes that is sent again when it is lost. `None`: it is given up.
-    pub(crate) fn reliable(&self, from: usize, to: usize, rng: &mut fastrand::Rng) -> Option<u64> {
+    /// How long something takes that is sent again until it arrives.
+    pub(crate) fn stream(&self, from: usize, to: usize, rng: &mut fastrand::Rng) -> u64 {
         let (mut span, mut again) = (self.delay(from, to, rng), RESEND);
-        for _ in 0..TRIES {
-            if !self.loses(rng) {
-                if self.hold_up > 0 && rng.u32(0..MILLION) < self.hold_up {
-                    span += rng.u64(500_000..12_000_000);
-                }
-                return Some(span);
-            }
+        while self.loses(rng) {
             span += again;
-            again *= 2;
+            again = (again * 2).min(RESEND << TRIES);
         }
-        None
+        span
+    }
+
+    /// The same of a letter, which may be held up besides. `None`: nobody waits for it any more.
+    pub(crate) fn letter(&self, from: usize, to: usize, rng: &mut fastrand::Rng) -> Option<u64> {
+        let mut span = self.stream(from, to, rng);
+        if span > CALL_TIMEOUT {
+            return None;
+        }
+        if self.hold_up > 0 && rng.u32(0..MILLION) < self.hold_up {
+            span += rng.u64(500_000..12_000_000);
+        }
+        Some(span)
     }
 
     pub(crate) fn repeats(&self, rng: &mut fastrand::Rng) -> bool {

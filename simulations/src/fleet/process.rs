@@ -37,8 +37,8 @@ pub(crate) struct Link {
     pub(crate) round_trip: Micros,
     /// When the last word arrives there: a stream keeps its order.
     pub(crate) last_arrival: u64,
-    /// How far maps were asked for from the beginning, lately.
-    pub(crate) asked: BTreeMap<MemberId, u64>,
+    /// Until when what has met a cut is not sent again.
+    pub(crate) blocked_until: u64,
 }
 
 /// Somebody to dial who could not be reached.
@@ -310,7 +310,6 @@ impl Knowledge {
 /// A process. Its cores may be down for a moment each, while they are started again.
 #[derive(Debug)]
 pub(crate) struct Process {
-    pub(crate) started: u64,
     pub(crate) ring: Ring,
     pub(crate) knowledge: Knowledge,
     pub(crate) ledger: Option<Ledger>,
@@ -328,8 +327,6 @@ pub(crate) struct Process {
     pub(crate) fact: MemberFact,
     pub(crate) gist: Option<(BootTime, Gist)>,
     pub(crate) apps: BTreeMap<AppUid, AppGist>,
-    /// Of the ledger, as last told.
-    pub(crate) ledger_gist: u64,
     pub(crate) cut_off: bool,
 }
 
@@ -359,7 +356,6 @@ impl Process {
             pid: 1,
         };
         Self {
-            started,
             ring,
             knowledge: Knowledge::new(identity, started),
             ledger: None,
@@ -375,7 +371,6 @@ impl Process {
             fact,
             gist: None,
             apps: BTreeMap::new(),
-            ledger_gist: 0,
             cut_off: false,
         }
     }

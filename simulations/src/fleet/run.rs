@@ -161,7 +161,6 @@ fn play(world: &mut World, acts: &[At], end_s: f64) -> Result<f64, Violation> {
         if !inspect {
             continue;
         }
-        world.check_brakes()?;
         world.check_queues()?;
         match world.unsettled() {
             None => {

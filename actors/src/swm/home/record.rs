@@ -294,6 +294,8 @@ impl Home {
                 let Some(entry) = self.replica_mut(replica) else { return };
                 if let Some(at) = entry.lost.iter().position(|held| held.id == *keep) {
                     let kept = entry.lost.remove(at);
+                    // As a snapshot will have it, which tells of the present mandate last.
+                    entry.last_cluster = Some(kept.cluster.clone());
                     entry.lost.extend(entry.mandate.replace(kept));
                 }
                 for held in &mut entry.lost {

@@ -56,10 +56,11 @@ impl World {
         token: Token,
         fenced: bool,
     ) -> Result<(), Violation> {
-        self.oracles.deleted.started(&self.machines[at].name, replica, token)?;
+        // One that needs no lease starts wherever it was promised, until its node hears that it is not wanted any more.
         if !fenced {
             return Ok(());
         }
+        self.oracles.deleted.started(&self.machines[at].name, replica, token)?;
         let single = &mut self.oracles.single;
         let copies = single.running.entry(replica.clone()).or_default();
         copies.insert((at, token));

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use codeco_actors::swm::attempt::Stage;
-use codeco_actors::swm::election::elector::{ElectionRecord, Elector, Entry};
+use codeco_actors::swm::election::elector::{ElectionRecord, Entry};
 use codeco_actors::swm::home::HomeRecord;
 use codeco_actors::swm::lead::LeadRecord;
 use codeco_actors::swm::ledger::LedgerRecord;
@@ -19,9 +19,13 @@ use crate::invariant::{Invariant, Violation, check};
 #[derive(Debug, Default)]
 pub(crate) struct Stops {
     recalled: BTreeSet<(ReplicaId, MandateId)>,
+    /// Of two copies the one that stays: all others go.
+    kept: BTreeMap<ReplicaId, BTreeSet<MandateId>>,
     given_up: BTreeMap<ReplicaId, MandateId>,
     generations: BTreeMap<(AppUid, ServiceName), u64>,
     deleting: BTreeSet<AppUid>,
+    /// Replicas that their clusters had to stop because their home was silent.
+    homeless: BTreeSet<ReplicaId>,
     /// Generation of every promise ever written.
     promised: BTreeMap<(ReplicaId, Token), u64>,
     /// What leads have ordered to stop, for good reason.
@@ -42,8 +46,12 @@ impl Stops {
             HomeRecord::Deleting { app } => {
                 self.deleting.insert(*app);
             }
-            HomeRecord::Recalling { replica, mandate } | HomeRecord::Lost { replica, mandate, .. } => {
+            HomeRecord::Recalling { replica, mandate }
+            | HomeRecord::Lost { replica, mandate, recalled: true } => {
                 self.recalled.insert((replica.clone(), *mandate));
+            }
+            HomeRecord::Reconciled { replica, keep } => {
+                self.kept.entry(replica.clone()).or_default().insert(*keep);
             }
             _ => {}
         }
@@ -55,9 +63,9 @@ impl Stops {
         }
     }
 
-    /// A lead may let go of what it has decided to stop.
-    pub(crate) fn decided(&mut self, elector: &Elector) {
-        let _ = elector;
+    /// A cluster has not heard the home of a fenced replica for longer than it may run without.
+    pub(crate) fn home_lost(&mut self, replica: &ReplicaId) {
+        self.homeless.insert(replica.clone());
     }
 
     pub(crate) fn accepted(&self, cluster: usize) -> impl Iterator<Item = &(ReplicaId, MandateId)> {
@@ -76,6 +84,8 @@ impl Stops {
         };
         let newest = self.generations.get(&(replica.app, replica.service.clone()));
         returned
+            || self.homeless.contains(replica)
+            || self.kept.get(replica).into_iter().flatten().any(|keep| *keep != token.mandate)
             || self.deleting.contains(&replica.app)
             || self.recalled.contains(&(replica.clone(), token.mandate))
             || self.given_up.get(replica).is_some_and(|back| *back >= token.mandate)
@@ -85,12 +95,23 @@ impl Stops {
 
 /// Where replicas were placed last.
 #[derive(Debug, Default)]
-pub(crate) struct Places(BTreeMap<ReplicaId, (usize, NodeName)>);
+pub(crate) struct Places(BTreeMap<ReplicaId, (usize, NodeName, MandateId)>);
 
 impl Places {
+    /// Where a replica was placed last.
+    pub(crate) fn last(&self, replica: &ReplicaId) -> Option<&(usize, NodeName, MandateId)> {
+        self.0.get(replica)
+    }
+
     /// Whether a placement is on another node, and in another cluster, than the last.
-    pub(crate) fn placed(&mut self, replica: &ReplicaId, cluster: usize, node: &NodeName) -> (bool, bool) {
-        let last = self.0.insert(replica.clone(), (cluster, node.clone()));
+    pub(crate) fn placed(
+        &mut self,
+        replica: &ReplicaId,
+        cluster: usize,
+        node: &NodeName,
+        mandate: MandateId,
+    ) -> (bool, bool) {
+        let last = self.0.insert(replica.clone(), (cluster, node.clone(), mandate));
         last.map_or((false, false), |last| (last.1 != *node, last.0 != cluster))
     }
 }
@@ -133,6 +154,7 @@ impl World {
     /// A lead stops what runs only for a newer decision: the home's, or its own newer placement.
     pub(crate) fn check_lead_orders(&mut self, at: usize, message: &ControlMessage) -> Result<(), Violation> {
         self.check_known(at, message)?;
+        self.check_brake(at, message)?;
         let cluster = self.machines[at].cluster().unwrap_or(0);
         let orders: Vec<(ReplicaId, Token)> = match message {
             ControlMessage::Close { replica, token, .. } => vec![(replica.clone(), *token)],

@@ -23,10 +23,6 @@ impl Deleted {
         }
     }
 
-    pub(crate) fn is_removed(&self, app: AppUid) -> bool {
-        self.removed.contains(&app)
-    }
-
     pub(crate) fn ledger_wrote(&mut self, node: &str, record: &LedgerRecord) -> Result<(), Violation> {
         let LedgerRecord::Committed { replica, token, .. } = record else { return Ok(()) };
         // A node that lost its journal writes down again what it still runs; only new promises count.

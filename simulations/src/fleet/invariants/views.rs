@@ -58,9 +58,17 @@ impl World {
         for hub in 0..self.scenario.fleet.hubs {
             for (about, machine, _) in self.nodes() {
                 if self.lags_behind(hub, about) {
+                    let told = machine
+                        .process
+                        .as_ref()
+                        .map(|p| (p.knowledge.own_mark(), p.links.contains_key(&hub)));
+                    let process = self.machines[hub].process.as_ref();
+                    let known =
+                        process.map(|p| (p.knowledge.mark(machine.id()), p.links.contains_key(&about)));
+                    let hub = &self.machines[hub].name;
                     return Some(format!(
-                        "{} does not know all that {} has told",
-                        self.machines[hub].name, machine.name
+                        "{hub} knows {known:?} of {}, which has told {told:?}",
+                        machine.name
                     ));
                 }
             }
