@@ -46,9 +46,14 @@ impl World {
                 let mut lot = fastrand::Rng::with_seed(*lot);
                 self.fail_nodes(*percent, for_s.map(micros), &mut lot)
             }
-            Act::Crash { machine, for_s } => self.crash_for(*machine, micros(*for_s)),
-            Act::EmptyHub { hub } => self.empty_hub(*hub),
-            Act::ClusterLost { cluster } => self.cluster_lost(*cluster),
+            Act::Crash { machine, for_s } if *machine < self.machines.len() => {
+                self.crash_for(*machine, micros(*for_s))
+            }
+            Act::Crash { .. } => Ok(()),
+            Act::EmptyHub { hub } if *hub < self.scenario.fleet.hubs => self.empty_hub(*hub),
+            Act::EmptyHub { .. } => Ok(()),
+            Act::ClusterLost { cluster } if *cluster < self.clusters.len() => self.cluster_lost(*cluster),
+            Act::ClusterLost { .. } => Ok(()),
         }
     }
 

@@ -13,6 +13,7 @@ use codeco_protocol::messages::{ControlMessage, NodeFacts};
 use codeco_protocol::units::{BootTime, Micros, MilliCpu, WallTime};
 
 use super::net::MILLION;
+use super::planted::Planted;
 use super::world::{Core, Event, World};
 use crate::invariant::Violation;
 
@@ -20,6 +21,8 @@ use crate::invariant::Violation;
 const REST_EVERY: Micros = Micros::from_millis(250);
 /// One step in so many is given to a copy of its core again.
 const REPLAYED: u32 = 16;
+/// How long after a process was held up it may not yet have done what was due.
+const HELD_SLACK: u64 = 200_000;
 
 /// Where a step ends: when the process dies amid it, only so many of its outputs are carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +94,10 @@ impl World {
         if let Some(before) = before.filter(|_| !is_listing) {
             self.oracles.promises.stepped(ledger, &before, &node.capacity, &node.foreign)?;
         }
-        self.oracles.reservations.stepped(ledger, now)?;
+        // One that was held up finds out at its next tick.
+        if machine.held_until + HELD_SLACK < self.now {
+            self.oracles.reservations.stepped(ledger, now)?;
+        }
         if let Some(input) = replayed {
             self.counts.replays += 1;
             crate::replay::ledger(ledger, now, &input)?;
@@ -121,13 +127,18 @@ impl World {
             others.clear();
         }
         let wrote = !records.is_empty();
+        let mut forgotten = false;
         for record in records {
+            if self.forgets(at, &record) {
+                forgotten = true;
+                continue;
+            }
             self.oracles.deleted.ledger_wrote(&self.machines[at].name, &record)?;
             self.oracles.stops.ledger_wrote(&record);
             self.note_ledger_record(at, &record);
             self.machines[at].disk.ledger.records.push(record);
         }
-        if wrote && !self.planted.ledger_forgets_to_sync {
+        if wrote && self.planted != Some(Planted::LedgerForgetsToSync) {
             self.machines[at].disk.ledger.sync();
         }
         if let Step::Leaving(some) = step {
@@ -159,6 +170,9 @@ impl World {
         }
         if step != Step::Whole {
             return self.crash(at);
+        }
+        if forgotten {
+            self.fail_core(at, Core::Ledger);
         }
         self.plan_ledger(at);
         Ok(())
@@ -262,11 +276,15 @@ impl World {
             (matches!(input, ElectorInput::Message { .. }) && self.picks_replay()).then(|| input.clone());
         let Some(process) = &mut self.machines[at].process else { return Ok(()) };
         let Some(elector) = &mut process.elector else { return Ok(()) };
+        let waiting = elector.in_office().map(|lead| self.oracles.brakes.before(lead)).unwrap_or_default();
         let office = elector.in_office().map(codeco_actors::swm::lead::Lead::term);
         let was_ready = elector.lead().is_ready();
         let mut out = Vec::new();
         elector.handle(now, input, &mut out);
         self.oracles.links.stepped(elector)?;
+        if let Some(lead) = elector.in_office() {
+            self.oracles.brakes.stepped(lead, &waiting, &self.oracles.places)?;
+        }
         // One that has just become ready has answered nothing before.
         if let Some(input) = replayed.filter(|_| elector.lead().is_ready() == was_ready) {
             self.counts.replays += 1;
@@ -421,26 +439,28 @@ impl World {
     fn lead_noted(&mut self, at: usize, note: &LeadNote) -> Result<(), Violation> {
         let cluster = self.machines[at].cluster().unwrap_or(0);
         match note {
-            LeadNote::TookOffice(_) => {
+            LeadNote::TookOffice(term) => {
                 let knew = self.machines[at]
                     .process
                     .as_ref()
                     .and_then(|process| process.elector.as_ref())
                     .is_some_and(|elector| elector.lead().members().next().is_some());
                 self.counts.takeovers += u64::from(knew);
+                self.oracles.stops.took_office(at);
                 self.check_succession(at)?;
+                self.skip_the_wait(at, *term)?;
             }
             LeadNote::NodeLost(_) => self.counts.nodes_lost += 1,
             LeadNote::NodeBack(_) => self.counts.nodes_back += 1,
-            LeadNote::BrakeEngaged(_) => self.counts.brakes_engaged += 1,
+            LeadNote::BrakeEngaged(_) => {
+                self.counts.brakes_engaged += 1;
+                self.take_the_brake_off(at);
+            }
             LeadNote::BrakeReleased { .. } => self.counts.brakes_released += 1,
             LeadNote::Revoked(..) => self.counts.revocations += 1,
             LeadNote::Overlaps(..) => self.counts.overlaps += 1,
             LeadNote::Adopted(..) => self.counts.taken_over += 1,
-            LeadNote::HomeLost(replica) => {
-                self.counts.homes_lost += 1;
-                self.oracles.stops.home_lost(replica);
-            }
+            LeadNote::HomeLost(_) => self.counts.homes_lost += 1,
             LeadNote::Placed(replica, node, token) => {
                 self.counts.placements += 1;
                 let (moved, migrated) = self.oracles.places.placed(replica, cluster, node, token.mandate);

@@ -10,6 +10,7 @@ use codeco_protocol::messages::{Addressee, ControlMessage};
 use codeco_protocol::units::Micros;
 
 use super::machine::machine_of;
+use super::planted::Planted;
 use super::process::Link;
 use super::world::{Event, World};
 use crate::invariant::Violation;
@@ -200,7 +201,7 @@ impl World {
             self.touch(at);
             self.feed_ring(at, MembershipInput::Connected(identity))?;
         }
-        Ok(())
+        self.drop_unlisted(from, to)
     }
 
     pub(crate) fn dial_failed(&mut self, at: usize, to: usize) -> Result<(), Violation> {
@@ -387,6 +388,12 @@ impl World {
         let sender = self.machines[from].identity.clone();
         let Some(process) = &mut self.machines[to].process else { return Ok(()) };
         let mut again = false;
+        let mut message = message;
+        if let (GossipMessage::Sealed(sealed), Some(Planted::MergeIgnoresTheIncarnation)) =
+            (&mut message, self.planted)
+        {
+            process.knowledge.confuse_lives(sealed);
+        }
         match message {
             GossipMessage::Sealed(sealed) if sealed.owner == sender => {
                 match process.knowledge.learn(clock, sealed, true) {
@@ -485,6 +492,9 @@ impl World {
 
     /// Hands a control message to the network.
     pub(crate) fn send(&mut self, from: usize, to: usize, message: ControlMessage) {
+        if let ControlMessage::Watch { nonce, .. } = &message {
+            self.oracles.stops.asks(self.now, from, *nonce);
+        }
         if from == to {
             let span = self.rng.u64(WITHIN);
             self.after(span, Event::Control { to, from, message: Box::new(message) });
@@ -533,8 +543,14 @@ impl World {
             format_args!("{} <- {name} {}", self.machines[to].name, crate::log::Brief(&message)),
         );
         let id = sender.id;
+        if let ControlMessage::Watched { nonce, .. } = &message {
+            self.oracles.stops.answered(to, id, *nonce);
+        }
         match message.addressee() {
             Addressee::Ledger => {
+                if let ControlMessage::LeaseGrant { duration, .. } = &message {
+                    self.lease_from_receipt(to, *duration);
+                }
                 self.feed_ledger(to, codeco_actors::swm::ledger::LedgerInput::Message { from: id, message })
             }
             Addressee::Lead => self.feed_elector(

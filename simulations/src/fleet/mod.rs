@@ -20,6 +20,7 @@
 //! | `invariants` | what must hold, one file for each promise |
 
 mod acts;
+mod batch;
 mod cores;
 mod counts;
 mod invariants;
@@ -28,18 +29,22 @@ mod links;
 mod looking;
 mod machine;
 mod net;
+mod planted;
 mod process;
 mod queue;
 mod run;
 mod scenario;
 mod series;
+mod shrink;
 mod traffic;
 mod users;
 mod workloads;
 mod world;
 
+pub use batch::{Batch, Progress, run_seeds};
 pub use counts::{Counts, FaultCounts};
 pub use run::{Failure, Outcome, Playing, plan, run, run_plan};
 pub use scenario::{Act, At, FaultKind, Profile, Scenario, ScenarioError};
 pub use series::Sample;
-pub use world::Planted;
+pub use shrink::{Shrunk, shrink, written_out};
+pub use planted::Planted;

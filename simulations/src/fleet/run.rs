@@ -6,7 +6,8 @@ use super::acts::micros;
 use super::counts::Counts;
 use super::scenario::{Act, At, Scenario};
 use super::series::{Sample, seconds};
-use super::world::{Event, Planted, World};
+use super::planted::Planted;
+use super::world::{Event, World};
 use crate::invariant::{Invariant, Violation};
 use crate::log::fold;
 
@@ -20,8 +21,8 @@ pub struct Playing {
     pub trace: bool,
     /// Time between samples, in seconds; 0 takes none.
     pub sample_s: f64,
-    /// Defects planted on purpose.
-    pub planted: Planted,
+    /// A defect planted on purpose.
+    pub planted: Option<Planted>,
 }
 
 /// How a run without violation went.

@@ -20,6 +20,7 @@ use super::counts::Counts;
 use super::invariants::Oracles;
 use super::machine::{Disk, Machine, NodePart, machine_of, member};
 use super::net::Net;
+use super::planted::Planted;
 use super::process::identity;
 use super::queue::Queue;
 use super::scenario::{Act, Profile, Scenario};
@@ -141,6 +142,11 @@ pub(crate) enum Event {
     Heal {
         cut: u64,
     },
+    /// An operator releases the brake of a lead.
+    Unbrake {
+        at: usize,
+        life: u64,
+    },
     FaultsEnd,
     Sample,
     Inspect,
@@ -154,16 +160,9 @@ pub(crate) enum Core {
     Home,
 }
 
-/// Defects planted on purpose, to see that they are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Planted {
-    /// A ledger's records are not synced before what follows from them leaves.
-    pub ledger_forgets_to_sync: bool,
-}
-
 pub(crate) struct World {
     pub(crate) scenario: Scenario,
-    pub(crate) planted: Planted,
+    pub(crate) planted: Option<Planted>,
     pub(crate) rng: fastrand::Rng,
     pub(crate) now: u64,
     pub(crate) queue: Queue<Event>,
@@ -185,7 +184,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(scenario: &Scenario, seed: u64, planted: Planted, trace: bool) -> Self {
+    pub(crate) fn new(scenario: &Scenario, seed: u64, planted: Option<Planted>, trace: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let shape = &scenario.fleet;
         let span = scenario.network.span_km.max(0.0);
@@ -349,6 +348,7 @@ impl World {
                 }
                 Ok(())
             }
+            Event::Unbrake { at, life } if self.lives(at, life) => self.unbrake(at),
             Event::FaultsEnd => self.end_faults(),
             Event::Sample => {
                 self.sample();

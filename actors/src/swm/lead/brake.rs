@@ -45,7 +45,7 @@ impl Member {
 
 impl Mandate {
     /// Whether it waits for a missing node as long as the brake holds.
-    fn waits_for_its_node(&self) -> bool {
+    pub(super) fn waits_for_its_node(&self) -> bool {
         self.adrift && !self.recalled && self.stage == Stage::Idle
     }
 }

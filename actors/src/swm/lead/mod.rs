@@ -453,6 +453,11 @@ impl Lead {
         }
     }
 
+    /// Replicas whose copies were left behind on nodes that are missing, and that wait for these as long as a brake holds.
+    pub fn waiting_for_nodes(&self) -> impl Iterator<Item = &ReplicaId> {
+        self.mandates.iter().filter(|(_, m)| m.waits_for_its_node()).map(|(replica, _)| replica)
+    }
+
     /// What time alone brings about.
     fn work(&mut self, now: BootTime, out: &mut Vec<LeadOutput>) {
         self.fence_the_silent(now, out);

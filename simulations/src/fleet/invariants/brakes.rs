@@ -1,13 +1,13 @@
 //! Brakes hold: while a lead misses most of its nodes, nothing of theirs is moved; and never are more copies moved in a
 //! second than the pace allows.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-use codeco_protocol::ids::ReplicaId;
-use codeco_protocol::messages::ControlMessage;
-use codeco_protocol::token::Token;
-
-use super::super::world::World;
+use codeco_actors::swm::attempt::Stage;
+use codeco_actors::swm::brake::Missing;
+use codeco_actors::swm::lead::Lead;
+use codeco_protocol::ids::{NodeName, ReplicaId};
+use super::i6_stops::Places;
 use crate::invariant::{Invariant, Violation, check};
 
 /// See the module.
@@ -15,8 +15,6 @@ use crate::invariant::{Invariant, Violation, check};
 pub(crate) struct Brakes {
     /// When copies of each cluster were moved within the last second.
     moved: BTreeMap<usize, VecDeque<u64>>,
-    /// Places that leads have begun to reserve.
-    begun: BTreeSet<(ReplicaId, Token)>,
     /// Most within a second, of any cluster.
     pub(crate) most: u64,
 }
@@ -35,23 +33,45 @@ impl Brakes {
     }
 }
 
-impl World {
-    /// A lead reserves a place for a replica: if that was on a node which it misses, no brake is engaged.
-    pub(crate) fn check_brake(&mut self, at: usize, message: &ControlMessage) -> Result<(), Violation> {
-        let ControlMessage::Reserve { replica, token, .. } = message else { return Ok(()) };
-        let cluster = self.machines[at].cluster().unwrap_or(0);
-        // What was begun before the brake came is brought to its end.
-        if !self.oracles.brakes.begun.insert((replica.clone(), *token)) {
+impl Brakes {
+    /// A lead is about to take a step: what waits for a node that it misses, if most are missing.
+    pub(crate) fn before(&mut self, lead: &Lead) -> Vec<ReplicaId> {
+        let (mut lost, mut of) = (0, 0);
+        for (_, member) in lead.members() {
+            of += 1;
+            lost += usize::from(member.lost);
+        }
+        let most = Missing { silent: lost, of }.is_most();
+        if lost == 0 || !(most || lead.brake().is_some()) {
+            return Vec::new();
+        }
+        lead.waiting_for_nodes().cloned().collect()
+    }
+
+    /// It has taken it: none of these is under way to another node now, unless the brake was released.
+    pub(crate) fn stepped(
+        &mut self,
+        lead: &Lead,
+        waiting: &[ReplicaId],
+        places: &Places,
+    ) -> Result<(), Violation> {
+        if waiting.is_empty() {
             return Ok(());
         }
-        let elector = self.machines[at].process.as_ref().and_then(|process| process.elector.as_ref());
-        let Some(lead) = elector.and_then(|elector| elector.in_office()) else { return Ok(()) };
-        let Some(brake) = lead.brake() else { return Ok(()) };
-        let Some((before, name, known)) = self.oracles.places.last(replica) else { return Ok(()) };
-        let same = *before == cluster && *known == token.mandate;
-        let missed = same && lead.members().any(|(_, member)| member.lost && member.name == *name);
-        check(!missed, Invariant::Brakes, || {
-            format!("{} moves {replica} away from {name} with its brake engaged: {brake:?}", self.machines[at].name)
-        })
+        let lost = lead.members().filter(|(_, member)| member.lost).count();
+        let missing = Missing { silent: lost, of: lead.members().count() };
+        if lead.brake().is_none() && !missing.is_most() {
+            return Ok(());
+        }
+        for (replica, mandate) in lead.mandates().filter(|(replica, _)| waiting.contains(replica)) {
+            // One whose node has come back without it need not wait any more.
+            let missed = |name: &NodeName| lead.members().any(|(_, m)| m.lost && m.name == *name);
+            let from = places.last(replica).is_some_and(|(_, name, _)| missed(name));
+            let moves = from && matches!(mandate.stage, Stage::Reserving(_));
+            check(!moves, Invariant::Brakes, || {
+                format!("{replica} is placed anew while {missing:?} and its brake is {:?}", lead.brake())
+            })?;
+        }
+        Ok(())
     }
 }

@@ -11,6 +11,8 @@ use codeco_actors::swm::ledger::LedgerRecord;
 use codeco_protocol::ids::{AppUid, MemberId, NodeName, ReplicaId, ServiceName};
 use codeco_protocol::messages::ControlMessage;
 use codeco_protocol::token::{MandateId, Token};
+use codeco_protocol::units::Micros;
+use codeco_protocol::workload::PartitionPolicy;
 
 use super::super::world::World;
 use crate::invariant::{Invariant, Violation, check};
@@ -24,8 +26,9 @@ pub(crate) struct Stops {
     given_up: BTreeMap<ReplicaId, MandateId>,
     generations: BTreeMap<(AppUid, ServiceName), u64>,
     deleting: BTreeSet<AppUid>,
-    /// Replicas that their clusters had to stop because their home was silent.
-    homeless: BTreeSet<ReplicaId>,
+    /// When leads asked homes what is not answered yet, and when they asked what was answered last.
+    asked: BTreeMap<(usize, u64), u64>,
+    heard: BTreeMap<usize, BTreeMap<MemberId, u64>>,
     /// Generation of every promise ever written.
     promised: BTreeMap<(ReplicaId, Token), u64>,
     /// What leads have ordered to stop, for good reason.
@@ -63,9 +66,29 @@ impl Stops {
         }
     }
 
-    /// A cluster has not heard the home of a fenced replica for longer than it may run without.
-    pub(crate) fn home_lost(&mut self, replica: &ReplicaId) {
-        self.homeless.insert(replica.clone());
+    /// A lead has taken office: it has not been answered by any home.
+    pub(crate) fn took_office(&mut self, at: usize) {
+        self.heard.remove(&at);
+    }
+
+    /// A lead asks a home whether it is there.
+    pub(crate) fn asks(&mut self, now: u64, at: usize, nonce: u64) {
+        self.asked.insert((at, nonce), now);
+    }
+
+    /// A home has answered a lead.
+    pub(crate) fn answered(&mut self, at: usize, home: MemberId, nonce: u64) {
+        if let Some(asked) = self.asked.remove(&(at, nonce)) {
+            let known = self.heard.entry(at).or_default().entry(home).or_default();
+            *known = (*known).max(asked);
+        }
+    }
+
+    /// Whether a lead must stop what may run once, because a home has not answered what it asked within `limit`.
+    fn is_silent(&self, now: u64, at: usize, home: MemberId, limit: Micros) -> bool {
+        let heard = self.heard.get(&at).and_then(|homes| homes.get(&home));
+        // Its clock may be fast by half a per cent.
+        heard.is_none_or(|asked| now + limit.0 / 200 >= asked + limit.0)
     }
 
     pub(crate) fn accepted(&self, cluster: usize) -> impl Iterator<Item = &(ReplicaId, MandateId)> {
@@ -84,7 +107,6 @@ impl Stops {
         };
         let newest = self.generations.get(&(replica.app, replica.service.clone()));
         returned
-            || self.homeless.contains(replica)
             || self.kept.get(replica).into_iter().flatten().any(|keep| *keep != token.mandate)
             || self.deleting.contains(&replica.app)
             || self.recalled.contains(&(replica.clone(), token.mandate))
@@ -154,7 +176,6 @@ impl World {
     /// A lead stops what runs only for a newer decision: the home's, or its own newer placement.
     pub(crate) fn check_lead_orders(&mut self, at: usize, message: &ControlMessage) -> Result<(), Violation> {
         self.check_known(at, message)?;
-        self.check_brake(at, message)?;
         let cluster = self.machines[at].cluster().unwrap_or(0);
         let orders: Vec<(ReplicaId, Token)> = match message {
             ControlMessage::Close { replica, token, .. } => vec![(replica.clone(), *token)],
@@ -189,11 +210,16 @@ impl World {
             };
             let runs = self.nodes_of(cluster).any(|at| holds(at, false));
             let drained = self.nodes_of(cluster).any(|at| holds(at, true));
+            let limit = mandate.and_then(|(_, m)| {
+                m.spec.lost_after.filter(|_| m.spec.partition == PartitionPolicy::Fence)
+            });
             let stops = &self.oracles.stops;
+            let silent =
+                limit.is_some_and(|limit| stops.is_silent(self.now, at, token.epoch.owner, limit));
             let again = stops.ordered.contains(&(replica.clone(), token));
             let returned = self.oracles.single.is_returned(&replica, token.mandate);
             let newer = stops.has_newer_decision(&replica, token, returned);
-            check(!runs || again || replaced || drained || newer, Invariant::Stops, || {
+            check(!runs || again || replaced || drained || newer || silent, Invariant::Stops, || {
                 format!(
                     "{} stops {replica} {token}; its own placement is {placed:?}, closing: {closing}",
                     self.machines[at].name
