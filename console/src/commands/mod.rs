@@ -16,6 +16,7 @@ mod get;
 mod logs;
 mod node;
 mod plan;
+mod simulate;
 mod token;
 mod version;
 
@@ -85,6 +86,8 @@ pub(crate) enum Command {
     /// Release brakes: say that what is missing is gone.
     #[command(subcommand)]
     Brake(brake::BrakeCommand),
+    /// Play whole fleets and what goes wrong in them, in virtual time, and check every promise at every step.
+    Simulate(simulate::SimulateArgs),
     /// Cause faults, to see that they are survived.
     #[command(subcommand)]
     Fault(fault::FaultCommand),
@@ -115,6 +118,7 @@ impl Command {
             Self::Context(command) => command.run(session),
             Self::Cluster(command) => command.run(session),
             Self::Brake(command) => command.run(session),
+            Self::Simulate(args) => args.run(session),
             Self::Fault(command) => command.run(session),
         }
     }

@@ -144,12 +144,21 @@ codes! {
     OUTPUT = "output", exit 1: "The output could not be written";
         left: "what the command had asked for may have been done";
         next: "make room where the output goes, and look with `codeco get`".
+    PROMISE_BROKEN = "promise-broken", exit 1: "A simulated fleet broke a promise";
+        left: "nothing: nothing real was touched; a smaller scenario that fails in the same way may be in the working folder";
+        next: "play the seed again with `--trace`, and report it".
     REPLICA_NOT_FOUND = "replica-not-found", exit 3: "No such replica is known, or it is on no node yet";
         left: "nothing was changed";
         next: "`codeco get replicas` lists what runs where".
+    SCENARIO_INVALID = "scenario-invalid", exit 2: "A scenario cannot be read";
+        left: "nothing was played";
+        next: "correct the field named; `codeco simulate --list` names scenarios that come with the program".
     SIGNALS = "signals", exit 1: "The process cannot handle signals";
         left: "nothing was started";
         next: "raise the limits of the process (open files, threads) and start again".
+    SIMULATION_SHOWS_NOTHING = "simulation-shows-nothing", exit 1: "Something that a scenario wants to see never happened";
+        left: "no promise was broken, but nothing is shown about what never happened";
+        next: "play more seeds, or take it out of the scenario".
     STRANGE_ANSWER = "strange-answer", exit 1: "The hub answered with something that no hub of this version says";
         left: "it is not known whether the request was taken";
         next: "compare the versions of both sides: `codeco version`".

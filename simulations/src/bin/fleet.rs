@@ -13,16 +13,29 @@ fn main() {
     let a: u64 = a.parse().unwrap();
     let b: u64 = if b.is_empty() { a + 1 } else { b.parse().unwrap() };
     if mode == "planted" {
-        for planted in Planted::ALL {
+        let skip: usize = args.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        for planted in Planted::ALL.into_iter().skip(skip) {
             let playing = Playing { planted: Some(planted), ..Playing::default() };
             let began = std::time::Instant::now();
             match fleet::run_seeds(&scenario, a..b, 2, playing, &|_| {}) {
                 Ok(_) => println!("{planted:?}: NOT FOUND"),
                 Err(f) => {
-                    println!("{planted:?}: seed {} {}", f.seed, f.violation.to_string().chars().take(300).collect::<String>());
+                    println!(
+                        "{planted:?}: seed {} {}",
+                        f.seed,
+                        f.violation.to_string().chars().take(300).collect::<String>()
+                    );
                     let s = fleet::shrink(&scenario, &f, playing);
                     match s {
-                        Some(s) => println!("   shrunk in {} tries to {} acts, {} x {} nodes, {} apps: {:?}", s.tries, s.scenario.acts.len(), s.scenario.fleet.clusters, s.scenario.fleet.nodes, s.scenario.users.apps, s.scenario.acts),
+                        Some(s) => println!(
+                            "   shrunk in {} tries to {} acts, {} x {} nodes, {} apps: {:?}",
+                            s.tries,
+                            s.scenario.acts.len(),
+                            s.scenario.fleet.clusters,
+                            s.scenario.fleet.nodes,
+                            s.scenario.users.apps,
+                            s.scenario.acts
+                        ),
                         None => println!("   not shrunk"),
                     }
                 }
@@ -42,7 +55,9 @@ fn main() {
             Ok(o) => {
                 sum.add(&o.counts);
                 virt += o.played_s;
-                if o.converged_s > worst { (at, worst) = (seed, o.converged_s); }
+                if o.converged_s > worst {
+                    (at, worst) = (seed, o.converged_s);
+                }
                 if b - a < 20 {
                     println!("seed {seed} digest {:016x} converged {:.1} s", o.digest, o.converged_s);
                 }
@@ -50,7 +65,15 @@ fn main() {
             Err(f) => {
                 bad += 1;
                 let f = *f;
-                println!("seed {seed}: at {:.1} {}", f.at_s, f.violation.to_string().chars().take(if b - a == 1 { 60000 } else { 600 }).collect::<String>());
+                println!(
+                    "seed {seed}: at {:.1} {}",
+                    f.at_s,
+                    f.violation
+                        .to_string()
+                        .chars()
+                        .take(if b - a == 1 { 60000 } else { 600 })
+                        .collect::<String>()
+                );
                 if b - a == 1 {
                     println!("{}", f.tail.join("\n"));
                 }
@@ -58,5 +81,10 @@ fn main() {
         }
     }
     let s = began.elapsed().as_secs_f64();
-    println!("{sum}{bad} bad of {}; {s:.1} s, {:.1} x real time, {:.1} us per event; slowest {worst:.1} s seed {at}", b - a, virt / s, s * 1e6 / sum.events as f64);
+    println!(
+        "{sum}{bad} bad of {}; {s:.1} s, {:.1} x real time, {:.1} us per event; slowest {worst:.1} s seed {at}",
+        b - a,
+        virt / s,
+        s * 1e6 / sum.events as f64
+    );
 }

@@ -23,6 +23,9 @@ pub(crate) fn micros(seconds: f64) -> u64 {
 
 impl World {
     pub(crate) fn act(&mut self, act: &Act) -> Result<(), Violation> {
+        if self.series.every > 0 && !matches!(act, Act::User { .. }) {
+            self.series.timeline.push((super::series::seconds(self.now), act.to_string()));
+        }
         match act {
             Act::Fault { kind, lot } => {
                 if !self.stormy {
@@ -318,6 +321,7 @@ impl World {
     /// From now on everything works. Who is down comes back within seconds.
     pub(crate) fn end_faults(&mut self) -> Result<(), Violation> {
         self.log.line(self.now, format_args!("faults end"));
+        self.series.timeline.push((super::series::seconds(self.now), "faults end".to_owned()));
         self.stormy = false;
         self.net.clear_up();
         for at in 0..self.machines.len() {

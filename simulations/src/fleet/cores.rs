@@ -172,7 +172,10 @@ impl World {
             return self.crash(at);
         }
         if forgotten {
-            self.fail_core(at, Core::Ledger);
+            if let Some(process) = &mut self.machines[at].process {
+                process.ledger = None;
+            }
+            return self.revive(at, Core::Ledger);
         }
         self.plan_ledger(at);
         Ok(())
@@ -279,11 +282,15 @@ impl World {
         let waiting = elector.in_office().map(|lead| self.oracles.brakes.before(lead)).unwrap_or_default();
         let office = elector.in_office().map(codeco_actors::swm::lead::Lead::term);
         let was_ready = elector.lead().is_ready();
+        let heard = match &input {
+            ElectorInput::Message { from, .. } => Some(*from),
+            _ => None,
+        };
         let mut out = Vec::new();
         elector.handle(now, input, &mut out);
         self.oracles.links.stepped(elector)?;
         if let Some(lead) = elector.in_office() {
-            self.oracles.brakes.stepped(lead, &waiting, &self.oracles.places)?;
+            self.oracles.brakes.stepped(lead, &waiting, &self.oracles.places, heard)?;
         }
         // One that has just become ready has answered nothing before.
         if let Some(input) = replayed.filter(|_| elector.lead().is_ready() == was_ready) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::scenario::FaultKind;
+use super::scenario::{FaultKind, Scenario};
 
 /// Faults by kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,6 +31,18 @@ macro_rules! counts {
         }
 
         impl Counts {
+            /// Names of all that is counted.
+            pub const NAMES: &[&str] = &[$(stringify!($name),)*];
+
+            /// What is counted under a name.
+            #[must_use]
+            pub fn called(&self, name: &str) -> Option<u64> {
+                match name {
+                    $(stringify!($name) => Some(self.$name),)*
+                    _ => None,
+                }
+            }
+
             /// Adds those of another run.
             pub fn add(&mut self, other: &Counts) {
                 for (kind, count) in other.faults.iter() {
@@ -49,6 +61,21 @@ macro_rules! counts {
             }
         }
     };
+}
+
+impl Counts {
+    /// What a scenario wants to have happened, and has not.
+    #[must_use]
+    pub fn missing(&self, scenario: &Scenario) -> Vec<String> {
+        let wanted = scenario.ends.happens.iter().filter(|name| self.called(name) == Some(0));
+        let mut missing: Vec<String> = wanted.cloned().collect();
+        if scenario.faults.per_minute > 0.0 {
+            let drawn = scenario.faults.mix.iter().filter(|(_, weight)| *weight > 0).map(|(kind, _)| *kind);
+            let never = drawn.filter(|kind| !self.faults.0.contains_key(kind));
+            missing.extend(never.map(|kind| format!("fault {kind:?}")));
+        }
+        missing
+    }
 }
 
 impl fmt::Display for Counts {

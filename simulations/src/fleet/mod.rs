@@ -21,6 +21,7 @@
 
 mod acts;
 mod batch;
+mod builtin;
 mod cores;
 mod counts;
 mod invariants;
@@ -32,6 +33,7 @@ mod net;
 mod planted;
 mod process;
 mod queue;
+mod report;
 mod run;
 mod scenario;
 mod series;
@@ -42,9 +44,11 @@ mod workloads;
 mod world;
 
 pub use batch::{Batch, Progress, run_seeds};
+pub use builtin::{builtin, builtin_called};
 pub use counts::{Counts, FaultCounts};
+pub use planted::Planted;
+pub use report::report;
 pub use run::{Failure, Outcome, Playing, plan, run, run_plan};
 pub use scenario::{Act, At, FaultKind, Profile, Scenario, ScenarioError};
 pub use series::Sample;
 pub use shrink::{Shrunk, shrink, written_out};
-pub use planted::Planted;

@@ -52,7 +52,8 @@ impl World {
         if self.planted != Some(Planted::LeadSkipsTheWait) {
             return Ok(());
         }
-        let Some(elector) = self.machines[at].process.as_ref().and_then(|process| process.elector.as_ref()) else {
+        let Some(elector) = self.machines[at].process.as_ref().and_then(|process| process.elector.as_ref())
+        else {
             return Ok(());
         };
         let members: Vec<(MemberId, NodeFacts)> = elector
@@ -78,6 +79,15 @@ impl World {
         let promised = self.machines[at].disk.ledger.records.iter().any(|known| {
             matches!(known, LedgerRecord::Committed { replica: r, token: t, .. } if (r, t) == (replica, token))
         });
+        if !promised {
+            // As if it had never been: neither memory nor disk know of it.
+            let (replica, token) = (replica.clone(), *token);
+            let journal = &mut self.machines[at].disk.ledger;
+            journal.records.retain(|known| {
+                !matches!(known, LedgerRecord::Reserved { replica: r, token: t, .. } if (r, t) == (&replica, &token))
+            });
+            journal.sync();
+        }
         !promised
     }
 
@@ -96,7 +106,8 @@ impl World {
         }
         let listed = self.machines[hub].process.as_ref().and_then(|process| process.home.as_ref());
         let listed: Vec<_> = listed.into_iter().flat_map(|home| home.apps()).map(|(uid, _)| uid).collect();
-        let Some(elector) = self.machines[at].process.as_ref().and_then(|process| process.elector.as_ref()) else {
+        let Some(elector) = self.machines[at].process.as_ref().and_then(|process| process.elector.as_ref())
+        else {
             return Ok(());
         };
         let Some(lead) = elector.in_office() else { return Ok(()) };
@@ -124,7 +135,8 @@ impl World {
 
     pub(crate) fn unbrake(&mut self, at: usize) -> Result<(), Violation> {
         let now = self.read_clock(at);
-        let Some(elector) = self.machines[at].process.as_mut().and_then(|process| process.elector.as_mut()) else {
+        let Some(elector) = self.machines[at].process.as_mut().and_then(|process| process.elector.as_mut())
+        else {
             return Ok(());
         };
         let mut out = Vec::new();

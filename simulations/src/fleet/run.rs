@@ -4,9 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::acts::micros;
 use super::counts::Counts;
+use super::planted::Planted;
 use super::scenario::{Act, At, Scenario};
 use super::series::{Sample, seconds};
-use super::planted::Planted;
 use super::world::{Event, World};
 use crate::invariant::{Invariant, Violation};
 use crate::log::fold;

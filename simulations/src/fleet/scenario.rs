@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::counts::Counts;
 use serde::{Deserialize, Serialize};
 
 /// A scenario. Every field has a default, so that a file says only what matters to it.
@@ -62,11 +63,13 @@ pub struct FleetShape {
     pub cpu: (u64, u64),
     /// How members observe each other.
     pub profile: Profile,
+    /// Power of a node in watts: idle, and at full load.
+    pub power_w: (u64, u64),
 }
 
 impl Default for FleetShape {
     fn default() -> Self {
-        Self { hubs: 1, clusters: 3, nodes: 3, cpu: (1_000, 3_000), profile: Profile::Lan }
+        Self { hubs: 1, clusters: 3, nodes: 3, cpu: (1_000, 3_000), profile: Profile::Lan, power_w: (8, 25) }
     }
 }
 
@@ -181,17 +184,25 @@ impl Default for FaultShape {
 }
 
 macro_rules! fault_kinds {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($(#[doc = $doc:literal] $name:ident,)*) => {
         /// A kind of fault.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(rename_all = "kebab-case")]
         pub enum FaultKind {
-            $($(#[$doc])* $name,)*
+            $(#[doc = $doc] $name,)*
         }
 
         impl FaultKind {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// What happens, in words.
+            #[must_use]
+            pub fn words(self) -> &'static str {
+                match self {
+                    $(Self::$name => $doc.trim_ascii(),)*
+                }
+            }
         }
     };
 }
@@ -247,6 +258,28 @@ pub struct At {
     pub at_s: f64,
     /// What.
     pub act: Act,
+}
+
+impl std::fmt::Display for Act {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fault { kind, .. } => write!(f, "fault: {}", kind.words()),
+            Self::User { .. } => f.write_str("a user or an operator asks for something"),
+            Self::NewApp { .. } => f.write_str("a new application"),
+            Self::CutClusters { clusters, for_s } => {
+                write!(f, "clusters {clusters:?} reach nobody outside of them for {for_s:.1} s")
+            }
+            Self::FailNodes { percent, for_s: Some(span), .. } => {
+                write!(f, "{percent} % of all nodes fail for {span:.0} s")
+            }
+            Self::FailNodes { percent, .. } => write!(f, "{percent} % of all nodes fail for good"),
+            Self::Crash { machine, for_s } => {
+                write!(f, "the process of machine {machine} dies for {for_s:.1} s")
+            }
+            Self::EmptyHub { hub } => write!(f, "hub {hub} loses all it had"),
+            Self::ClusterLost { cluster } => write!(f, "an operator says that cluster {cluster} is lost"),
+        }
+    }
 }
 
 /// Something that happens.
@@ -313,11 +346,14 @@ pub struct EndShape {
     pub within_s: f64,
     /// How long it is looked at after that without a change.
     pub rest_s: f64,
+    /// What must have happened at least once in all runs together, by the names of [`Counts`]: of what never happens
+    /// nothing is shown. Faults that are drawn must all have happened, too.
+    pub happens: Vec<String>,
 }
 
 impl Default for EndShape {
     fn default() -> Self {
-        Self { within_s: 60.0, rest_s: 3.0 }
+        Self { within_s: 60.0, rest_s: 3.0, happens: Vec::new() }
     }
 }
 
@@ -357,6 +393,14 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// As it is read back.
+    ///
+    /// # Errors
+    /// What cannot be written.
+    pub fn to_toml(&self) -> Result<String, String> {
+        toml::to_string(self).map_err(|error| error.to_string())
+    }
+
     /// Reads a scenario from a file.
     ///
     /// # Errors
@@ -384,10 +428,17 @@ impl Scenario {
                  machines"
             ));
         }
+        range("fleet.power_w", self.fleet.power_w.0, self.fleet.power_w.1)?;
         range("fleet.cpu", cpu.0, cpu.1)?;
         range("network.delay_us", self.network.delay_us.0, self.network.delay_us.1)?;
         range("users.cpu", self.users.cpu.0, self.users.cpu.1)?;
         range("users.replicas", self.users.replicas.0.into(), self.users.replicas.1.into())?;
+        if let Some(name) = self.ends.happens.iter().find(|name| !Counts::NAMES.contains(&name.as_str())) {
+            return Err(format!(
+                "ends.happens: {name} is not counted: expected some of {}",
+                Counts::NAMES.join(", ")
+            ));
+        }
         let times = [
             ("faults.begin_s", self.faults.begin_s),
             ("faults.last_s", self.faults.last_s.0),

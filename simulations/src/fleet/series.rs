@@ -27,6 +27,8 @@ pub struct Sample {
     pub bytes: f64,
     /// Messages sent by a member in a second, since the last sample.
     pub messages: f64,
+    /// Power of all nodes that are up, in watts, as what they promise would have it.
+    pub power_w: f64,
 }
 
 /// Samples of a run.
@@ -79,7 +81,15 @@ impl World {
         let (bytes, messages) = self.sent.iter().fold((0, 0), |sum, sent| (sum.0 + sent.0, sum.1 + sent.1));
         let last = std::mem::replace(&mut self.series.last, (bytes, messages));
         let each = (up.max(1)) as f64 * seconds(self.series.every);
+        let (idle, full) = self.scenario.fleet.power_w;
+        let power = |(_, machine, node): (usize, &super::machine::Machine, &super::machine::NodePart)| {
+            let ledger = machine.process.as_ref()?.ledger.as_ref()?;
+            let share = ledger.promised().cpu.as_f64() / node.capacity.cpu.as_f64().max(1.0);
+            Some(idle as f64 + share * (full - idle) as f64)
+        };
+        let power_w = self.nodes().filter_map(power).sum();
         self.series.samples.push(Sample {
+            power_w,
             at_s: seconds(self.now),
             up: up as u64,
             seen: if pairs == 0 { 1.0 } else { seen as f64 / pairs as f64 },

@@ -37,7 +37,12 @@ impl Search {
         (failure.violation.invariant == self.broken).then_some(*failure)
     }
 
-    fn try_change(&mut self, best: &mut Scenario, failure: &mut Failure, change: impl FnOnce(&mut Scenario)) -> bool {
+    fn try_change(
+        &mut self,
+        best: &mut Scenario,
+        failure: &mut Failure,
+        change: impl FnOnce(&mut Scenario),
+    ) -> bool {
         let mut smaller = best.clone();
         change(&mut smaller);
         if smaller == *best {
@@ -84,8 +89,7 @@ pub fn written_out(scenario: &Scenario, seed: u64) -> Scenario {
 /// in the same way.
 #[must_use]
 pub fn shrink(scenario: &Scenario, failure: &Failure, playing: Playing) -> Option<Shrunk> {
-    let mut search =
-        Search { seed: failure.seed, playing, broken: failure.violation.invariant, tries: 0 };
+    let mut search = Search { seed: failure.seed, playing, broken: failure.violation.invariant, tries: 0 };
     let mut best = written_out(scenario, failure.seed);
     let mut failure = search.fails(&best)?;
     // What comes after it has no part in it, if it was not waited for.

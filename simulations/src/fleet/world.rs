@@ -14,7 +14,7 @@ use codeco_protocol::ids::{ClusterName, Incarnation, MemberId, NodeName, Replica
 use codeco_protocol::messages::ControlMessage;
 use codeco_protocol::resources::Resources;
 use codeco_protocol::token::Token;
-use codeco_protocol::units::{BitsPerSecond, BootTime, Bytes, Micros, MilliCpu};
+use codeco_protocol::units::{BitsPerSecond, BootTime, Bytes, Micros, MilliCpu, MilliWatts};
 
 use super::counts::Counts;
 use super::invariants::Oracles;
@@ -450,7 +450,10 @@ fn node_part(
             id: member(at),
             name: NodeName::new(format!("n{node}")).unwrap_or_else(|_| unreachable!("an RFC 1123 label")),
             labels: vec![("disk".into(), disk.into())],
-            power: None,
+            power: Some((
+                MilliWatts(scenario.fleet.power_w.0 * 1_000),
+                MilliWatts(scenario.fleet.power_w.1 * 1_000),
+            )),
             traits: NodeTraits { link: Some(BitsPerSecond(1_000)), ..NodeTraits::default() },
             lease,
             first_nonce: 0,

@@ -10,7 +10,7 @@ use codeco_actors::swm::lead::LeadRecord;
 use codeco_actors::swm::ledger::LedgerRecord;
 use codeco_protocol::ids::{AppUid, MemberId, NodeName, ReplicaId, ServiceName};
 use codeco_protocol::messages::ControlMessage;
-use codeco_protocol::token::{MandateId, Token};
+use codeco_protocol::token::{MandateId, Term, Token};
 use codeco_protocol::units::Micros;
 use codeco_protocol::workload::PartitionPolicy;
 
@@ -27,7 +27,7 @@ pub(crate) struct Stops {
     generations: BTreeMap<(AppUid, ServiceName), u64>,
     deleting: BTreeSet<AppUid>,
     /// When leads asked homes what is not answered yet, and when they asked what was answered last.
-    asked: BTreeMap<(usize, u64), u64>,
+    asked: BTreeMap<(usize, Term, u64), u64>,
     heard: BTreeMap<usize, BTreeMap<MemberId, u64>>,
     /// Generation of every promise ever written.
     promised: BTreeMap<(ReplicaId, Token), u64>,
@@ -69,16 +69,18 @@ impl Stops {
     /// A lead has taken office: it has not been answered by any home.
     pub(crate) fn took_office(&mut self, at: usize) {
         self.heard.remove(&at);
+        // What it asked in an earlier term counts no more.
+        self.asked.retain(|(asker, ..), _| *asker != at);
     }
 
     /// A lead asks a home whether it is there.
-    pub(crate) fn asks(&mut self, now: u64, at: usize, nonce: u64) {
-        self.asked.insert((at, nonce), now);
+    pub(crate) fn asks(&mut self, now: u64, at: usize, term: Term, nonce: u64) {
+        self.asked.insert((at, term, nonce), now);
     }
 
     /// A home has answered a lead.
-    pub(crate) fn answered(&mut self, at: usize, home: MemberId, nonce: u64) {
-        if let Some(asked) = self.asked.remove(&(at, nonce)) {
+    pub(crate) fn answered(&mut self, at: usize, home: MemberId, term: Term, nonce: u64) {
+        if let Some(asked) = self.asked.remove(&(at, term, nonce)) {
             let known = self.heard.entry(at).or_default().entry(home).or_default();
             *known = (*known).max(asked);
         }
@@ -210,12 +212,10 @@ impl World {
             };
             let runs = self.nodes_of(cluster).any(|at| holds(at, false));
             let drained = self.nodes_of(cluster).any(|at| holds(at, true));
-            let limit = mandate.and_then(|(_, m)| {
-                m.spec.lost_after.filter(|_| m.spec.partition == PartitionPolicy::Fence)
-            });
+            let limit = mandate
+                .and_then(|(_, m)| m.spec.lost_after.filter(|_| m.spec.partition == PartitionPolicy::Fence));
             let stops = &self.oracles.stops;
-            let silent =
-                limit.is_some_and(|limit| stops.is_silent(self.now, at, token.epoch.owner, limit));
+            let silent = limit.is_some_and(|limit| stops.is_silent(self.now, at, token.epoch.owner, limit));
             let again = stops.ordered.contains(&(replica.clone(), token));
             let returned = self.oracles.single.is_returned(&replica, token.mandate);
             let newer = stops.has_newer_decision(&replica, token, returned);
