@@ -143,8 +143,7 @@ impl<R: WireMessage> Journal<R> {
             let journal = Self::at(path, file, HEADER_LEN as u64);
             return Ok(Opened { journal, records: Vec::new(), torn: bytes.len() as u64 });
         }
-        check_header(path, &bytes)?;
-        let (records, good) = read_batches(path, &bytes)?;
+        let (records, good) = read(path, &bytes)?;
         let torn = len - good;
         if torn > 0 {
             file.set_len(good).map_err(io("cut off a torn record"))?;
@@ -227,7 +226,7 @@ impl<R: WireMessage> Journal<R> {
         };
         let mut batch = Vec::with_capacity(8 + payload.len());
         batch.extend_from_slice(&len.to_le_bytes());
-        batch.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+        batch.extend_from_slice(&crc32(&payload).to_le_bytes());
         batch.extend_from_slice(&payload);
         Ok(batch)
     }
@@ -264,6 +263,19 @@ fn check_header(path: &Path, bytes: &[u8]) -> Result<(), JournalError> {
     Ok(())
 }
 
+/// The checksum of a batch.
+#[doc(hidden)]
+#[must_use]
+pub fn crc32(payload: &[u8]) -> u32 {
+    crc32fast::hash(payload)
+}
+
+/// Reads a whole journal; returns the records and the length of what checks.
+pub(crate) fn read<R: WireMessage>(path: &Path, bytes: &[u8]) -> Result<(Vec<R>, u64), JournalError> {
+    check_header(path, bytes)?;
+    read_batches(path, bytes)
+}
+
 /// Reads all batches; returns the records and the length of what checks.
 fn read_batches<R: WireMessage>(path: &Path, bytes: &[u8]) -> Result<(Vec<R>, u64), JournalError> {
     let mut records = Vec::new();
@@ -283,7 +295,7 @@ fn read_batches<R: WireMessage>(path: &Path, bytes: &[u8]) -> Result<(Vec<R>, u6
             return Err(corrupt(format!("a batch of {len} bytes")));
         }
         let Some(payload) = body.get(..len) else { break };
-        if crc32fast::hash(payload) != word(4) {
+        if crc32(payload) != word(4) {
             if body.len() == len {
                 break;
             }

@@ -5,6 +5,8 @@ pub mod acm;
 pub mod clock;
 pub mod evidence;
 pub mod fabric;
+#[doc(hidden)]
+pub mod hostile;
 pub mod journal;
 pub mod mailbox;
 pub mod mdm;

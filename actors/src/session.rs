@@ -18,6 +18,7 @@ mod counters;
 mod facade;
 mod frame;
 mod handshake;
+pub(crate) mod hostile;
 mod lane;
 mod limits;
 mod sessions;

@@ -81,11 +81,15 @@ impl Contexts {
             Err(error) if error.is_not_found() => return Ok(Self::default()),
             Err(error) => return Err(of_file(&error)),
         };
-        serde_yaml_ng::from_slice(&content).map_err(|error| {
+        Self::parse(&content).map_err(|error| {
             let message = format!("{} is not a file of contexts: {error}", path.display());
             Failure::new(ExitClass::Error, codes::CONTEXTS, message)
                 .next("correct it, or move it away and start `codeco dev`, which writes a new one")
         })
+    }
+
+    pub(crate) fn parse(content: &[u8]) -> Result<Self, serde_yaml_ng::Error> {
+        serde_yaml_ng::from_slice(content)
     }
 
     /// Replaces the file.

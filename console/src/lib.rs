@@ -10,6 +10,8 @@ mod contexts;
 mod daemons;
 mod dev;
 mod failure;
+#[doc(hidden)]
+pub mod hostile;
 pub mod local;
 mod object;
 mod render;

@@ -11,6 +11,8 @@ pub mod coordinate;
 pub mod demands;
 pub mod election;
 pub mod gossip;
+#[doc(hidden)]
+pub mod hostile;
 pub mod identity;
 pub mod ids;
 pub mod messages;

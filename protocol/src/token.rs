@@ -33,10 +33,28 @@ pub struct Term {
 }
 
 impl Term {
+    /// The highest number that a voter votes for and a node obeys: one above it is none that anybody got by counting.
+    pub const NUMBER_MAX: u64 = 1 << 62;
+    /// The highest number above which a lead rises because somebody merely says it, so that there is always room for a
+    /// lead that was elected. Whoever has obeyed a higher one is given no lease: better one node without than all.
+    pub const HEARSAY_MAX: u64 = 1 << 61;
+
     /// The lowest term of `owner` that is above `self`.
     #[must_use]
     pub fn next_for(self, owner: MemberId) -> Term {
-        Term { number: self.number + 1, owner }
+        Term { number: self.number.saturating_add(1), owner }
+    }
+
+    /// Whether a lead could have come to it; see [`Term::NUMBER_MAX`].
+    #[must_use]
+    pub fn is_possible(self) -> bool {
+        self.number <= Self::NUMBER_MAX
+    }
+
+    /// Whether it is believed of somebody who merely says it; see [`Term::HEARSAY_MAX`].
+    #[must_use]
+    pub fn is_believed(self) -> bool {
+        self.number <= Self::HEARSAY_MAX
     }
 }
 
@@ -105,5 +123,6 @@ mod tests {
         assert!(token(1, term(2, 1), 1) > token(1, term(1, 1), 9), "term before attempt");
         assert!(term(1, 2) > term(1, 1), "owner breaks the tie");
         assert!(term(1, 1).next_for(MemberId(0)) > term(1, 9), "next term is above whoever holds the last");
+        assert_eq!(term(u64::MAX, 1).next_for(MemberId(2)), term(u64::MAX, 2), "no number begins anew");
     }
 }

@@ -26,6 +26,8 @@ macro_rules! say {
 mod codec;
 mod connection;
 mod container;
+#[doc(hidden)]
+pub mod hostile;
 mod lock;
 pub(crate) mod logs;
 pub(crate) mod messages;

@@ -121,7 +121,7 @@ impl Map {
             .map(|(key, (version, fact))| (*version, (key.clone(), Some(fact.clone()))))
             .collect();
         // The newest change is always told, so that the last entry of all that is told says how far it goes.
-        let removals = if from > 0 { from + 1 } else { self.mark.version };
+        let removals = if from > 0 { from.saturating_add(1) } else { self.mark.version };
         for (version, key) in self.removals.range(removals..) {
             changes.insert(*version, (key.clone(), None));
         }
@@ -769,6 +769,19 @@ mod tests {
         views.apply_sealed(BootTime(2), good, false).unwrap();
         let facts = views.get(MemberId(1)).unwrap().facts().count();
         assert_eq!(facts, 4);
+    }
+
+    #[test]
+    fn state_at_the_last_version_there_can_be_is_passed_on_like_any_other() {
+        let mut views = Views::default();
+        let to = u64::MAX;
+        for (from, key, version) in [(0, "a", 1), (1, "b", to)] {
+            let delta =
+                Delta { incarnation: 1, from, to: version, facts: vec![(key.to_owned(), version, None)] };
+            views.apply(BootTime(1), &owner(), delta).unwrap();
+        }
+        let view = views.get(MemberId(1)).unwrap();
+        assert_eq!((view.delta(to).from, view.delta(to).to), (to, to), "who knows it all lacks nothing");
     }
 
     #[test]

@@ -167,6 +167,11 @@ impl TokenBook {
         Ok(Self { path: path.to_owned(), limits, entries })
     }
 
+    /// How many tokens a file of that content holds.
+    pub(crate) fn read(content: &[u8]) -> Result<usize, String> {
+        parse(content).map(|entries| entries.len())
+    }
+
     /// Makes a token that lets its bearer become a `scope` until `life` from now. On disk when this returns.
     ///
     /// # Errors

@@ -71,6 +71,12 @@ pub(super) fn reason_of_wire(error: &WireError) -> RefusalReason {
     })
 }
 
+/// See [`crate::hostile`]. Whether `frame` is a hello, or the answer to one.
+#[must_use]
+pub fn hello(frame: &[u8]) -> bool {
+    wire::decode::<Hello>(frame).is_ok() || wire::decode::<Welcome>(frame).is_ok()
+}
+
 /// Says hello and waits for the answer, which proves that the peer accepted us.
 pub(super) async fn say(connection: &Connection, deadline: Duration) -> Result<u16, HelloError> {
     let (mut send, mut receive) = connection.open_bi().await?;

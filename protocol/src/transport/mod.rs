@@ -33,6 +33,7 @@ mod config;
 mod connection;
 mod endpoint;
 mod hello;
+pub(crate) mod hostile;
 mod impair;
 mod join;
 mod reach;

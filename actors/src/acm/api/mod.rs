@@ -34,4 +34,4 @@ pub use requests::{
     TTL_SECONDS_MAX, TTL_SECONDS_MIN, TailQuery, TokenRequest, UpkeepRequest, UpkeepWish, VersionView,
 };
 pub use server::{ApiServer, tls_config};
-pub use tokens::{ApiTokens, ApiTokensError, Bearer, TOKENS_MAX};
+pub use tokens::{ApiTokens, ApiTokensError, Bearer, TOKENS_MAX, api_tokens};

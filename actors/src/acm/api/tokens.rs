@@ -291,6 +291,15 @@ fn hash(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
+/// See [`crate::hostile`]. How many tokens a file of that content holds.
+///
+/// # Errors
+/// What is wrong with it.
+#[doc(hidden)]
+pub fn api_tokens(content: &[u8]) -> Result<usize, String> {
+    parse(content).map(|tokens| tokens.len())
+}
+
 fn parse(content: &[u8]) -> Result<Vec<Entry>, String> {
     let mut content: Content = serde_json::from_slice(content).map_err(|e| e.to_string())?;
     if content.format != FORMAT {

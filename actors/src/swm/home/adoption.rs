@@ -213,6 +213,10 @@ impl Home {
 
     pub(super) fn replay_adoption(&mut self, app: AppUid, epoch: Epoch, former: MemberId, records: &[u8]) {
         let Ok(AppRecords(records)) = wire::decode(records) else { return };
+        // They speak of that application alone, whoever has written them.
+        if !super::foreign::stand_for(app, &records) {
+            return;
+        }
         for record in records {
             self.replay(&record);
         }
@@ -222,7 +226,7 @@ impl Home {
             app.former = Some(former);
             for entry in app.replicas.values_mut() {
                 if entry.last_cluster.is_some() {
-                    entry.next_mandate += MANDATES_LEFT_OUT;
+                    entry.next_mandate = entry.next_mandate.saturating_add(MANDATES_LEFT_OUT);
                 }
             }
         }

@@ -82,7 +82,7 @@ impl Home {
             return Err(ApplyError::Deleting { namespace, name });
         }
         spec.context.uid = uid;
-        let generation = app.generation + 1;
+        let generation = app.generation.saturating_add(1);
         number_services(&app, &mut spec, generation);
         let same = spec.services == app.spec.services && spec.context == app.spec.context;
         if same {

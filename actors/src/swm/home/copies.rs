@@ -15,6 +15,7 @@ use codeco_protocol::token::Epoch;
 use codeco_protocol::units::BootTime;
 use codeco_protocol::wire::{self, WireMessage};
 
+use super::foreign::NUMBER_MAX;
 use super::{App, Home, HomeOutput, HomeRecord};
 
 /// Members that keep a copy of each application.
@@ -155,6 +156,9 @@ impl Home {
                     self.record(HomeRecord::Succeeds { app, former: None }, out);
                 }
                 let Some(app) = self.apps.get_mut(&app).filter(|app| app.epoch == epoch) else { return };
+                if revision > NUMBER_MAX && revision != u64::MAX {
+                    return;
+                }
                 if app.retired || revision == u64::MAX {
                     if app.retired && revision == u64::MAX {
                         app.kept.acked.insert(from, (revision, app.generation));

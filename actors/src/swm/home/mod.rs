@@ -11,6 +11,7 @@ mod brake;
 mod constraints;
 mod contact;
 mod copies;
+mod foreign;
 mod mandates;
 mod plan;
 mod record;

@@ -107,7 +107,7 @@ impl Home {
                 kept: Default::default(),
             },
         };
-        let generation = app.generation + 1;
+        let generation = app.generation.saturating_add(1);
         super::apply::number_services(&app, &mut spec, generation);
         if before.is_none() || spec.services != app.spec.services || spec.context != app.spec.context {
             app.generation = generation;

@@ -166,7 +166,7 @@ pub enum HomeRecord {
 
 impl HomeRecord {
     /// The application of this home that it changes.
-    fn app(&self) -> Option<AppUid> {
+    pub(super) fn app(&self) -> Option<AppUid> {
         match self {
             Self::Applied { app, .. }
             | Self::Deleting { app }
@@ -193,7 +193,7 @@ impl HomeRecord {
 impl Home {
     pub(super) fn replay(&mut self, record: &HomeRecord) {
         if let Some(app) = record.app().and_then(|uid| self.apps.get_mut(&uid)) {
-            app.kept.revision += 1;
+            app.kept.revision = app.kept.revision.saturating_add(1);
         }
         match record {
             HomeRecord::Applied { app, epoch, generation, spec, created } => {
@@ -229,7 +229,7 @@ impl Home {
                     .replicas
                     .entry((replica.service.clone(), replica.index))
                     .or_insert_with(HomeReplica::default);
-                entry.next_mandate = entry.next_mandate.max(mandate.0 + 1);
+                entry.next_mandate = entry.next_mandate.max(mandate.0.saturating_add(1));
                 entry.last_cluster = Some(cluster.clone());
                 entry.mandate = Some(HomeMandate {
                     id: *mandate,
@@ -399,8 +399,12 @@ impl Home {
     }
 
     /// An application of another home, from the records that stand for it and what that home last heard of its copies.
+    /// `None` if the records are not such as a home writes for one application.
     #[must_use]
     pub fn app_of(uid: AppUid, records: &[HomeRecord], heard: &[Heard]) -> Option<App> {
+        if !super::foreign::stand_for(uid, records) {
+            return None;
+        }
         let scratch = super::HomeConfig::new(codeco_protocol::ids::MemberId(0), 0);
         let mut home = Home::recover(scratch, records);
         let mut app = home.apps.remove(&uid)?;

@@ -47,6 +47,10 @@ impl Lead {
         let known = self.members.get(&from).and_then(|member| member.facts.clone());
         // What it left out it has told this lead before; if not, it reports below.
         let facts = facts.or(known.filter(|known| known.incarnation == incarnation));
+        if !term_seen.is_believed() {
+            // Above it there would be no room for the leads after this one.
+            return;
+        }
         if term_seen > self.term {
             // Somebody else took office after this lead: whether it has ended is for the voters to say.
             self.needs_term(term_seen, out);

@@ -418,7 +418,7 @@ impl Lead {
                 self.handle_closed(now, from, &replica, token, &reason, free, out);
             }
             M::Stale { highest } => {
-                if highest > self.term {
+                if highest > self.term && highest.is_believed() {
                     self.needs_term(highest, out);
                 }
             }

@@ -590,3 +590,23 @@ fn lead_told_by_a_stranger_that_a_replica_went_back_still_takes_it_from_its_home
     play.recalled(2);
     assert_eq!(play.stage().placement().map(|p| p.token), Some(token), "nor does its home by another number");
 }
+
+#[test]
+fn lead_told_of_a_term_above_which_there_is_none_stays_in_office() {
+    let mut play = Play::with_nodes();
+    let term = play.lead.term();
+    let highest = Term { number: u64::MAX, owner: N2 };
+    play.hear(N1, M::Stale { highest });
+    let request = M::LeaseRequest {
+        nonce: 1,
+        term_seen: highest,
+        incarnation: Incarnation(1),
+        facts: None,
+        held: vec![],
+        told: Default::default(),
+    };
+    let sent = play.hear(N1, request);
+    assert!(!any(&sent, |m| matches!(m, M::LeaseGrant { .. })), "nor is it granted anything: {sent:?}");
+    assert_eq!(play.lead.term(), term);
+    assert!(play.lead.is_ready());
+}

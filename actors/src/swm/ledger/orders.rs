@@ -10,6 +10,17 @@ use codeco_protocol::workload::WorkloadSpec;
 use super::{Entry, Ledger, LedgerNote, LedgerOutput, LedgerRecord, SLOTS_MAX, Upkeep};
 use crate::swm::slot::Verdict;
 
+/// The term that an order is given under.
+fn term_of(message: &ControlMessage) -> Option<Term> {
+    match message {
+        ControlMessage::Fence { term }
+        | ControlMessage::LeaseGrant { term, .. }
+        | ControlMessage::Close { term, .. } => Some(*term),
+        ControlMessage::Reserve { token, .. } | ControlMessage::Commit { token, .. } => Some(token.term),
+        _ => None,
+    }
+}
+
 impl Ledger {
     pub(super) fn handle_message(
         &mut self,
@@ -18,6 +29,13 @@ impl Ledger {
         message: ControlMessage,
         out: &mut Vec<LedgerOutput>,
     ) {
+        if let Some(term) = term_of(&message)
+            && !term.is_possible()
+        {
+            // Obeyed, it would leave no room for any lead after it.
+            out.push(LedgerOutput::Note(LedgerNote::StaleOrder(term)));
+            return;
+        }
         match message {
             ControlMessage::Fence { term } => self.handle_fence(now, from, term, out),
             ControlMessage::LeaseGrant { nonce, term, duration, revoke } => {

@@ -352,3 +352,33 @@ fn lease_request_leaves_out_facts_its_lead_has_answered_to_until_they_change() {
     node.order(ControlMessage::Fence { term: Term { number: 2, owner: LEAD } });
     assert!(told(&mut node, false).is_some(), "a new term");
 }
+
+#[test]
+fn ledger_ordered_under_a_term_above_which_there_is_none_does_not_obey() {
+    let mut node = Node::new();
+    node.lease();
+    let term = node.ledger.term();
+    let last = token(u64::MAX, 1);
+    let incarnation = node.ledger.incarnation();
+    let (replica, resources, ttl) = (replica(0), Resources::new(MilliCpu(1), Bytes(0)), Micros::from_secs(1));
+    let orders = [
+        ControlMessage::Fence { term: last.term },
+        ControlMessage::Reserve { incarnation, replica: replica.clone(), token: last, resources, ttl },
+        ControlMessage::Commit {
+            incarnation,
+            replica: replica.clone(),
+            token: last,
+            spec: spec(1, PartitionPolicy::Fence),
+        },
+        ControlMessage::Close { term: last.term, replica, token: last },
+    ];
+    for order in orders {
+        let out = node.order(order.clone());
+        assert!(answers(&out).is_empty(), "{order:?}: {out:?}");
+        assert_eq!(node.ledger.term(), term, "{order:?}");
+    }
+    // A lead that had to rise above what somebody has said is obeyed.
+    let term = Term { number: Term::HEARSAY_MAX + 1, owner: LEAD };
+    node.order(ControlMessage::Fence { term });
+    assert_eq!(node.ledger.term(), term);
+}

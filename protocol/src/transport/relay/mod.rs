@@ -13,6 +13,7 @@
 
 mod budget;
 mod frame;
+pub(crate) mod hostile;
 mod table;
 
 use std::collections::VecDeque;

@@ -17,9 +17,6 @@ use super::record::{ElectionRecord, snapshot_records};
 use super::reign::Reign;
 use super::{Elector, ElectorNote, ElectorOutput, Standing};
 
-/// A term so high is no term anybody got by counting: it would leave no room for those after it.
-const TERM_MAX: u64 = 1 << 62;
-
 /// Longest usual pauses of a candidate within a voter's lease.
 const PAUSES_PER_LEASE: u64 = 4;
 
@@ -168,7 +165,7 @@ impl Elector {
             self.resign(now, "a majority of the voters did not answer, and another member stands", out);
         }
         let (before, served) = (self.ballot.promised(), self.ballot.bound_until());
-        let verdict = if term.number > TERM_MAX {
+        let verdict = if !term.is_possible() {
             Err(Refusal::OldTerm(before))
         } else if canvass {
             self.ballot.would_grant(now, term, last)
@@ -203,7 +200,7 @@ impl Elector {
         promised: Term,
         out: &mut Vec<ElectorOutput>,
     ) {
-        if promised.number > TERM_MAX || !self.electorate().is_some_and(|known| known.contains(voter)) {
+        if !promised.is_believed() || !self.electorate().is_some_and(|known| known.contains(voter)) {
             return;
         }
         self.floor = self.floor.max(promised);
@@ -244,7 +241,7 @@ impl Elector {
         let known =
             self.electorate.as_ref().map_or(0, Electorate::version).max(self.left_out_by.unwrap_or(0));
         let electorate = Electorate::imposed(self.me(), version.max(known));
-        if term.number <= TERM_MAX {
+        if term.is_believed() {
             self.floor = self.floor.max(term);
         }
         self.left_out_by = None;

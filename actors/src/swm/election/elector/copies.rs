@@ -94,11 +94,13 @@ impl Elector {
                 continue;
             }
             let due = follower.next_send <= now;
-            let first = reign.log.front().map_or(end.sequence + 1, |(sequence, _)| *sequence);
-            let follows = last.term == end.term && last.sequence + 1 >= first;
+            // What a voter says of its copy may be any number.
+            let lacks = last.sequence.saturating_add(1);
+            let first = reign.log.front().map_or(end.sequence.saturating_add(1), |(sequence, _)| *sequence);
+            let follows = last.term == end.term && lacks >= first;
             if follower.snapshot.is_none() && follows {
-                let from = if due { last.sequence + 1 } else { follower.sent.max(last.sequence) + 1 };
-                let to = end.sequence.min(last.sequence + IN_FLIGHT_MAX);
+                let from = if due { lacks } else { follower.sent.saturating_add(1).max(lacks) };
+                let to = end.sequence.min(last.sequence.saturating_add(IN_FLIGHT_MAX));
                 let records = reign.log.iter().filter(|(sequence, _)| (from..=to).contains(sequence));
                 for (sequence, record) in records {
                     let Some(record) = record.clone() else { break };
@@ -107,10 +109,7 @@ impl Elector {
                     follower.next_send = now + resend;
                     letters.push((*member, ElectionMessage::Append { life, at, record }));
                 }
-                let stuck = reign
-                    .log
-                    .iter()
-                    .any(|(sequence, record)| *sequence == last.sequence + 1 && record.is_none());
+                let stuck = reign.log.iter().any(|(sequence, record)| *sequence == lacks && record.is_none());
                 if !stuck {
                     next = next.min(follower.next_send);
                     continue;

@@ -286,3 +286,31 @@ fn elector_refuses_a_snapshot_whose_electorate_is_impossible() {
     assert!(matches!(record::from_pages(&to_pages(&witnesses, Vec::new())), Err(PageError::Electorate(_))));
     assert!(matches!(record::from_pages(&[vec![1, 2, 3]]), Err(PageError::Wire(_))));
 }
+
+#[test]
+fn elector_whose_voters_claim_more_records_than_there_can_be_goes_on() {
+    let mut net = Net::of(&three(), &[]);
+    net.pass(Micros::from_secs(3));
+    let lead = net.lead();
+    let term = net.electors[&lead].lead().term();
+    let other = three().voters().map(|(voter, _)| voter).find(|voter| voter.member != lead).unwrap();
+    let last = Position { term, sequence: u64::MAX };
+    let stored = ElectionMessage::Stored { life: other.incarnation, last };
+    net.feed(lead, ElectorInput::Message { from: other.member, message: ControlMessage::Election(stored) });
+    net.pass(Micros::from_secs(3));
+    assert_eq!((net.lead(), net.electors[&lead].lead().term()), (lead, term));
+}
+
+#[test]
+fn elector_that_votes_alone_leads_again_whatever_term_a_node_has_heard_of() {
+    for number in [Term::HEARSAY_MAX, Term::HEARSAY_MAX + 1, u64::MAX] {
+        let mut net = Net::of(&Electorate::of_one(voter(1)), &[]);
+        net.feed(id(1), ElectorInput::Tick);
+        let highest = Term { number, owner: id(2) };
+        net.feed(id(1), ElectorInput::Message { from: id(2), message: ControlMessage::Stale { highest } });
+        net.pass(Micros::from_secs(8));
+        assert_eq!(net.lead(), id(1));
+        let term = net.electors[&id(1)].lead().term();
+        assert_eq!(term > highest, number == Term::HEARSAY_MAX, "{term} after {highest}");
+    }
+}

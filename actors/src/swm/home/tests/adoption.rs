@@ -281,3 +281,93 @@ fn home_deletes_what_may_be_adopted_only_once_all_who_could_do_so_know_of_it() {
         "{sent:?}"
     );
 }
+
+/// A message of a member that has an application, or says so.
+fn keep(records: Vec<HomeRecord>, revision: u64) -> M {
+    let records = wire::encode(&AppRecords(records)).unwrap();
+    M::Keep { app: AppUid(1), epoch: Epoch { number: 1, owner: OLD }, revision, records }
+}
+
+fn applied(spec: AppSpec) -> HomeRecord {
+    let epoch = Epoch { number: 1, owner: OLD };
+    HomeRecord::Applied { app: AppUid(1), epoch, generation: 1, spec, created: WallTime(1) }
+}
+
+#[test]
+fn copy_that_holds_copies_in_copies_is_refused_and_not_followed() {
+    let mut keeper = Play::of(KEEPER, vec![]);
+    let mut records = wire::encode(&AppRecords(vec![applied(app(1, 100))])).unwrap();
+    let epoch = Epoch { number: 1, owner: OLD };
+    // A few hundred are enough: each would be read in the middle of reading the one around it.
+    for _ in 0..400 {
+        let inner = HomeRecord::Copied { app: AppUid(1), epoch, revision: 1, records };
+        records = wire::encode(&AppRecords(vec![applied(app(1, 100)), inner])).unwrap();
+    }
+    keeper.gets(OLD, M::Keep { app: AppUid(1), epoch, revision: 1, records });
+    assert_eq!(keeper.copied(), None);
+    keeper.gets(OLD, keep(vec![applied(app(1, 100))], 2));
+    assert_eq!(keeper.copied(), Some(epoch), "one without is kept");
+}
+
+#[test]
+fn copy_of_an_application_with_billions_of_replicas_is_refused() {
+    let mut keeper = Play::of(KEEPER, vec![]);
+    let mut spec = app(1, 100);
+    spec.services[0].replicas = 2_000;
+    keeper.gets(OLD, keep(vec![applied(spec.clone())], 1));
+    assert_eq!(keeper.copied(), None);
+    spec.services = vec![spec.services[0].clone(); 2];
+    spec.services.iter_mut().for_each(|service| service.replicas = 600);
+    keeper.gets(OLD, keep(vec![applied(spec)], 2));
+    assert_eq!(keeper.copied(), None, "the sum counts");
+}
+
+#[test]
+fn adoption_of_an_application_changes_no_other_application() {
+    let mut keeper = Play::of(KEEPER, vec![]);
+    let (mut own, mut out) = (app(1, 100), Vec::new());
+    own.context.uid = AppUid(9);
+    own.context.name = AppName::new("own").unwrap();
+    keeper.home.apply(keeper.now, WallTime(1), own, &mut out).unwrap();
+    let hostile = [
+        HomeRecord::Removed { app: AppUid(9) },
+        HomeRecord::Deleting { app: AppUid(9) },
+        HomeRecord::ClusterDrained { cluster: ClusterName::new("east").unwrap(), drained: true },
+    ];
+    for record in hostile {
+        let spec = adoptable(PartitionPolicy::Autonomous);
+        keeper.gets(OLD, keep(vec![applied(spec), record.clone()], 1));
+        assert_eq!(keeper.copied(), None, "{record:?}");
+    }
+    keeper.gets(OLD, keep(vec![applied(adoptable(PartitionPolicy::Autonomous))], 2));
+    keeper.sees(&[KEEPER], &[]);
+    keeper.now = keeper.now + AFTER;
+    keeper.sees(&[KEEPER], &[]);
+    let apps: Vec<_> = keeper.home.apps().map(|(uid, app)| (uid, app.deleting)).collect();
+    assert_eq!(apps, [(AppUid(1), false), (AppUid(9), false)]);
+}
+
+#[test]
+fn copy_with_numbers_that_leave_no_room_for_the_next_is_refused_and_so_is_such_an_answer() {
+    let mut keeper = Play::of(KEEPER, vec![]);
+    let mandate = MandateId(u64::MAX);
+    let replica = ReplicaId { app: AppUid(1), service: app(1, 100).services[0].name.clone(), index: 0 };
+    let cluster = ClusterName::new("east").unwrap();
+    let mandated = HomeRecord::Mandated { replica, mandate, cluster };
+    keeper.gets(OLD, keep(vec![applied(app(1, 100)), mandated], 1));
+    assert_eq!(keeper.copied(), None);
+    let mut last = applied(app(1, 100));
+    if let HomeRecord::Applied { generation, .. } = &mut last {
+        *generation = u64::MAX;
+    }
+    keeper.gets(OLD, keep(vec![last], 1));
+    assert_eq!(keeper.copied(), None);
+
+    let mut old = Play::of(OLD, vec![]);
+    old.keeps(&[KEEPER]);
+    old.apply(app(1, 100));
+    let kept = M::Kept { app: AppUid(1), epoch: Epoch { number: 1, owner: OLD }, revision: u64::MAX - 1 };
+    old.gets(KEEPER, kept);
+    old.apply(app(2, 100));
+    assert_eq!(old.home.apps().next().map(|(_, app)| app.generation), Some(2));
+}
