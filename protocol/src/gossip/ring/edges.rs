@@ -1,6 +1,6 @@
 //! Probes over one connection, and what their silence means.
 
-use super::{Edge, Ring};
+use super::{Edge, Ring, counts_as_living};
 use crate::gossip::{Liveness, MembershipOutput, Probe};
 use crate::ids::MemberId;
 use crate::units::{BootTime, Micros};
@@ -12,7 +12,7 @@ const EDGES_REFERENCE: u64 = 8;
 impl Ring {
     /// The period of each edge at the present number of them.
     pub(super) fn period(&self) -> Micros {
-        let connected = self.peers.values().filter(|peer| peer.edge.connected).count() as u64;
+        let connected = self.edges.connected() as u64;
         Micros(self.config.period.0 * connected.max(EDGES_REFERENCE) / EDGES_REFERENCE)
     }
 
@@ -38,8 +38,8 @@ impl Ring {
             let heard_you = now.since(edge.heard) <= Micros(period.0 + config.window.0);
             out.push(MembershipOutput::Send { to: member, probe: Probe::Ping { sequence, heard_you, view } });
         };
-        for (member, peer) in &mut self.peers {
-            due(*member, &mut peer.edge);
+        for (at, edge) in self.edges.iter_mut() {
+            due(self.members.id(at), edge);
         }
         for (member, outsider) in &mut self.outsiders {
             due(*member, &mut outsider.edge);
@@ -55,7 +55,7 @@ impl Ring {
         out: &mut Vec<MembershipOutput>,
     ) {
         let digest = self.view_digest();
-        let ours = self.peers.contains_key(&from);
+        let ours = self.members.find(from).is_some();
         let (alive, theirs) = match probe {
             Probe::Ping { sequence, heard_you, view } => {
                 out.push(MembershipOutput::Send { to: from, probe: Probe::Pong { sequence, view: digest } });
@@ -69,7 +69,7 @@ impl Ring {
         if alive {
             self.heard(now, from, out);
         }
-        let Some(edge) = self.edge_mut(from) else { return };
+        let Some(edge) = self.edge_mut(from, now) else { return };
         if !ours || theirs == digest {
             (edge.differs, edge.swaps) = (None, 0);
         } else {
@@ -82,7 +82,7 @@ impl Ring {
         // Spread out, or edges made at one time would be looked at at one time for ever.
         let (period, retry) = (self.period().0, self.config.retry);
         let period = Micros(self.rng.u64(period * 4 / 5..=period));
-        let Some(edge) = self.edge_mut(from) else { return };
+        let Some(edge) = self.edge_mut(from, now) else { return };
         let answered = edge.awaiting.take().is_some();
         edge.outlived = None;
         edge.heard = now;
@@ -108,15 +108,12 @@ impl Ring {
         }
         let window = self.window();
         let (mut edges, mut silent) = (0, 0);
-        let peers = self.peers.values().filter(|peer| {
-            matches!(peer.liveness, Liveness::Alive | Liveness::Suspect)
-                && (peer.edge.connected || peer.edge.awaiting.is_some())
-        });
+        let open = |edge: &Edge| edge.connected || edge.awaiting.is_some();
+        let peers = self.edges.iter().filter(|(at, edge)| open(edge) && self.members.lives(*at));
         let outsiders = self.outsiders.values().filter(|outsider| {
-            matches!(outsider.liveness, Liveness::Alive | Liveness::Suspect)
-                && (outsider.edge.connected || outsider.edge.awaiting.is_some())
+            counts_as_living(outsider.liveness) && open(&outsider.edge)
         });
-        for edge in peers.map(|peer| &peer.edge).chain(outsiders.map(|outsider| &outsider.edge)) {
+        for edge in peers.map(|(_, edge)| edge).chain(outsiders.map(|outsider| &outsider.edge)) {
             edges += 1;
             silent += u32::from(edge.is_silent(now, window));
         }
