@@ -4,6 +4,9 @@
 //! peer after QUIC's idle time-out, dials that time out, processes that are killed, restarted or held up. Not modelled:
 //! congestion, handshake cost, processor time.
 
+mod links;
+mod queue;
+mod rumors;
 mod scenarios;
 mod world;
 

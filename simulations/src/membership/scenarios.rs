@@ -8,6 +8,8 @@ use super::world::World;
 /// How long anything may take before it counts as never.
 const PATIENCE: Micros = Micros::from_secs(60);
 const LOOK: Micros = Micros::from_millis(10);
+/// More members than this are not started all at once, but as if they had met before.
+const START_MAX: usize = 1_000;
 /// So many times more members die in a churn.
 pub const CHURN: usize = 8;
 
@@ -73,8 +75,11 @@ fn seconds(time: Micros) -> f64 {
 }
 
 fn all_see_all(world: &World) -> bool {
-    let up: Vec<usize> = (0..world.len()).filter(|at| world.is_up(*at)).collect();
-    up.iter().all(|a| up.iter().all(|b| a == b || world.believes(*a, *b) == Some(Liveness::Alive)))
+    let (up, down): (Vec<usize>, Vec<usize>) = (0..world.len()).partition(|at| world.is_up(*at));
+    up.iter().all(|a| {
+        let wrongly = down.iter().filter(|b| world.believes(*a, **b) == Some(Liveness::Alive)).count();
+        world.counts(*a).0 - wrongly == up.len() - 1
+    })
 }
 
 /// Plays until `done`; how long that took.
@@ -91,7 +96,11 @@ fn until(world: &mut World, done: impl Fn(&World) -> bool) -> Option<Micros> {
 
 /// A cluster that has settled.
 fn settled(nodes: usize, config: RingConfig, seed: u64) -> World {
-    let mut world = World::new(nodes, config, seed);
+    let mut world = if nodes > START_MAX {
+        World::met(nodes, config, seed)
+    } else {
+        World::new(nodes, config, seed)
+    };
     world.play(Micros::from_secs(15));
     world.take_beliefs();
     world
@@ -104,6 +113,9 @@ fn false_deaths(world: &mut World) -> usize {
 
 fn join(nodes: usize, config: RingConfig, seed: u64) -> Row {
     let mut row = Row::new("join");
+    if nodes > START_MAX {
+        return row;
+    }
     let mut world = World::new(nodes, config, seed);
     row.seconds.extend(until(&mut world, all_see_all).map(seconds));
     row
@@ -216,7 +228,10 @@ fn halves(nodes: usize, config: RingConfig, seed: u64) -> [Row; 2] {
     let half = nodes / 2;
     world.part(|at| u8::from(at >= half));
     let parted = |world: &World| {
-        (0..nodes).all(|a| {
+        // Whoever has given up fewer than there are on the other side need not be asked whom.
+        let enough = |a| world.counts(a).2 >= if a < half { nodes - half } else { half };
+        (0..nodes).all(enough)
+            && (0..nodes).all(|a| {
             (0..nodes).all(|b| (a < half) == (b < half) || world.believes(a, b) == Some(Liveness::Dead))
         })
     };

@@ -296,10 +296,11 @@ impl Ring {
             .collect()
     }
 
-    /// How many other members of the own cluster are believed alive or suspected, and how many dead.
+    /// How many other members of the own cluster are believed alive, suspected, and believed dead.
     #[must_use]
-    pub fn counts(&self) -> (usize, usize) {
-        (self.members.living_count() - 1, self.members.dead().len())
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let suspects = self.members.suspects().len();
+        (self.members.living_count() - 1 - suspects, suspects, self.members.dead().len())
     }
 
     /// Whether this member hears nobody although it should.

@@ -448,7 +448,7 @@ fn membership_tells_of_more_members_than_a_list_holds_in_several() {
         }
     }
     assert_eq!(lists, [LIST_MAX, 10]);
-    assert_eq!(learner.counts(), (LIST_MAX + 9, 0), "all but itself");
+    assert_eq!(learner.counts(), (LIST_MAX + 9, 0, 0), "all but itself");
 }
 
 #[test]
