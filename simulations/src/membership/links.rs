@@ -1,4 +1,4 @@
-//! Connections of one host: few, so a sorted row of them.
+//! Connections of one host: few, so a sorted row of them, with the number of each.
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -5,10 +5,12 @@
 //! congestion, handshake cost, processor time.
 
 mod links;
+mod measure;
 mod queue;
 mod rumors;
 mod scenarios;
 mod world;
 
-pub use scenarios::{CHURN, Effort, Row, run};
+pub use measure::{Extent, Figures, Rest, measure, rest};
+pub use scenarios::{CHURN, Effort, Row, run, run_each};
 pub use world::World;

@@ -7,8 +7,8 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
 /// A slot is so many microseconds wide, as a power of two.
-const SLOT: u32 = 6;
-const SLOTS: u64 = 8_192;
+const SLOT: u32 = 8;
+const SLOTS: u64 = 2_048;
 
 #[derive(Debug)]
 struct Entry<T> {
@@ -138,12 +138,14 @@ mod tests {
         let (mut now, mut made) = (0, 0_u64);
         for _ in 0..20_000 {
             for _ in 0..rng.usize(..4) {
-                let wait = rng.u64(..[10, 2_000, 400_000, 5_000_000][rng.usize(..4)]);
+                let longest = [10, 2_000, 400_000, 5_000_000][rng.usize(..4)];
+                let wait = rng.u64(..longest);
                 made += 1;
                 queue.push(now + wait, made);
                 map.insert((now + wait, made), made);
             }
-            let end = now + rng.u64(..[1, 1_000, 300_000][rng.usize(..3)]);
+            let longest = [1, 1_000, 300_000][rng.usize(..3)];
+            let end = now + rng.u64(..longest);
             while let Some((at, event)) = queue.pop(end) {
                 let ((due, _), expected) = map.pop_first().unwrap();
                 assert_eq!((at, event), (due, expected));

@@ -1,6 +1,6 @@
 //! The cluster and its network.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use codeco_protocol::gossip::{
@@ -22,6 +22,8 @@ const DIAL_TIMEOUT: Micros = Micros::from_secs(5);
 const DELAY: (u64, u64) = (200, 1_500);
 /// A reliable message that is lost is repeated after this long.
 const REPEAT: Micros = Micros::from_millis(60);
+/// Reliable messages that one connection keeps while nothing gets through; what is more is refused, as by a full outbox.
+const STUCK_MAX: usize = 1_024;
 /// Bytes of a QUIC packet around its payload, with the headers below it; and of an acknowledgement.
 const PACKET: u64 = 58;
 const MILLION: u32 = 1_000_000;
@@ -36,6 +38,14 @@ enum Event {
     DialFailed { from: u32, to: u32 },
     Lost { at: u32, other: u32, link: u64, parting: Parting },
     Idle { a: u32, b: u32, link: u64 },
+}
+
+/// A rumor that does not get through.
+#[derive(Debug)]
+struct Stuck {
+    link: u64,
+    due: BootTime,
+    said: Said,
 }
 
 #[derive(Debug)]
@@ -70,6 +80,8 @@ pub struct World {
     shared: Arc<Shared>,
     queue: Queue<Event>,
     rumors: Rumors,
+    /// By sender and receiver.
+    stuck: BTreeMap<(u32, u32), Vec<Stuck>>,
     next_link: u64,
     rng: fastrand::Rng,
     /// Side of each host; packets stay within one.
@@ -119,6 +131,7 @@ impl World {
             shared: Arc::new(Shared::new((0..number(nodes)).map(member))),
             queue: Queue::new(),
             rumors: Rumors::default(),
+            stuck: BTreeMap::new(),
             next_link: 0,
             rng: fastrand::Rng::with_seed(seed),
             sides: vec![0; nodes],
@@ -235,6 +248,29 @@ impl World {
     pub fn heal(&mut self) {
         self.sides.fill(0);
         self.deaf.clear();
+        for ((from, to), stuck) in std::mem::take(&mut self.stuck) {
+            for Stuck { link, due, said } in stuck {
+                let repeats = self.now.since(due).0.div_ceil(REPEAT.0);
+                let wait = (due + Micros(repeats * REPEAT.0)).since(self.now);
+                self.after(wait, Event::Rumor { from, to, link, said });
+            }
+        }
+    }
+
+    /// It is repeated until the connection is given up, so it is kept until something gets through again.
+    fn hold_stuck(&mut self, (from, to): (u32, u32), stuck: Stuck) {
+        let all = self.stuck.entry((from, to)).or_default();
+        if all.len() < STUCK_MAX {
+            all.push(stuck);
+        } else {
+            self.rumors.drop(stuck.said);
+        }
+    }
+
+    fn forget_stuck(&mut self, from: u32, to: u32) {
+        for Stuck { said, .. } in self.stuck.remove(&(from, to)).unwrap_or_default() {
+            self.rumors.drop(said);
+        }
     }
 
     /// Nothing gets from `from` to `to` any more.
@@ -247,6 +283,7 @@ impl World {
         self.hosts[at].up = false;
         let links = std::mem::take(&mut self.hosts[at].links);
         for (other, link) in links.iter() {
+            self.forget_stuck(number(at), other);
             let lost = Event::Lost { at: other, other: number(at), link, parting: Parting::Lost };
             self.after(IDLE, lost);
         }
@@ -326,8 +363,7 @@ impl World {
             Event::Rumor { from, to, link, said } => {
                 let arrives = self.passes(from, to);
                 if !arrives && self.link(from, to) == Some(link) {
-                    // Repeated until the connection is given up.
-                    self.after(REPEAT, event);
+                    self.hold_stuck((from, to), Stuck { link, due: self.now, said });
                     return;
                 }
                 if arrives && self.host(to).up && self.link(to, from) == Some(link) {
@@ -352,6 +388,7 @@ impl World {
     fn lose_link(&mut self, at: u32, other: u32, link: u64, parting: Parting) {
         if self.link(at, other) == Some(link) {
             self.host(at).links.remove(other);
+            self.forget_stuck(at, other);
             self.feed(at, In::Disconnected { member: member(other), parting });
         }
     }

@@ -77,7 +77,9 @@ impl Ring {
         // Who we are, and what we believe; the same comes from there.
         let alive = Rumor::Alive { member: self.own.clone(), life: self.life };
         out.push(MembershipOutput::Tell { to: member, rumor: alive });
-        out.extend(dead.into_iter().map(|list| MembershipOutput::Tell { to: member, rumor: Rumor::Dead(list) }));
+        out.extend(
+            dead.into_iter().map(|list| MembershipOutput::Tell { to: member, rumor: Rumor::Dead(list) }),
+        );
         let standing: Vec<Rumor> = self.standing_votes();
         out.extend(standing.into_iter().map(|rumor| MembershipOutput::Tell { to: member, rumor }));
     }
@@ -160,13 +162,7 @@ impl Ring {
         }
     }
 
-    fn leaves(
-        &mut self,
-        now: BootTime,
-        at: u32,
-        life: Life,
-        out: &mut Vec<MembershipOutput>,
-    ) -> bool {
+    fn leaves(&mut self, now: BootTime, at: u32, life: Life, out: &mut Vec<MembershipOutput>) -> bool {
         if life < self.members.life(at) || self.members.liveness(at) == Liveness::Left {
             return false;
         }
@@ -188,7 +184,7 @@ impl Ring {
         rumor: &Rumor,
         out: &mut Vec<MembershipOutput>,
     ) {
-        let Some(teller) = self.members.find(from) else { return };
+        let Some(teller) = self.peer(from) else { return };
         let news = match rumor {
             Rumor::Vote { observer, target, life, stands, number } => {
                 self.count_vote(now, (*observer, *target), *life, *stands, *number, out)

@@ -22,10 +22,12 @@ impl Ring {
         let (own, config, period, view) = (self.own.id, self.config, self.period(), self.view_digest());
         let retry = self.health.stretched(config.retry);
         let mut sequence = self.sequence;
-        let mut due = |member: MemberId, edge: &mut Edge| {
+        // Ids are far away in memory, so only those of edges that are due are looked up.
+        let mut due = |id: &dyn Fn() -> MemberId, edge: &mut Edge| {
             if !edge.connected || edge.next_ping > now {
                 return;
             }
+            let member = id();
             let behind = now.since(edge.heard) > Micros(period.0 + period.0 / 10);
             if edge.awaiting.is_none() && own > member && !behind {
                 // The other end pings. Looked at again when it is late.
@@ -39,10 +41,10 @@ impl Ring {
             out.push(MembershipOutput::Send { to: member, probe: Probe::Ping { sequence, heard_you, view } });
         };
         for (at, edge) in self.edges.iter_mut() {
-            due(self.members.id(at), edge);
+            due(&|| self.members.id(at), edge);
         }
         for (member, outsider) in &mut self.outsiders {
-            due(*member, &mut outsider.edge);
+            due(&|| *member, &mut outsider.edge);
         }
         self.sequence = sequence;
     }
@@ -55,7 +57,7 @@ impl Ring {
         out: &mut Vec<MembershipOutput>,
     ) {
         let digest = self.view_digest();
-        let ours = self.members.find(from).is_some();
+        let ours = self.peer(from).is_some();
         let (alive, theirs) = match probe {
             Probe::Ping { sequence, heard_you, view } => {
                 out.push(MembershipOutput::Send { to: from, probe: Probe::Pong { sequence, view: digest } });
@@ -107,13 +109,18 @@ impl Ring {
             return;
         }
         let window = self.window();
+        let all_edges = || {
+            let peers = self.edges.iter().map(|(at, edge)| (Some(at), edge));
+            let outsiders = self.outsiders.values().filter(|outsider| counts_as_living(outsider.liveness));
+            let all = peers.chain(outsiders.map(|outsider| (None, &outsider.edge)));
+            all.filter(|(_, edge)| edge.connected || edge.awaiting.is_some())
+        };
+        // Mostly none is, and nothing else has to be looked at.
+        if !all_edges().any(|(_, edge)| edge.is_silent(now, window)) {
+            return;
+        }
         let (mut edges, mut silent) = (0, 0);
-        let open = |edge: &Edge| edge.connected || edge.awaiting.is_some();
-        let peers = self.edges.iter().filter(|(at, edge)| open(edge) && self.members.lives(*at));
-        let outsiders = self.outsiders.values().filter(|outsider| {
-            counts_as_living(outsider.liveness) && open(&outsider.edge)
-        });
-        for edge in peers.map(|(_, edge)| edge).chain(outsiders.map(|outsider| &outsider.edge)) {
+        for (_, edge) in all_edges().filter(|(at, _)| at.is_none_or(|at| self.members.lives(at))) {
             edges += 1;
             silent += u32::from(edge.is_silent(now, window));
         }

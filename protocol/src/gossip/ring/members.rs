@@ -254,7 +254,8 @@ mod tests {
                 with(Liveness::Alive).into_iter().chain(with(Liveness::Suspect)).chain([0]).collect();
             assert_eq!(members.living().iter().collect::<BTreeSet<u32>>(), living);
             assert_eq!(members.living_count(), living.len());
-            let unmet = members.iter().filter(|(at, _)| members.life(*at) == Life::default()).map(|(at, _)| at);
+            let unmet =
+                members.iter().filter(|(at, _)| members.life(*at) == Life::default()).map(|(at, _)| at);
             assert_eq!(*members.unmet(), unmet.collect::<BTreeSet<u32>>());
             assert_eq!(members.known(), members.iter().count());
             let sum = members.iter().filter(|(_, l)| *l != Liveness::Left).fold(0_u64, |sum, (at, l)| {

@@ -356,8 +356,14 @@ impl Ring {
         self.health.stretched(self.config.window)
     }
 
+    /// The number of another member; those that speak are mostly connected, and then nothing else has to be looked at.
+    fn peer(&self, member: MemberId) -> Option<u32> {
+        let at = self.members.roster().find(member)?;
+        if self.edges.is_connected(at) { Some(at) } else { self.members.find(member) }
+    }
+
     fn edge_mut(&mut self, member: MemberId, now: BootTime) -> Option<&mut Edge> {
-        match self.members.find(member) {
+        match self.peer(member) {
             Some(at) => Some(self.edges.get_mut(at, now)),
             None => self.outsiders.get_mut(&member).map(|outsider| &mut outsider.edge),
         }

@@ -256,7 +256,8 @@ fn membership_that_is_held_up_itself_gives_twice_the_time_to_contradict() {
         ring.follow_view();
         ring
     };
-    let stranger = many.iter().copied().find(|id| !ring.wants(ring.members.find(MemberId(*id)).unwrap())).unwrap();
+    let stranger =
+        many.iter().copied().find(|id| !ring.wants(ring.members.find(MemberId(*id)).unwrap())).unwrap();
     for (others, target) in [(&[2, 3, 4][..], 4), (&many, stranger)] {
         let (calm, strained) = (believed_after(false, others, target), believed_after(true, others, target));
         assert!(strained >= calm + 1_000, "of {}: {calm} ms and {strained} ms", others.len());
@@ -381,7 +382,9 @@ fn lived(mut ring: Ring, seed: u64, members: u128) -> Vec<Vec<MembershipOutput>>
                 MembershipInput::Disconnected { member: MemberId(from), parting }
             }
             2 => MembershipInput::DialFailed(MemberId(from)),
-            3 => MembershipInput::Rumor { from: MemberId(from), rumor: vote(from, about, life, rng.u64(1..9)) },
+            3 => {
+                MembershipInput::Rumor { from: MemberId(from), rumor: vote(from, about, life, rng.u64(1..9)) }
+            }
             4 => MembershipInput::Rumor {
                 from: MemberId(from),
                 rumor: Rumor::Alive { member: member(about), life },

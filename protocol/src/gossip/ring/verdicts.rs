@@ -202,7 +202,8 @@ impl Ring {
             if let Some(vote) = self.own_votes.get_mut(&at).filter(|_| accusing) {
                 // It lives, so it is our link that is broken: we say so rarely from now on.
                 let pause = Micros((vote.pause.0 * 2).clamp(AGAIN_AFTER.0, AGAIN_MAX.0));
-                *vote = OwnVote { stands: false, number: vote.number, next: now + pause, pause, withdraw: None };
+                *vote =
+                    OwnVote { stands: false, number: vote.number, next: now + pause, pause, withdraw: None };
                 self.edges.get_mut(at, now).deceives(now);
                 self.health.suffers(now);
             }
@@ -229,8 +230,7 @@ impl Ring {
         let mut dead = self.voted_dead(now);
         let patience = Micros(2 * self.config.grace.0);
         dead.extend(self.accused.iter().filter_map(|(at, since)| {
-            let heard =
-                self.edges.get(*at).is_some_and(|edge| edge.connected && edge.awaiting.is_none());
+            let heard = self.edges.get(*at).is_some_and(|edge| edge.connected && edge.awaiting.is_none());
             (now.since(*since) >= patience && !heard).then_some(*at)
         }));
         for at in dead {
