@@ -8,6 +8,9 @@ use codeco_protocol::units::Micros;
 use super::scenarios::{LOOK, PATIENCE, hold_some, quantile, seconds, settled};
 use super::world::{Belief, World};
 
+/// What is thought then may still be said for so long.
+const AFTERMATH: Micros = Micros::from_secs(10);
+
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
@@ -88,12 +91,15 @@ pub fn measure(nodes: usize, config: RingConfig, seed: u64, extent: Extent) -> F
     world.lose(100_000);
     world.play(Micros::from_secs(extent.loss));
     world.lose(0);
+    world.play(AFTERMATH);
     figures.false_deaths_loss = wrong(&world.take_beliefs(), None);
     for _ in 0..extent.pauses {
         hold_some(&mut world, &mut rng);
         world.play(Micros::from_secs(1));
         figures.false_deaths_pauses += wrong(&world.take_beliefs(), None);
     }
+    world.play(AFTERMATH);
+    figures.false_deaths_pauses += wrong(&world.take_beliefs(), None);
     figures
 }
 
