@@ -298,10 +298,10 @@ mod tests {
             let graph = graph(count);
             let count = u32::try_from(count).unwrap();
             let start = rng.u32(..count);
-            let share = [0.02, 0.3, 0.6, 0.9][rng.usize(..4)];
+            let share = [0.0, 0.02, 0.3, 0.6, 0.9][rng.usize(..5)];
+            let gone = [0.0, 0.02, 0.3, 0.6, 0.9][rng.usize(..5)];
             let half = rng.bool();
-            let absent: BTreeSet<u32> =
-                (0..count).filter(|at| *at != start && rng.f64() < share * share).collect();
+            let absent: BTreeSet<u32> = (0..count).filter(|at| *at != start && rng.f64() < gone).collect();
             let mut broken = BTreeSet::new();
             for at in 0..count {
                 for other in graph.near(at) {
