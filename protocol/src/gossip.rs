@@ -21,7 +21,7 @@ pub use learning::{
     WHOLE, WINDOW, Weights,
 };
 pub use message::{GossipMessage, Hint, LIST_MAX, Life, NOWHERE, Probe, Rumor};
-pub use ring::{MEMBERS_MAX, Ring, RingConfig};
+pub use ring::{MEMBERS_MAX, Ring, RingConfig, Shared};
 pub use seal::{Seal, SealError, SealedDelta, Sign, Signer};
 pub use state::{Delta, Mark, OwnState, StateError, View, Views};
 

@@ -7,6 +7,7 @@
 mod net;
 mod ours;
 mod serf;
+mod simulated;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
@@ -50,6 +51,9 @@ pub(crate) struct Options {
     /// Leaves serf out, which takes most of the time.
     #[arg(long)]
     alone: bool,
+    /// Plays the membership core alone in virtual time instead, which also takes thousands of `--nodes`.
+    #[arg(long)]
+    simulated: bool,
 }
 
 /// What a member says of another.
@@ -98,6 +102,9 @@ struct Figures {
 
 /// Measures. The process that only starts the one inside the namespace does not return.
 pub(crate) fn run(options: &Options, seed: u64, bars: Bars) -> Result<Report, Error> {
+    if options.simulated {
+        return simulated::run(options, seed, bars);
+    }
     net::require(options.alone)?;
     if let Some(status) = net::enter()? {
         std::process::exit(status.code().unwrap_or(1));

@@ -4,8 +4,13 @@
 //! peer after QUIC's idle time-out, dials that time out, processes that are killed, restarted or held up. Not modelled:
 //! congestion, handshake cost, processor time.
 
+mod links;
+mod measure;
+mod queue;
+mod rumors;
 mod scenarios;
 mod world;
 
-pub use scenarios::{CHURN, Effort, Row, run};
+pub use measure::{Extent, Figures, Rest, measure, rest};
+pub use scenarios::{CHURN, Effort, Row, run, run_each};
 pub use world::World;

@@ -3,11 +3,15 @@
 use codeco_protocol::gossip::{Liveness, RingConfig};
 use codeco_protocol::units::Micros;
 
-use super::world::World;
+use super::world::{Belief, World};
 
 /// How long anything may take before it counts as never.
-const PATIENCE: Micros = Micros::from_secs(60);
-const LOOK: Micros = Micros::from_millis(10);
+pub(super) const PATIENCE: Micros = Micros::from_secs(60);
+pub(super) const LOOK: Micros = Micros::from_millis(10);
+/// More members than this are not started all at once, but as if they had met before.
+const START_MAX: usize = 1_000;
+const KILL: &str = "kill";
+const KILL_LOSS: &str = "kill, 10 % loss";
 /// So many times more members die in a churn.
 pub const CHURN: usize = 8;
 
@@ -32,11 +36,16 @@ impl Row {
     /// A quantile of the times.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Option<f64> {
-        let last = self.seconds.len().checked_sub(1)?;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-        let at = (last as f64 * share).round() as usize;
-        self.seconds.get(at).copied()
+        quantile(&self.seconds, share)
     }
+}
+
+/// A quantile of what is sorted.
+pub(super) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let at = (last as f64 * share).round() as usize;
+    sorted.get(at).copied()
 }
 
 /// How much of each scenario is played.
@@ -51,30 +60,50 @@ pub struct Effort {
 /// Plays every scenario at one size.
 #[must_use]
 pub fn run(nodes: usize, config: RingConfig, seed: u64, effort: Effort) -> Vec<Row> {
-    [
-        join(nodes, config, seed),
-        idle(nodes, config, seed),
-        kills(nodes, config, seed, effort, 0),
-        kills(nodes, config, seed, effort, 100_000),
-        churn(nodes, config, seed, effort),
-        lossy(nodes, config, seed, effort),
-        held_up(nodes, config, seed, effort),
-        one_way(nodes, config, seed, effort),
-    ]
-    .into_iter()
-    .chain(halves(nodes, config, seed))
-    .collect()
+    let mut rows = Vec::new();
+    run_each(nodes, config, seed, effort, None, &mut |row| rows.push(row));
+    rows
 }
 
-fn seconds(time: Micros) -> f64 {
+/// The same, or only what begins with `only`; each row is told when it is known.
+pub fn run_each(
+    nodes: usize,
+    config: RingConfig,
+    seed: u64,
+    effort: Effort,
+    only: Option<&str>,
+    told: &mut dyn FnMut(Row),
+) {
+    let all: [(&str, &dyn Fn() -> Vec<Row>); 9] = [
+        ("join", &|| vec![join(nodes, config, seed)]),
+        ("idle", &|| vec![idle(nodes, config, seed)]),
+        (KILL, &|| vec![kills(nodes, config, seed, effort, 0)]),
+        (KILL_LOSS, &|| vec![kills(nodes, config, seed, effort, 100_000)]),
+        ("churn", &|| vec![churn(nodes, config, seed, effort)]),
+        ("10 % loss", &|| vec![lossy(nodes, config, seed, effort)]),
+        ("pauses up to 2 s", &|| vec![held_up(nodes, config, seed, effort)]),
+        ("one-way cut of a pair", &|| vec![one_way(nodes, config, seed, effort)]),
+        ("halves", &|| halves(nodes, config, seed).to_vec()),
+    ];
+    for (name, play) in all {
+        if only.is_none_or(|only| name.starts_with(only)) {
+            play().into_iter().for_each(&mut *told);
+        }
+    }
+}
+
+pub(super) fn seconds(time: Micros) -> f64 {
     #[allow(clippy::cast_precision_loss)]
     let micros = time.0 as f64;
     micros / 1e6
 }
 
 fn all_see_all(world: &World) -> bool {
-    let up: Vec<usize> = (0..world.len()).filter(|at| world.is_up(*at)).collect();
-    up.iter().all(|a| up.iter().all(|b| a == b || world.believes(*a, *b) == Some(Liveness::Alive)))
+    let (up, down): (Vec<usize>, Vec<usize>) = (0..world.len()).partition(|at| world.is_up(*at));
+    up.iter().all(|a| {
+        let wrongly = down.iter().filter(|b| world.believes(*a, **b) == Some(Liveness::Alive)).count();
+        world.counts(*a).0 - wrongly == up.len() - 1
+    })
 }
 
 /// Plays until `done`; how long that took.
@@ -90,8 +119,9 @@ fn until(world: &mut World, done: impl Fn(&World) -> bool) -> Option<Micros> {
 }
 
 /// A cluster that has settled.
-fn settled(nodes: usize, config: RingConfig, seed: u64) -> World {
-    let mut world = World::new(nodes, config, seed);
+pub(super) fn settled(nodes: usize, config: RingConfig, seed: u64) -> World {
+    let mut world =
+        if nodes > START_MAX { World::met(nodes, config, seed) } else { World::new(nodes, config, seed) };
     world.play(Micros::from_secs(15));
     world.take_beliefs();
     world
@@ -104,6 +134,9 @@ fn false_deaths(world: &mut World) -> usize {
 
 fn join(nodes: usize, config: RingConfig, seed: u64) -> Row {
     let mut row = Row::new("join");
+    if nodes > START_MAX {
+        return row;
+    }
     let mut world = World::new(nodes, config, seed);
     row.seconds.extend(until(&mut world, all_see_all).map(seconds));
     row
@@ -122,7 +155,7 @@ fn idle(nodes: usize, config: RingConfig, seed: u64) -> Row {
 }
 
 fn kills(nodes: usize, config: RingConfig, seed: u64, effort: Effort, loss: u32) -> Row {
-    let mut row = Row::new(if loss == 0 { "kill" } else { "kill, 10 % loss" });
+    let mut row = Row::new(if loss == 0 { KILL } else { KILL_LOSS });
     let mut world = settled(nodes, config, seed);
     world.lose(loss);
     let mut rng = fastrand::Rng::with_seed(seed ^ 0xdead);
@@ -186,17 +219,22 @@ fn held_up(nodes: usize, config: RingConfig, seed: u64, effort: Effort) -> Row {
     let mut world = settled(nodes, config, seed);
     let mut rng = fastrand::Rng::with_seed(seed ^ 0xbeef);
     for _ in 0..60 * effort.minutes {
-        for _ in 0..nodes.div_ceil(20) {
-            let at = rng.usize(..nodes);
-            // Not twice in a row: that would be a longer pause.
-            if !world.is_held(at) {
-                world.hold(at, Micros(rng.u64(500_000..2_000_000)));
-            }
-        }
+        hold_some(&mut world, &mut rng);
         world.play(Micros::from_secs(1));
     }
     row.false_deaths = false_deaths(&mut world);
     row
+}
+
+/// Every twentieth, for up to two seconds.
+pub(super) fn hold_some(world: &mut World, rng: &mut fastrand::Rng) {
+    for _ in 0..world.len().div_ceil(20) {
+        let at = rng.usize(..world.len());
+        // Not twice in a row: that would be a longer pause.
+        if !world.is_held(at) {
+            world.hold(at, Micros(rng.u64(500_000..2_000_000)));
+        }
+    }
 }
 
 fn one_way(nodes: usize, config: RingConfig, seed: u64, effort: Effort) -> Row {
@@ -216,17 +254,31 @@ fn halves(nodes: usize, config: RingConfig, seed: u64) -> [Row; 2] {
     let half = nodes / 2;
     world.part(|at| u8::from(at >= half));
     let parted = |world: &World| {
-        (0..nodes).all(|a| {
-            (0..nodes).all(|b| (a < half) == (b < half) || world.believes(a, b) == Some(Liveness::Dead))
-        })
+        // Whoever has given up fewer than there are on the other side need not be asked whom.
+        let enough = |a| world.counts(a).2 >= if a < half { nodes - half } else { half };
+        let across = |a: usize| if a < half { half..nodes } else { 0..half };
+        (0..nodes).all(enough)
+            && (0..nodes).all(|a| across(a).all(|b| world.believes(a, b) == Some(Liveness::Dead)))
     };
-    row.seconds.extend(until(&mut world, parted).map(seconds));
+    // Looked at as they come: there are as many as pairs.
+    let mut wrong = 0;
+    let mut count = |world: &mut World| {
+        let beliefs = world.take_beliefs();
+        let own_side = |b: &&Belief| (b.observer < half) == (b.about < half);
+        wrong += beliefs.iter().filter(own_side).filter(|b| b.liveness == Liveness::Dead).count();
+    };
+    let began = world.now();
+    while world.now().since(began) <= PATIENCE {
+        if parted(&world) {
+            row.seconds.push(seconds(world.now().since(began)));
+            break;
+        }
+        world.play(LOOK);
+        count(&mut world);
+    }
     world.play(Micros::from_secs(20));
-    let wrong = world.take_beliefs();
-    row.false_deaths = wrong
-        .iter()
-        .filter(|b| b.liveness == Liveness::Dead && (b.observer < half) == (b.about < half))
-        .count();
+    count(&mut world);
+    row.false_deaths = wrong;
     world.heal();
     heal.seconds.extend(until(&mut world, all_see_all).map(seconds));
     [row, heal]

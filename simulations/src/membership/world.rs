@@ -1,12 +1,18 @@
 //! The cluster and its network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use codeco_protocol::gossip::{
-    Liveness, MembershipInput as In, MembershipOutput as Out, Parting, Probe, Ring, RingConfig, Rumor,
+    Life, Liveness, MembershipInput as In, MembershipOutput as Out, Parting, Probe, Ring, RingConfig, Rumor,
+    Shared,
 };
 use codeco_protocol::ids::{ClusterName, Identity, MemberId, Role};
 use codeco_protocol::units::{BootTime, Micros};
+
+use super::links::Links;
+use super::queue::Queue;
+use super::rumors::{Rumors, Said};
 
 /// A connection notices a silent peer after this long.
 const IDLE: Micros = Micros::from_secs(5);
@@ -16,19 +22,30 @@ const DIAL_TIMEOUT: Micros = Micros::from_secs(5);
 const DELAY: (u64, u64) = (200, 1_500);
 /// A reliable message that is lost is repeated after this long.
 const REPEAT: Micros = Micros::from_millis(60);
+/// Reliable messages that one connection keeps while nothing gets through; what is more is refused, as by a full outbox.
+const STUCK_MAX: usize = 1_024;
 /// Bytes of a QUIC packet around its payload, with the headers below it; and of an acknowledgement.
 const PACKET: u64 = 58;
 const MILLION: u32 = 1_000_000;
 
-#[derive(Debug, Clone)]
+/// Members by number: these are kept in millions.
+#[derive(Debug, Clone, Copy)]
 enum Event {
-    Tick(usize),
-    Probe { from: usize, to: usize, link: u64, probe: Probe },
-    Rumor { from: usize, to: usize, link: u64, rumor: Box<Rumor> },
-    Connect { from: usize, to: usize },
-    DialFailed { from: usize, to: usize },
-    Lost { at: usize, other: usize, link: u64, parting: Parting },
-    Idle { a: usize, b: usize, link: u64 },
+    Tick(u32),
+    Probe { from: u32, to: u32, link: u64, probe: Probe },
+    Rumor { from: u32, to: u32, link: u64, said: Said },
+    Connect { from: u32, to: u32 },
+    DialFailed { from: u32, to: u32 },
+    Lost { at: u32, other: u32, link: u64, parting: Parting },
+    Idle { a: u32, b: u32, link: u64 },
+}
+
+/// A rumor that does not get through.
+#[derive(Debug)]
+struct Stuck {
+    link: u64,
+    due: BootTime,
+    said: Said,
 }
 
 #[derive(Debug)]
@@ -37,7 +54,7 @@ struct Host {
     up: bool,
     held_until: BootTime,
     /// Connections, as this side sees them.
-    links: BTreeMap<usize, u64>,
+    links: Links,
 }
 
 /// A change in what a member believes of another.
@@ -59,8 +76,12 @@ pub struct World {
     config: RingConfig,
     now: BootTime,
     hosts: Vec<Host>,
-    queue: BTreeMap<(BootTime, u64), Event>,
-    order: u64,
+    name: ClusterName,
+    shared: Arc<Shared>,
+    queue: Queue<Event>,
+    rumors: Rumors,
+    /// By sender and receiver.
+    stuck: BTreeMap<(u32, u32), Vec<Stuck>>,
     next_link: u64,
     rng: fastrand::Rng,
     /// Side of each host; packets stay within one.
@@ -70,62 +91,91 @@ pub struct World {
     loss: u32,
     bytes: u64,
     beliefs: Vec<Belief>,
+    /// Of the last input, to be used again.
+    out: Vec<Out>,
 }
 
-fn identity(at: usize) -> Identity {
-    let name = ClusterName::new("c").unwrap_or_else(|_| unreachable!("a valid name"));
-    Identity { role: Role::Node(name), id: MemberId(at as u128 + 1) }
+fn member(at: u32) -> MemberId {
+    MemberId(u128::from(at) + 1)
 }
 
-fn index(member: MemberId) -> usize {
-    usize::try_from(member.0).unwrap_or(1) - 1
+fn index(member: MemberId) -> u32 {
+    u32::try_from(member.0).unwrap_or(1) - 1
+}
+
+fn number(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 impl World {
     /// `nodes` members that have been told of each other and know nothing else.
     #[must_use]
     pub fn new(nodes: usize, config: RingConfig, seed: u64) -> Self {
-        let mut rng = fastrand::Rng::with_seed(seed);
+        Self::start(nodes, config, seed, false)
+    }
+
+    /// `nodes` members that believe each other alive, and have yet to connect: without all the messages of a start at once,
+    /// of which there are as many as pairs.
+    #[must_use]
+    pub fn met(nodes: usize, config: RingConfig, seed: u64) -> Self {
+        Self::start(nodes, config, seed, true)
+    }
+
+    fn start(nodes: usize, config: RingConfig, seed: u64, met: bool) -> Self {
         let now = BootTime(1_000_000);
-        let hosts = (0..nodes)
-            .map(|at| Host {
-                ring: Ring::new(config, identity(at), 1, rng.u64(..), now),
-                up: true,
-                held_until: now,
-                links: BTreeMap::new(),
-            })
-            .collect();
         let mut world = Self {
             config,
             now,
-            hosts,
-            queue: BTreeMap::new(),
-            order: 0,
+            hosts: Vec::with_capacity(nodes),
+            name: ClusterName::new("c").unwrap_or_else(|_| unreachable!("a valid name")),
+            shared: Arc::new(Shared::new((0..number(nodes)).map(member))),
+            queue: Queue::new(),
+            rumors: Rumors::default(),
+            stuck: BTreeMap::new(),
             next_link: 0,
-            rng,
+            rng: fastrand::Rng::with_seed(seed),
             sides: vec![0; nodes],
             deaf: BTreeSet::new(),
             loss: 0,
             bytes: 0,
             beliefs: Vec::new(),
+            out: Vec::new(),
         };
-        for at in 0..nodes {
-            world.introduce(at);
+        for at in 0..number(nodes) {
+            let mut ring = world.ring(at, 1);
+            if met {
+                ring.believe_all(Life { started: 1, refutations: 0 });
+            }
+            world.hosts.push(Host { ring, up: true, held_until: now, links: Links::default() });
+        }
+        for at in 0..number(nodes) {
             let first = Micros(world.rng.u64(0..100_000));
             world.after(first, Event::Tick(at));
         }
         world
     }
 
-    fn introduce(&mut self, at: usize) {
-        for other in 0..self.hosts.len() {
-            self.feed(at, In::Known(identity(other)));
-        }
+    /// One that has been told of all.
+    fn ring(&mut self, at: u32, started: u64) -> Ring {
+        let (identity, seed) = (self.identity(at), self.rng.u64(..));
+        Ring::sharing(self.config, identity, started, seed, self.now, &self.shared)
+            .unwrap_or_else(|| unreachable!("all are in there"))
+    }
+
+    fn identity(&self, at: u32) -> Identity {
+        Identity { role: Role::Node(self.name.clone()), id: member(at) }
+    }
+
+    fn host(&mut self, at: u32) -> &mut Host {
+        &mut self.hosts[at as usize]
+    }
+
+    fn link(&self, from: u32, to: u32) -> Option<u64> {
+        self.hosts[from as usize].links.get(to)
     }
 
     fn after(&mut self, wait: Micros, event: Event) {
-        self.order += 1;
-        self.queue.insert((self.now + wait, self.order), event);
+        self.queue.push((self.now + wait).0, event);
     }
 
     /// Virtual time.
@@ -166,7 +216,13 @@ impl World {
     /// What one member believes of another.
     #[must_use]
     pub fn believes(&self, observer: usize, about: usize) -> Option<Liveness> {
-        self.hosts[observer].ring.liveness(identity(about).id)
+        self.hosts[observer].ring.liveness(member(number(about)))
+    }
+
+    /// How many others a member believes alive, suspects, and believes dead.
+    #[must_use]
+    pub fn counts(&self, observer: usize) -> (usize, usize, usize) {
+        self.hosts[observer].ring.counts()
     }
 
     /// Datagrams lost, of a million.
@@ -177,13 +233,12 @@ impl World {
     /// Parts the members: packets pass only within a side.
     pub fn part(&mut self, side_of: impl Fn(usize) -> u8) {
         self.sides = (0..self.hosts.len()).map(side_of).collect();
-        let links: Vec<(usize, usize, u64)> = self
-            .hosts
-            .iter()
-            .enumerate()
-            .flat_map(|(a, host)| host.links.iter().map(move |(b, link)| (a, *b, *link)))
-            .filter(|(a, b, _)| a < b && self.sides[*a] != self.sides[*b])
-            .collect();
+        let of = |(a, host): (usize, &Host)| {
+            let a = number(a);
+            host.links.iter().map(move |(b, link)| (a, b, link)).collect::<Vec<_>>()
+        };
+        let mut links: Vec<(u32, u32, u64)> = self.hosts.iter().enumerate().flat_map(of).collect();
+        links.retain(|(a, b, _)| a < b && self.sides[*a as usize] != self.sides[*b as usize]);
         for (a, b, link) in links {
             self.after(IDLE, Event::Idle { a, b, link });
         }
@@ -193,6 +248,29 @@ impl World {
     pub fn heal(&mut self) {
         self.sides.fill(0);
         self.deaf.clear();
+        for ((from, to), stuck) in std::mem::take(&mut self.stuck) {
+            for Stuck { link, due, said } in stuck {
+                let repeats = self.now.since(due).0.div_ceil(REPEAT.0);
+                let wait = (due + Micros(repeats * REPEAT.0)).since(self.now);
+                self.after(wait, Event::Rumor { from, to, link, said });
+            }
+        }
+    }
+
+    /// It is repeated until the connection is given up, so it is kept until something gets through again.
+    fn hold_stuck(&mut self, (from, to): (u32, u32), stuck: Stuck) {
+        let all = self.stuck.entry((from, to)).or_default();
+        if all.len() < STUCK_MAX {
+            all.push(stuck);
+        } else {
+            self.rumors.drop(stuck.said);
+        }
+    }
+
+    fn forget_stuck(&mut self, from: u32, to: u32) {
+        for Stuck { said, .. } in self.stuck.remove(&(from, to)).unwrap_or_default() {
+            self.rumors.drop(said);
+        }
     }
 
     /// Nothing gets from `from` to `to` any more.
@@ -204,20 +282,21 @@ impl World {
     pub fn kill(&mut self, at: usize) {
         self.hosts[at].up = false;
         let links = std::mem::take(&mut self.hosts[at].links);
-        for (other, link) in links {
-            self.after(IDLE, Event::Lost { at: other, other: at, link, parting: Parting::Lost });
+        for (other, link) in links.iter() {
+            self.forget_stuck(number(at), other);
+            let lost = Event::Lost { at: other, other: number(at), link, parting: Parting::Lost };
+            self.after(IDLE, lost);
         }
     }
 
     /// Starts it again, with a new life.
     pub fn restart(&mut self, at: usize) {
-        let seed = self.rng.u64(..);
+        let ring = self.ring(number(at), self.now.0);
         let host = &mut self.hosts[at];
-        host.ring = Ring::new(self.config, identity(at), self.now.0, seed, self.now);
+        host.ring = ring;
         host.up = true;
         host.held_until = self.now;
-        self.introduce(at);
-        self.after(Micros(1), Event::Tick(at));
+        self.after(Micros(1), Event::Tick(number(at)));
     }
 
     /// Holds a process up: it does nothing for a while, then everything at once.
@@ -231,8 +310,9 @@ impl World {
         self.hosts[at].held_until + Micros::from_secs(3) > self.now
     }
 
-    fn passes(&self, from: usize, to: usize) -> bool {
-        self.sides[from] == self.sides[to] && !self.deaf.contains(&(from, to))
+    fn passes(&self, from: u32, to: u32) -> bool {
+        let (from, to) = (from as usize, to as usize);
+        self.sides[from] == self.sides[to] && (self.deaf.is_empty() || !self.deaf.contains(&(from, to)))
     }
 
     fn delay(&mut self) -> Micros {
@@ -241,12 +321,8 @@ impl World {
 
     /// Plays until `end`.
     pub fn play_until(&mut self, end: BootTime) {
-        while let Some(entry) = self.queue.first_entry() {
-            if entry.key().0 > end {
-                break;
-            }
-            let ((at, _), event) = entry.remove_entry();
-            self.now = self.now.max(at);
+        while let Some((at, event)) = self.queue.pop(end.0) {
+            self.now = self.now.max(BootTime(at));
             self.step(event);
         }
         self.now = self.now.max(end);
@@ -259,42 +335,46 @@ impl World {
 
     /// The host an event is for; it waits while that is held up.
     fn step(&mut self, event: Event) {
-        let host = match &event {
-            Event::Tick(at) | Event::Lost { at, .. } => *at,
-            Event::Probe { to, .. } | Event::Rumor { to, .. } | Event::Connect { to, .. } => *to,
-            Event::DialFailed { from, .. } => *from,
-            Event::Idle { a, .. } => *a,
+        let host = match event {
+            Event::Tick(at) | Event::Lost { at, .. } => at,
+            Event::Probe { to, .. } | Event::Rumor { to, .. } | Event::Connect { to, .. } => to,
+            Event::DialFailed { from, .. } => from,
+            Event::Idle { a, .. } => a,
         };
-        let held = self.hosts[host].held_until;
+        let held = self.host(host).held_until;
         if held > self.now && !matches!(event, Event::Idle { .. }) {
             self.after(Micros(held.since(self.now).0 + 1), event);
             return;
         }
         match event {
             Event::Tick(at) => {
-                if self.hosts[at].up {
+                if self.host(at).up {
                     self.feed(at, In::Tick);
-                    let next = self.hosts[at].ring.next_tick(self.now).since(self.now);
+                    let now = self.now;
+                    let next = self.host(at).ring.next_tick(now).since(now);
                     self.after(next, Event::Tick(at));
                 }
             }
             Event::Probe { from, to, link, probe } => {
-                if self.hosts[to].up && self.hosts[to].links.get(&from) == Some(&link) {
-                    self.feed(to, In::Probe { from: identity(from).id, probe });
+                if self.link(to, from) == Some(link) {
+                    self.feed(to, In::Probe { from: member(from), probe });
                 }
             }
-            Event::Rumor { from, to, link, rumor } => {
-                if !self.passes(from, to) {
-                    // Repeated until the connection is given up.
-                    if self.hosts[from].links.get(&to) == Some(&link) {
-                        self.after(REPEAT, Event::Rumor { from, to, link, rumor });
-                    }
-                } else if self.hosts[to].up && self.hosts[to].links.get(&from) == Some(&link) {
-                    self.feed(to, In::Rumor { from: identity(from).id, rumor: *rumor });
+            Event::Rumor { from, to, link, said } => {
+                let arrives = self.passes(from, to);
+                if !arrives && self.link(from, to) == Some(link) {
+                    self.hold_stuck((from, to), Stuck { link, due: self.now, said });
+                    return;
+                }
+                if arrives && self.host(to).up && self.link(to, from) == Some(link) {
+                    let rumor = self.rumors.take(said);
+                    self.feed(to, In::Rumor { from: member(from), rumor });
+                } else {
+                    self.rumors.drop(said);
                 }
             }
             Event::Connect { from, to } => self.connect(from, to),
-            Event::DialFailed { from, to } => self.feed(from, In::DialFailed(identity(to).id)),
+            Event::DialFailed { from, to } => self.feed(from, In::DialFailed(member(to))),
             Event::Lost { at, other, link, parting } => self.lose_link(at, other, link, parting),
             Event::Idle { a, b, link } => {
                 if !self.passes(a, b) || !self.passes(b, a) {
@@ -305,16 +385,17 @@ impl World {
         }
     }
 
-    fn lose_link(&mut self, at: usize, other: usize, link: u64, parting: Parting) {
-        if self.hosts[at].links.get(&other) == Some(&link) {
-            self.hosts[at].links.remove(&other);
-            self.feed(at, In::Disconnected { member: identity(other).id, parting });
+    fn lose_link(&mut self, at: u32, other: u32, link: u64, parting: Parting) {
+        if self.link(at, other) == Some(link) {
+            self.host(at).links.remove(other);
+            self.forget_stuck(at, other);
+            self.feed(at, In::Disconnected { member: member(other), parting });
         }
     }
 
-    fn connect(&mut self, from: usize, to: usize) {
-        let open = self.hosts[from].up && self.hosts[to].up && self.passes(from, to) && self.passes(to, from);
-        if !open {
+    fn connect(&mut self, from: u32, to: u32) {
+        let up = self.host(from).up && self.host(to).up;
+        if !(up && self.passes(from, to) && self.passes(to, from)) {
             self.after(DIAL_TIMEOUT, Event::DialFailed { from, to });
             return;
         }
@@ -322,25 +403,25 @@ impl World {
         let link = self.next_link;
         self.bytes += 6_000;
         for (at, other) in [(from, to), (to, from)] {
-            if let Some(old) = self.hosts[at].links.insert(other, link) {
-                let _ = old;
-            }
-            self.feed(at, In::Connected(identity(other)));
+            self.host(at).links.put(other, link);
+            let identity = self.identity(other);
+            self.feed(at, In::Connected(identity));
         }
     }
 
-    fn feed(&mut self, at: usize, input: In) {
-        if !self.hosts[at].up {
+    fn feed(&mut self, at: u32, input: In) {
+        if !self.host(at).up {
             return;
         }
-        let mut out = Vec::new();
-        self.hosts[at].ring.handle(self.now, input, &mut out);
-        for output in out {
+        let (now, mut out) = (self.now, std::mem::take(&mut self.out));
+        self.host(at).ring.handle(now, input, &mut out);
+        for output in out.drain(..) {
             self.carry_out(at, output);
         }
+        self.out = out;
     }
 
-    fn carry_out(&mut self, from: usize, output: Out) {
+    fn carry_out(&mut self, from: u32, output: Out) {
         match output {
             Out::Send { to, probe } => {
                 let to = index(to);
@@ -350,7 +431,7 @@ impl World {
                     self.bytes += PACKET;
                 }
                 let lost = self.rng.u32(0..MILLION) < self.loss;
-                if let Some(link) = self.hosts[from].links.get(&to).copied()
+                if let Some(link) = self.link(from, to)
                     && self.passes(from, to)
                     && !lost
                 {
@@ -370,8 +451,9 @@ impl World {
                 while self.rng.u32(0..MILLION) < self.loss {
                     wait.0 += REPEAT.0;
                 }
-                if let Some(link) = self.hosts[from].links.get(&to).copied() {
-                    self.after(wait, Event::Rumor { from, to, link, rumor: Box::new(rumor) });
+                if let Some(link) = self.link(from, to) {
+                    let said = self.rumors.say(rumor);
+                    self.after(wait, Event::Rumor { from, to, link, said });
                 }
             }
             Out::Dial(member) => {
@@ -380,7 +462,7 @@ impl World {
             }
             Out::Drop(member) | Out::Outlived(member) => {
                 let to = index(member);
-                if let Some(link) = self.hosts[from].links.get(&to).copied() {
+                if let Some(link) = self.link(from, to) {
                     let parting = Parting::Unneeded;
                     self.after(Micros(1), Event::Lost { at: from, other: to, link, parting });
                     let wait = self.delay();
@@ -388,7 +470,8 @@ impl World {
                 }
             }
             Out::Changed { member, liveness } => {
-                self.beliefs.push(Belief { at: self.now, observer: from, about: index(member.id), liveness });
+                let (observer, about) = (from as usize, index(member.id) as usize);
+                self.beliefs.push(Belief { at: self.now, observer, about, liveness });
             }
             Out::CutOff(_) => {}
         }

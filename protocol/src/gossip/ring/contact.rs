@@ -1,7 +1,7 @@
 //! Whom to be connected to, what is passed on, and how lists of the dead are brought together.
 
-use super::graph::{self, halves, mix};
-use super::{Edge, MEMBERS_MAX, OUTSIDERS_MAX, Outsider, OwnVote, Peer, Ring};
+use super::members::term;
+use super::{Edge, MEMBERS_MAX, OUTSIDERS_MAX, Outsider, Ring};
 use crate::gossip::message::LIST_MAX;
 use crate::gossip::{Life, Liveness, MembershipOutput, Parting, Rumor};
 use crate::ids::{Identity, MemberId};
@@ -24,34 +24,26 @@ const SWAPS_MAX: u32 = 5;
 
 impl Ring {
     /// A member of our cluster that somebody has told of. Nothing is known of its life yet.
-    pub(super) fn known(&mut self, now: BootTime, identity: &Identity) {
-        if !self.is_ours(identity)
-            || *identity == self.own
-            || self.peers.contains_key(&identity.id)
-            || self.peers.len() >= MEMBERS_MAX
+    pub(super) fn known(&mut self, identity: &Identity) {
+        if self.is_ours(identity)
+            && *identity != self.own
+            && self.members.find(identity.id).is_none()
+            && self.members.known() < MEMBERS_MAX
         {
-            return;
+            self.members.add(identity.id);
         }
-        let peer = Peer {
-            identity: identity.clone(),
-            life: Life::default(),
-            // Until it is heard of, it counts as gone: unknown is never alive.
-            liveness: Liveness::Left,
-            edge: Edge { next_dial: now, ..Edge::new(now) },
-            vote: OwnVote::default(),
-            refuted: None,
-            accused: None,
-            unreachable: None,
-        };
-        self.peers.insert(identity.id, peer);
     }
 
     /// An operator's word, or its certificate was revoked: as if it had never been.
     pub(super) fn forget(&mut self, member: MemberId) {
-        if self.peers.remove(&member).is_some() {
-            self.votes.remove(&member);
-            for votes in self.votes.values_mut() {
-                votes.remove(&member);
+        if let Some(at) = self.members.find(member) {
+            self.members.remove(at);
+            self.votes.forget(at, |target| self.members.life(target));
+            self.own_votes.remove(&at);
+            self.accusing.remove(&at);
+            self.edges.remove(at);
+            for since in [&mut self.refuted, &mut self.accused, &mut self.unreachable] {
+                since.remove(&at);
             }
             self.follow_view();
         }
@@ -73,45 +65,45 @@ impl Ring {
             self.heard(now, member, out);
             return;
         }
-        self.known(now, &identity);
-        let list = self.dead_list();
+        self.known(&identity);
+        let dead = self.dead_lists();
         // A member that starts makes all its connections at one time: without this they would be looked at together, and
         // its death be noticed up to a period later than by eight that look one after the other.
         let first = now + Micros(self.rng.u64(0..=self.period().0));
-        let Some(peer) = self.peers.get_mut(&member) else { return };
-        peer.edge = peer.edge.renewed(now);
+        let Some(at) = self.members.find(member) else { return };
+        self.edges.connect(at, now);
         self.heard(now, member, out);
-        if let Some(edge) = self.edge_mut(member) {
-            edge.next_ping = first;
-        }
+        self.edges.get_mut(at, now).next_ping = first;
         // Who we are, and what we believe; the same comes from there.
         let alive = Rumor::Alive { member: self.own.clone(), life: self.life };
         out.push(MembershipOutput::Tell { to: member, rumor: alive });
-        if !list.is_empty() {
-            out.push(MembershipOutput::Tell { to: member, rumor: Rumor::Dead(list) });
-        }
+        out.extend(
+            dead.into_iter().map(|list| MembershipOutput::Tell { to: member, rumor: Rumor::Dead(list) }),
+        );
         let standing: Vec<Rumor> = self.standing_votes();
         out.extend(standing.into_iter().map(|rumor| MembershipOutput::Tell { to: member, rumor }));
     }
 
     /// What one that has just begun its life does not know.
     fn welcome(&self, member: MemberId, out: &mut Vec<MembershipOutput>) {
-        for rumor in [Rumor::Living(self.living_list()), Rumor::Dead(self.dead_list())] {
+        let living = self.living_lists().into_iter().map(Rumor::Living);
+        let mut dead = self.dead_lists();
+        if dead.is_empty() {
+            dead.push(Vec::new());
+        }
+        for rumor in living.chain(dead.into_iter().map(Rumor::Dead)) {
             out.push(MembershipOutput::Tell { to: member, rumor });
         }
     }
 
     /// Votes that a new neighbour may not have heard.
     fn standing_votes(&self) -> Vec<Rumor> {
-        let mut rumors = Vec::new();
-        for (target, votes) in &self.votes {
-            for (observer, vote) in votes.iter().filter(|(_, vote)| vote.stands) {
-                let (observer, target, life, number) = (*observer, *target, vote.life, vote.number);
-                rumors.push(Rumor::Vote { observer, target, life, stands: true, number });
-            }
-        }
-        rumors.truncate(LIST_MAX);
-        rumors
+        let standing = self.votes.iter().filter(|(_, vote)| vote.stands).take(LIST_MAX);
+        let rumors = standing.map(|(target, vote)| {
+            let (observer, target) = (self.members.id(vote.observer), self.members.id(target));
+            Rumor::Vote { observer, target, life: vote.life, stands: true, number: vote.number }
+        });
+        rumors.collect()
     }
 
     pub(super) fn disconnected(
@@ -134,55 +126,53 @@ impl Ring {
             }
             return;
         }
-        let wanted = self.wants(member);
-        let Some(peer) = self.peers.get_mut(&member) else { return };
-        peer.edge.connected = false;
-        peer.edge.next_dial = now;
+        let Some(at) = self.members.find(member) else { return };
+        let wanted = self.wants(at);
+        let edge = self.edges.sever(at, now);
+        edge.next_dial = now;
         match parting {
             Parting::Left => {
-                let life = peer.life;
-                self.leaves(now, member, life, out);
+                let life = self.members.life(at);
+                self.leaves(now, at, life, out);
                 self.spread(&Rumor::Left { member, life }, None, out);
             }
             // Silent from now on, unless dialling helps in time.
-            Parting::Lost if wanted => drop(peer.edge.awaiting.get_or_insert(now)),
+            Parting::Lost if wanted => drop(edge.awaiting.get_or_insert(now)),
             Parting::Lost => {}
             Parting::Unneeded => {
-                peer.edge.awaiting = None;
+                edge.awaiting = None;
                 // Whoever still asks for it dials, whosever turn it is.
-                peer.edge.dials = 1;
+                edge.dials = 1;
             }
         }
     }
 
     pub(super) fn dial_failed(&mut self, now: BootTime, member: MemberId) {
-        let wanted = self.wants(member);
-        let Some(peer) = self.peers.get_mut(&member) else { return };
-        if !peer.edge.connected {
-            let wait = Micros((REDIAL.0 << peer.edge.dials.min(8)).min(REDIAL_MAX.0));
-            peer.edge.next_dial = now + wait;
-            peer.edge.dials = peer.edge.dials.saturating_add(1);
-            if wanted {
-                peer.edge.awaiting.get_or_insert(now);
-            }
+        let Some(at) = self.members.find(member) else { return };
+        let wanted = self.wants(at);
+        if self.edges.is_connected(at) {
+            return;
+        }
+        let edge = self.edges.get_mut(at, now);
+        let wait = Micros((REDIAL.0 << edge.dials.min(8)).min(REDIAL_MAX.0));
+        edge.next_dial = now + wait;
+        edge.dials = edge.dials.saturating_add(1);
+        if wanted {
+            edge.awaiting.get_or_insert(now);
         }
     }
 
-    fn leaves(
-        &mut self,
-        now: BootTime,
-        member: MemberId,
-        life: Life,
-        out: &mut Vec<MembershipOutput>,
-    ) -> bool {
-        let Some(peer) = self.peers.get_mut(&member) else { return false };
-        if life < peer.life || peer.liveness == Liveness::Left {
+    fn leaves(&mut self, now: BootTime, at: u32, life: Life, out: &mut Vec<MembershipOutput>) -> bool {
+        if life < self.members.life(at) || self.members.liveness(at) == Liveness::Left {
             return false;
         }
-        peer.life = life;
-        peer.edge.awaiting = None;
-        self.votes.remove(&member);
-        self.set(now, member, Liveness::Left, out);
+        self.members.set_life(at, life);
+        if self.edges.get(at).is_some_and(|edge| edge.awaiting.is_some()) {
+            self.edges.get_mut(at, now).awaiting = None;
+        }
+        self.votes.clear(at);
+        self.reach = None;
+        self.set(now, at, Liveness::Left, out);
         true
     }
 
@@ -194,27 +184,23 @@ impl Ring {
         rumor: &Rumor,
         out: &mut Vec<MembershipOutput>,
     ) {
-        if !self.peers.contains_key(&from) {
-            return;
-        }
+        let Some(teller) = self.peer(from) else { return };
         let news = match rumor {
             Rumor::Vote { observer, target, life, stands, number } => {
                 self.count_vote(now, (*observer, *target), *life, *stands, *number, out)
             }
             Rumor::Alive { member, life } => {
-                if member.id == from
-                    && let Some(peer) = self.peers.get_mut(&from)
-                {
-                    peer.edge.told = Some(life.started);
-                }
-                let before = self.peers.get(&from).map(|peer| peer.life.started);
-                let news = self.hear_of_life(now, from, (member, *life), out);
                 if member.id == from {
-                    let known = self.peers.get(&from).map(|peer| peer.life);
+                    self.edges.get_mut(teller, now).told = Some(life.started);
+                }
+                let before = self.members.life(teller).started;
+                let (news, _) = self.hear_of_life(now, from, (member, *life), teller, out);
+                if member.id == from {
+                    let known = self.members.life(teller);
                     // One that merely contradicts knows what we know.
-                    if news && before != Some(life.started) {
+                    if news && before != life.started {
                         self.welcome(from, out);
-                    } else if let Some(known) = known.filter(|known| known > life) {
+                    } else if known > *life {
                         // Its clock has gone back: it has to go on from where it was.
                         let rumor = Rumor::Alive { member: member.clone(), life: known };
                         out.push(MembershipOutput::Tell { to: from, rumor });
@@ -228,11 +214,16 @@ impl Ring {
                 }
                 false
             }
-            Rumor::Left { member, life } => self.leaves(now, *member, *life, out),
+            Rumor::Left { member, life } => {
+                self.members.find(*member).is_some_and(|at| self.leaves(now, at, *life, out))
+            }
             Rumor::Accused { member, life } => self.accuse(now, *member, *life, out),
             Rumor::Living(list) => {
+                let mut at = teller;
                 for (member, life) in list.iter().take(LIST_MAX) {
-                    if self.hear_of_life(now, from, (member, *life), out) {
+                    let news;
+                    (news, at) = self.hear_of_life(now, from, (member, *life), at, out);
+                    if news {
                         let alive = Rumor::Alive { member: member.clone(), life: *life };
                         self.spread(&alive, Some(from), out);
                     }
@@ -254,48 +245,55 @@ impl Ring {
         }
     }
 
-    /// `from` says that a member lives. Returns whether it is news.
+    /// `from` says that a member lives. Returns whether it is news, and the number of the member, which in a list is mostly
+    /// the one after `before`.
     fn hear_of_life(
         &mut self,
         now: BootTime,
         from: MemberId,
         (member, life): (&Identity, Life),
+        before: u32,
         out: &mut Vec<MembershipOutput>,
-    ) -> bool {
-        if *member == self.own {
+    ) -> (bool, u32) {
+        if member.id == self.own.id && *member == self.own {
             if life > self.life {
                 // Somebody remembers a later life of ours, or our clock has gone back: we go on from there.
                 self.life = life;
                 self.refute(out);
             }
-            return false;
+            return (false, before);
         }
-        self.known(now, member);
+        let known = self.members.find_after(before, member.id).or_else(|| {
+            self.known(member);
+            self.members.find(member.id)
+        });
+        let Some(at) = known else { return (false, before) };
         if from != member.id {
-            self.outlive(now, member.id, life);
+            self.outlive(now, at, life);
         }
-        self.lives(now, member.id, life, out)
+        (self.lives(now, at, life, out), at)
     }
 
     /// A process that is killed closes no connections. Once others say that it was started again, the silence over one that
     /// it had is no silence of its present life. Others may be wrong, so it is asked once more before it is closed.
-    fn outlive(&mut self, now: BootTime, member: MemberId, life: Life) {
-        let Some(peer) = self.peers.get_mut(&member) else { return };
-        let earlier = peer.edge.told.is_some_and(|told| told < life.started);
-        if peer.edge.connected && earlier && peer.edge.outlived.is_none() {
-            peer.edge.awaiting = Some(now);
-            peer.edge.next_ping = now;
-            peer.edge.outlived = Some(now);
+    fn outlive(&mut self, now: BootTime, at: u32, life: Life) {
+        let leads_to_earlier =
+            |edge: &Edge| edge.connected && edge.told.is_some_and(|told| told < life.started);
+        if self.edges.get(at).is_some_and(|edge| leads_to_earlier(edge) && edge.outlived.is_none()) {
+            let edge = self.edges.get_mut(at, now);
+            edge.awaiting = Some(now);
+            edge.next_ping = now;
+            edge.outlived = Some(now);
         }
     }
 
     /// Connections of earlier lives, on which nobody has answered.
     fn close_outlived(&mut self, now: BootTime, out: &mut Vec<MembershipOutput>) {
         let patience = Micros(2 * self.config.retry.0);
-        for (member, peer) in &mut self.peers {
-            if peer.edge.connected && peer.edge.outlived.is_some_and(|since| now.since(since) >= patience) {
-                peer.edge.outlived = None;
-                out.push(MembershipOutput::Outlived(*member));
+        for (at, edge) in self.edges.iter_mut() {
+            if edge.connected && edge.outlived.is_some_and(|since| now.since(since) >= patience) {
+                edge.outlived = None;
+                out.push(MembershipOutput::Outlived(self.members.id(at)));
             }
         }
     }
@@ -315,53 +313,37 @@ impl Ring {
             }
             return false;
         }
-        match self.peers.get_mut(&member) {
-            Some(peer)
-                if life >= peer.life
-                    && peer.accused.is_none()
-                    && matches!(peer.liveness, Liveness::Alive | Liveness::Suspect) =>
-            {
-                peer.accused = Some(now);
-                true
-            }
-            // It lives on in a later life: whoever said so does not know yet.
-            Some(peer) if life < peer.life && peer.liveness == Liveness::Alive => {
-                let alive = Rumor::Alive { member: peer.identity.clone(), life: peer.life };
-                self.spread(&alive, None, out);
-                false
-            }
-            _ => false,
+        let Some(at) = self.members.find(member) else { return false };
+        let known = self.members.life(at);
+        if life >= known && self.members.lives(at) && !self.accused.contains_key(&at) {
+            self.accused.insert(at, now);
+            return true;
         }
+        if life < known && self.members.liveness(at) == Liveness::Alive {
+            // It lives on in a later life: whoever said so does not know yet.
+            self.spread(&Rumor::Alive { member: self.identity(at), life: known }, None, out);
+        }
+        false
     }
 
-    fn dead_list(&self) -> Vec<(MemberId, Life)> {
-        let dead = self.peers.iter().filter(|(_, peer)| peer.liveness == Liveness::Dead);
-        dead.map(|(member, peer)| (*member, peer.life)).take(LIST_MAX).collect()
+    /// As many lists as it takes.
+    fn dead_lists(&self) -> Vec<Vec<(MemberId, Life)>> {
+        let one = |at: &u32| (self.members.id(*at), self.members.life(*at));
+        in_lists(self.members.dead().iter().map(one))
     }
 
     /// Members believed alive, this one included.
-    fn living_list(&self) -> Vec<(Identity, Life)> {
-        let alive = self.peers.values().filter(|p| matches!(p.liveness, Liveness::Alive | Liveness::Suspect));
+    fn living_lists(&self) -> Vec<Vec<(Identity, Life)>> {
+        let alive = self.members.living().iter().filter(|at| *at != self.me);
         let own = std::iter::once((self.own.clone(), self.life));
-        own.chain(alive.map(|peer| (peer.identity.clone(), peer.life))).take(LIST_MAX).collect()
+        in_lists(own.chain(alive.map(|at| (self.identity(at), self.members.life(at)))))
     }
 
     /// Equal for equal beliefs: who lives in which life, and who is dead.
-    pub(super) fn view_digest(&mut self) -> u32 {
-        if let Some(digest) = self.digest {
-            return digest;
-        }
-        let one = |member: MemberId, life: Life, dead: bool| {
-            let [high, low] = halves(member);
-            let lived = mix(life.started ^ (u64::from(life.refutations) << 1) ^ u64::from(dead));
-            mix(high ^ mix(low ^ lived))
-        };
-        let peers = self.peers.iter().filter(|(_, peer)| peer.liveness != Liveness::Left);
-        let sum = peers.fold(one(self.own.id, self.life, false), |sum, (member, peer)| {
-            sum.wrapping_add(one(*member, peer.life, peer.liveness == Liveness::Dead))
-        });
+    pub(super) fn view_digest(&self) -> u32 {
+        let sum = self.members.sum().wrapping_add(term(self.own.id, self.life, false));
         let [a, b, c, d, ..] = sum.to_le_bytes();
-        *self.digest.insert(u32::from_le_bytes([a, b, c, d]))
+        u32::from_le_bytes([a, b, c, d])
     }
 
     /// Dials and drops so that connections follow the graph; looks for the dead, and for anybody when cut off.
@@ -372,38 +354,43 @@ impl Ring {
             self.let_go(out);
         } else if self.is_graph_outgrown() {
             // What is not needed by it is let go when the view rests: it changes with each that comes.
-            self.graph = graph::graph(&self.living(), self.config.rings, self.config.mesh_max);
+            self.follow_graph();
         }
-        let (own, cut_off) = (self.own.id, self.cut_off.is_some());
-        let neighbours = self.graph.get(&own).cloned().unwrap_or_default();
-        let connected = self.peers.values().filter(|peer| peer.edge.connected).count();
-        let (mut meeting, mut dials) = (0, Vec::new());
-        for (member, peer) in &self.peers {
-            let due = !peer.edge.connected && peer.edge.next_dial <= now;
-            // Nobody has said whether it lives: it is met, if few are there to tell.
-            let meet = peer.life == Life::default() && connected + meeting < CONTACTS;
-            if due && (neighbours.contains(member) || meet) {
-                meeting += usize::from(meet);
-                dials.push(*member);
-            }
+        for at in self.due_dials(now) {
+            self.dial(now, at, out);
         }
-        for member in dials {
-            self.dial(now, member, out);
-        }
-        if cut_off {
+        if self.cut_off.is_some() {
             if self.next_revive <= now {
                 self.next_revive = now + SEARCH_EVERY;
-                self.dial_somebody(now, SEARCH, |_| true, out);
+                let anybody = self.members.iter().map(|(at, _)| at);
+                let candidates = anybody.filter(|at| !self.edges.is_connected(*at)).collect();
+                self.dial_some(now, SEARCH, candidates, out);
             }
         } else if self.next_revive <= now {
             self.next_revive = now + self.config.revive;
-            let gone = |peer: &Peer| {
-                let unmet = peer.life == Life::default();
-                (unmet || peer.liveness == Liveness::Dead) && peer.edge.next_dial <= now
-            };
-            self.dial_somebody(now, 1, gone, out);
+            self.forget_refutations(now);
+            let gone = self.members.dead().union(self.members.unmet()).copied();
+            let candidates = gone.filter(|at| self.edges.is_due(*at, now)).collect();
+            self.dial_some(now, 1, candidates, out);
         }
         self.swap_lists(now, out);
+    }
+
+    /// Neighbours that are not connected; and, if few are there to tell, those of whom nobody has said whether they live.
+    fn due_dials(&self, now: BootTime) -> Vec<u32> {
+        let mut due = Vec::new();
+        let room = CONTACTS.saturating_sub(self.edges.connected());
+        let is_due = |at: &u32| self.edges.is_due(*at, now);
+        let neighbours = self.graph.near(self.me).iter().copied();
+        if room == 0 || self.members.unmet().is_empty() {
+            return neighbours.filter(is_due).collect();
+        }
+        let unmet: Vec<u32> = self.members.unmet().iter().copied().filter(is_due).take(room).collect();
+        due.extend(neighbours.filter(is_due));
+        due.extend(unmet);
+        due.sort_unstable();
+        due.dedup();
+        due
     }
 
     /// Whether the view rests, or has not done so for long, as while one member after the other is started anew.
@@ -417,76 +404,73 @@ impl Ring {
     /// Whether this member has just learnt of most others: what it made of the first few it met has it observe the wrong
     /// ones.
     fn is_graph_outgrown(&self) -> bool {
-        let alive = |peer: &&Peer| matches!(peer.liveness, Liveness::Alive | Liveness::Suspect);
         self.unsettled.is_some()
-            && (self.graph.len() <= 2
-                || 1 + self.peers.values().filter(alive).count() >= 2 * self.graph.len())
+            && (self.graph.len() <= 2 || self.members.living_count() >= 2 * self.graph.len())
     }
 
     /// Connections the graph no longer asks for. The other end does the same, or dials again if it still asks for it.
     fn let_go(&mut self, out: &mut Vec<MembershipOutput>) {
-        let neighbours = self.graph.get(&self.own.id).cloned().unwrap_or_default();
-        for (member, peer) in &mut self.peers {
-            if !neighbours.contains(member) {
-                if peer.edge.connected {
-                    out.push(MembershipOutput::Drop(*member));
+        let neighbours = self.graph.near(self.me);
+        for (at, edge) in self.edges.iter_mut() {
+            if neighbours.binary_search(&at).is_err() {
+                if edge.connected {
+                    out.push(MembershipOutput::Drop(self.members.id(at)));
                 } else {
-                    peer.edge.awaiting = None;
+                    edge.awaiting = None;
                 }
             }
         }
     }
 
-    fn dial(&mut self, now: BootTime, member: MemberId, out: &mut Vec<MembershipOutput>) {
-        let first = self.own.id < member;
-        let Some(peer) = self.peers.get_mut(&member) else { return };
-        if !first && peer.edge.dials == 0 {
+    fn dial(&mut self, now: BootTime, at: u32, out: &mut Vec<MembershipOutput>) {
+        let first = self.own.id < self.members.id(at);
+        let edge = self.edges.get_mut(at, now);
+        if !first && edge.dials == 0 {
             // The other end is to dial: it is given time, once.
-            peer.edge.dials = 1;
-            peer.edge.next_dial = now + DIAL_IN_TURN;
+            edge.dials = 1;
+            edge.next_dial = now + DIAL_IN_TURN;
             return;
         }
-        // Until the outcome is told.
-        peer.edge.next_dial = now + REDIAL_MAX;
-        out.push(MembershipOutput::Dial(peer.identity.clone()));
+        self.dial_now(now, at, out);
     }
 
-    fn dial_somebody(
+    fn dial_now(&mut self, now: BootTime, at: u32, out: &mut Vec<MembershipOutput>) {
+        // Until the outcome is told.
+        self.edges.get_mut(at, now).next_dial = now + REDIAL_MAX;
+        out.push(MembershipOutput::Dial(self.identity(at)));
+    }
+
+    fn dial_some(
         &mut self,
         now: BootTime,
         count: usize,
-        which: impl Fn(&Peer) -> bool,
+        mut candidates: Vec<u32>,
         out: &mut Vec<MembershipOutput>,
     ) {
-        let mut candidates: Vec<MemberId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| !peer.edge.connected && which(peer))
-            .map(|(member, _)| *member)
-            .collect();
         for _ in 0..count.min(candidates.len()) {
-            let member = candidates.swap_remove(self.rng.usize(..candidates.len()));
-            if let Some(peer) = self.peers.get_mut(&member) {
-                peer.edge.next_dial = now + REDIAL_MAX;
-                out.push(MembershipOutput::Dial(peer.identity.clone()));
-            }
+            let at = candidates.swap_remove(self.rng.usize(..candidates.len()));
+            self.dial_now(now, at, out);
         }
     }
 
     fn swap_lists(&mut self, now: BootTime, out: &mut Vec<MembershipOutput>) {
         let mut due = Vec::new();
-        for member in self.peers.keys().copied().collect::<Vec<_>>() {
-            let Some(peer) = self.peers.get_mut(&member) else { continue };
-            let patience = Micros(DIFFERS_FOR.0 << peer.edge.swaps);
-            let differs = peer.edge.differs.is_some_and(|since| now.since(since) >= patience);
-            if peer.edge.connected && differs {
-                peer.edge.differs = Some(now);
-                peer.edge.swaps = (peer.edge.swaps + 1).min(SWAPS_MAX);
-                due.push(member);
+        for (at, edge) in self.edges.iter_mut() {
+            let patience = Micros(DIFFERS_FOR.0 << edge.swaps);
+            let differs = edge.differs.is_some_and(|since| now.since(since) >= patience);
+            if edge.connected && differs {
+                edge.differs = Some(now);
+                edge.swaps = (edge.swaps + 1).min(SWAPS_MAX);
+                due.push(self.members.id(at));
             }
         }
         for member in due {
             self.welcome(member, out);
         }
     }
+}
+
+fn in_lists<T>(mut all: impl Iterator<Item = T>) -> Vec<Vec<T>> {
+    let list = || all.by_ref().take(LIST_MAX).collect();
+    std::iter::repeat_with(list).take_while(|list: &Vec<T>| !list.is_empty()).collect()
 }

@@ -1,6 +1,6 @@
 //! Probes over one connection, and what their silence means.
 
-use super::{Edge, Ring};
+use super::{Edge, Ring, counts_as_living};
 use crate::gossip::{Liveness, MembershipOutput, Probe};
 use crate::ids::MemberId;
 use crate::units::{BootTime, Micros};
@@ -12,7 +12,7 @@ const EDGES_REFERENCE: u64 = 8;
 impl Ring {
     /// The period of each edge at the present number of them.
     pub(super) fn period(&self) -> Micros {
-        let connected = self.peers.values().filter(|peer| peer.edge.connected).count() as u64;
+        let connected = self.edges.connected() as u64;
         Micros(self.config.period.0 * connected.max(EDGES_REFERENCE) / EDGES_REFERENCE)
     }
 
@@ -22,10 +22,12 @@ impl Ring {
         let (own, config, period, view) = (self.own.id, self.config, self.period(), self.view_digest());
         let retry = self.health.stretched(config.retry);
         let mut sequence = self.sequence;
-        let mut due = |member: MemberId, edge: &mut Edge| {
+        // Ids are far away in memory, so only those of edges that are due are looked up.
+        let mut due = |id: &dyn Fn() -> MemberId, edge: &mut Edge| {
             if !edge.connected || edge.next_ping > now {
                 return;
             }
+            let member = id();
             let behind = now.since(edge.heard) > Micros(period.0 + period.0 / 10);
             if edge.awaiting.is_none() && own > member && !behind {
                 // The other end pings. Looked at again when it is late.
@@ -38,11 +40,11 @@ impl Ring {
             let heard_you = now.since(edge.heard) <= Micros(period.0 + config.window.0);
             out.push(MembershipOutput::Send { to: member, probe: Probe::Ping { sequence, heard_you, view } });
         };
-        for (member, peer) in &mut self.peers {
-            due(*member, &mut peer.edge);
+        for (at, edge) in self.edges.iter_mut() {
+            due(&|| self.members.id(at), edge);
         }
         for (member, outsider) in &mut self.outsiders {
-            due(*member, &mut outsider.edge);
+            due(&|| *member, &mut outsider.edge);
         }
         self.sequence = sequence;
     }
@@ -55,7 +57,7 @@ impl Ring {
         out: &mut Vec<MembershipOutput>,
     ) {
         let digest = self.view_digest();
-        let ours = self.peers.contains_key(&from);
+        let ours = self.peer(from).is_some();
         let (alive, theirs) = match probe {
             Probe::Ping { sequence, heard_you, view } => {
                 out.push(MembershipOutput::Send { to: from, probe: Probe::Pong { sequence, view: digest } });
@@ -69,7 +71,7 @@ impl Ring {
         if alive {
             self.heard(now, from, out);
         }
-        let Some(edge) = self.edge_mut(from) else { return };
+        let Some(edge) = self.edge_mut(from, now) else { return };
         if !ours || theirs == digest {
             (edge.differs, edge.swaps) = (None, 0);
         } else {
@@ -82,7 +84,7 @@ impl Ring {
         // Spread out, or edges made at one time would be looked at at one time for ever.
         let (period, retry) = (self.period().0, self.config.retry);
         let period = Micros(self.rng.u64(period * 4 / 5..=period));
-        let Some(edge) = self.edge_mut(from) else { return };
+        let Some(edge) = self.edge_mut(from, now) else { return };
         let answered = edge.awaiting.take().is_some();
         edge.outlived = None;
         edge.heard = now;
@@ -107,16 +109,18 @@ impl Ring {
             return;
         }
         let window = self.window();
+        let all_edges = || {
+            let peers = self.edges.iter().map(|(at, edge)| (Some(at), edge));
+            let outsiders = self.outsiders.values().filter(|outsider| counts_as_living(outsider.liveness));
+            let all = peers.chain(outsiders.map(|outsider| (None, &outsider.edge)));
+            all.filter(|(_, edge)| edge.connected || edge.awaiting.is_some())
+        };
+        // Mostly none is, and nothing else has to be looked at.
+        if !all_edges().any(|(_, edge)| edge.is_silent(now, window)) {
+            return;
+        }
         let (mut edges, mut silent) = (0, 0);
-        let peers = self.peers.values().filter(|peer| {
-            matches!(peer.liveness, Liveness::Alive | Liveness::Suspect)
-                && (peer.edge.connected || peer.edge.awaiting.is_some())
-        });
-        let outsiders = self.outsiders.values().filter(|outsider| {
-            matches!(outsider.liveness, Liveness::Alive | Liveness::Suspect)
-                && (outsider.edge.connected || outsider.edge.awaiting.is_some())
-        });
-        for edge in peers.map(|peer| &peer.edge).chain(outsiders.map(|outsider| &outsider.edge)) {
+        for (_, edge) in all_edges().filter(|(at, _)| at.is_none_or(|at| self.members.lives(at))) {
             edges += 1;
             silent += u32::from(edge.is_silent(now, window));
         }

@@ -6,38 +6,50 @@
 //!
 //! | file | concept |
 //! |---|---|
+//! | `members`, `roster` | what is known of everybody, by numbers in place of ids |
 //! | `graph` | who observes whom |
+//! | `edge` | what is known of one connection |
 //! | `edges` | probes over one connection, and when it counts as silent; «I am cut off» |
 //! | `health` | how far a member trusts itself to judge others |
-//! | `verdicts` | votes of observers, and when they make a death |
+//! | `votes`, `verdicts` | votes of observers, and when they make a death |
 //! | `contact` | whom to be connected to; rumors passed on; lists of the dead exchanged |
+//!
+//! What a member does in a second must not depend on how many there are: nothing that time alone sets off walks over all
+//! of them. So there are sets of those that something is to be done about, and only what changes one member, or the view
+//! as a whole, costs more.
 //!
 //! Members of other clusters, and hubs, are *outsiders*: observed by whoever is connected to them, alone.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod contact;
+mod edge;
 mod edges;
 mod graph;
 mod health;
+mod members;
+mod roster;
 mod verdicts;
+mod votes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{Life, Liveness, MembershipInput, MembershipOutput, Rumor};
 use crate::ids::{Identity, MemberId};
 use crate::units::{BootTime, Micros};
-use graph::Graph;
+use edge::{Edge, Edges};
+use graph::{Graph, Reach};
 use health::Health;
+use members::{Members, counts_as_living};
+pub use roster::Shared;
+use votes::Votes;
 
-/// Most members of one cluster.
-pub const MEMBERS_MAX: usize = 4_096;
+/// Most members of one cluster. Each costs every other about a hundred bytes: sixteen for what is believed of it, as many
+/// for its id, up to sixteen to find its number, and some fifty for its neighbours on the graph.
+pub const MEMBERS_MAX: usize = 16_384;
 /// Most outsiders.
 const OUTSIDERS_MAX: usize = 4_096;
-/// See [`Edge::deceived`].
-const DECEIVED_MAX: u32 = 2;
-/// Time in which an edge has not deceived, after which it is trusted a little more.
-const TRUSTED_AFTER: Micros = Micros::from_secs(30);
 
 /// Times and sizes of the detector. The graph's must be the same at every member of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,74 +105,6 @@ impl RingConfig {
     }
 }
 
-/// One connection, or the wish for one.
-#[derive(Debug, Clone)]
-struct Edge {
-    connected: bool,
-    /// In which life the other end has said over it that it is.
-    told: Option<u64>,
-    /// Since when it may lead to an earlier life, by what others tell of the member.
-    outlived: Option<BootTime>,
-    /// Last sign of life over it.
-    heard: BootTime,
-    /// Since when an answer is missing.
-    awaiting: Option<BootTime>,
-    next_ping: BootTime,
-    next_dial: BootTime,
-    dials: u32,
-    /// Since when the other's view differs from ours, or since they were exchanged last.
-    differs: Option<BootTime>,
-    /// How often they were exchanged since they were equal.
-    swaps: u32,
-    /// How often silence over it has proven nothing of late: it counts as silent after so many doublings of the window.
-    deceived: u32,
-    /// When that is forgotten by one.
-    trusted: BootTime,
-}
-
-impl Edge {
-    fn new(now: BootTime) -> Self {
-        Self {
-            connected: false,
-            told: None,
-            outlived: None,
-            heard: now,
-            awaiting: None,
-            next_ping: now,
-            next_dial: now,
-            dials: 0,
-            differs: None,
-            swaps: 0,
-            deceived: 0,
-            trusted: now,
-        }
-    }
-
-    /// The same, as it is when a connection has just come up.
-    fn renewed(&self, now: BootTime) -> Self {
-        let Self { swaps, deceived, trusted, .. } = *self;
-        Self { connected: true, swaps, deceived, trusted, ..Self::new(now) }
-    }
-
-    /// Whether an answer has been missing for `window`, or longer where that has proven nothing before.
-    fn is_silent(&self, now: BootTime, window: Micros) -> bool {
-        self.awaiting.is_some_and(|since| now.since(since).0 >= window.0 << self.deceived)
-    }
-
-    /// Its silence was none.
-    fn deceives(&mut self, now: BootTime) {
-        self.deceived = (self.deceived + 1).min(DECEIVED_MAX);
-        self.trusted = now + TRUSTED_AFTER;
-    }
-
-    fn forgive(&mut self, now: BootTime) {
-        if self.deceived > 0 && now >= self.trusted {
-            self.deceived -= 1;
-            self.trusted = now + TRUSTED_AFTER;
-        }
-    }
-}
-
 /// Our own vote on a neighbour.
 #[derive(Debug, Clone, Copy, Default)]
 struct OwnVote {
@@ -173,34 +117,12 @@ struct OwnVote {
     withdraw: Option<BootTime>,
 }
 
-/// What is known of a member of our cluster.
-#[derive(Debug, Clone)]
-struct Peer {
-    identity: Identity,
-    life: Life,
-    liveness: Liveness,
-    edge: Edge,
-    vote: OwnVote,
-    refuted: Option<BootTime>,
-    accused: Option<BootTime>,
-    unreachable: Option<BootTime>,
-}
-
 /// A member of another cluster, or a hub.
 #[derive(Debug, Clone)]
 struct Outsider {
     identity: Identity,
     liveness: Liveness,
     edge: Edge,
-}
-
-/// A vote of somebody, as last heard.
-#[derive(Debug, Clone, Copy)]
-struct Vote {
-    life: Life,
-    stands: bool,
-    number: u64,
-    since: BootTime,
 }
 
 /// See the module.
@@ -210,14 +132,26 @@ pub struct Ring {
     own: Identity,
     life: Life,
     rng: fastrand::Rng,
-    peers: BTreeMap<MemberId, Peer>,
+    members: Members,
+    /// The number of this member.
+    me: u32,
+    edges: Edges,
     outsiders: BTreeMap<MemberId, Outsider>,
-    /// By target and observer.
-    votes: BTreeMap<MemberId, BTreeMap<MemberId, Vote>>,
+    votes: Votes,
+    own_votes: BTreeMap<u32, OwnVote>,
+    /// On whom one of them stands.
+    accusing: BTreeSet<u32>,
+    /// Who has contradicted last, and when. Forgotten when it is of no use any more.
+    refuted: BTreeMap<u32, BootTime>,
+    accused: BTreeMap<u32, BootTime>,
+    unreachable: BTreeMap<u32, BootTime>,
     /// Over the members not believed dead, as they were when the view last settled.
-    graph: Graph,
-    /// Digest of lives and liveness of all, until one changes.
-    digest: Option<u32>,
+    graph: Arc<Graph>,
+    shared: Option<Arc<Shared>>,
+    /// Members of the graph that are believed dead or gone.
+    absent: BTreeSet<u32>,
+    /// How far the graph leads from here, until something changes that.
+    reach: Option<Reach>,
     /// When the view changed first and last, until the graph has followed.
     unsettled: Option<(BootTime, BootTime)>,
     cut_off: Option<BootTime>,
@@ -234,16 +168,55 @@ impl Ring {
     /// dials when it has the choice.
     #[must_use]
     pub fn new(config: RingConfig, own: Identity, started: u64, seed: u64, now: BootTime) -> Self {
-        let mut ring = Self {
+        let members = Members::alone(own.id);
+        Self::with_members(config, own, started, seed, now, (members, 0, None))
+    }
+
+    /// A member that has been told of all members of `shared`, as by [`MembershipInput::Known`], and shares with others what
+    /// does not differ between them. `None` if it is none of them itself.
+    #[must_use]
+    pub fn sharing(
+        config: RingConfig,
+        own: Identity,
+        started: u64,
+        seed: u64,
+        now: BootTime,
+        shared: &Arc<Shared>,
+    ) -> Option<Self> {
+        let me = shared.roster.find(own.id)?;
+        let members = Members::all(Arc::clone(&shared.roster), me);
+        let members = (members, me, Some(Arc::clone(shared)));
+        Some(Self::with_members(config, own, started, seed, now, members))
+    }
+
+    fn with_members(
+        config: RingConfig,
+        own: Identity,
+        started: u64,
+        seed: u64,
+        now: BootTime,
+        (members, me, shared): (Members, u32, Option<Arc<Shared>>),
+    ) -> Self {
+        let graph = Graph::over(members.roster(), members.living(), config.rings, config.mesh_max);
+        Self {
             config,
             own,
             life: Life { started, refutations: 0 },
             rng: fastrand::Rng::with_seed(seed),
-            peers: BTreeMap::new(),
+            members,
+            me,
+            edges: Edges::default(),
             outsiders: BTreeMap::new(),
-            votes: BTreeMap::new(),
-            graph: Graph::new(),
-            digest: None,
+            votes: Votes::default(),
+            own_votes: BTreeMap::new(),
+            accusing: BTreeSet::new(),
+            refuted: BTreeMap::new(),
+            accused: BTreeMap::new(),
+            unreachable: BTreeMap::new(),
+            graph: Arc::new(graph),
+            shared,
+            absent: BTreeSet::new(),
+            reach: None,
             unsettled: None,
             cut_off: None,
             next_revive: now,
@@ -251,15 +224,22 @@ impl Ring {
             health: Health::new(now),
             next_check: now,
             sequence: 0,
-        };
-        ring.follow_view();
-        ring
+        }
+    }
+
+    /// As if it had been told that all whom it knows live in this life, and had got used to it.
+    pub fn believe_all(&mut self, life: Life) {
+        for at in self.members.iter().map(|(at, _)| at).collect::<Vec<u32>>() {
+            self.members.set_life(at, life);
+            self.members.set_liveness(at, Liveness::Alive);
+        }
+        self.follow_view();
     }
 
     /// Feeds one input; outputs are appended to `out`.
     pub fn handle(&mut self, now: BootTime, input: MembershipInput, out: &mut Vec<MembershipOutput>) {
         match input {
-            MembershipInput::Known(identity) => self.known(now, &identity),
+            MembershipInput::Known(identity) => self.known(&identity),
             MembershipInput::Connected(identity) => self.connected(now, identity, out),
             MembershipInput::Disconnected { member, parting } => {
                 self.disconnected(now, member, parting, out);
@@ -278,14 +258,16 @@ impl Ring {
         self.health.recovers(now);
         if late {
             self.health.suffers(now);
-            // This process was held up, so it has missed answers that came: every edge gets its window anew.
-            for edge in self.edges_mut() {
-                if edge.awaiting.is_some() {
-                    edge.awaiting = Some(now);
-                }
-            }
         }
-        self.edges_mut().for_each(|edge| edge.forgive(now));
+        self.edges.put_to_rest(now);
+        let peers = self.edges.iter_mut().map(|(_, edge)| edge);
+        for edge in peers.chain(self.outsiders.values_mut().map(|outsider| &mut outsider.edge)) {
+            if late && edge.awaiting.is_some() {
+                // This process was held up, so it has missed answers that came: every edge gets its window anew.
+                edge.awaiting = Some(now);
+            }
+            edge.forgive(now);
+        }
         self.probe(now, out);
         self.judge_isolation(now, out);
         self.judge_outsiders(now, out);
@@ -299,19 +281,26 @@ impl Ring {
     /// What is believed of every member known.
     #[must_use]
     pub fn members(&self) -> Vec<(Identity, Liveness)> {
-        let peers = self.peers.values().map(|peer| (peer.identity.clone(), peer.liveness));
+        let peers = self.members.iter().map(|(at, liveness)| (self.identity(at), liveness));
         peers.chain(self.outsiders.values().map(|o| (o.identity.clone(), o.liveness))).collect()
     }
 
     /// Members believed alive, and when their present life began; 0 where that is not known.
     #[must_use]
     pub fn living_since(&self) -> Vec<(MemberId, u64)> {
-        let peers = self.peers.values().filter(|peer| peer.liveness == Liveness::Alive);
+        let peers = self.members.iter().filter(|(_, liveness)| *liveness == Liveness::Alive);
         let outsiders = self.outsiders.values().filter(|outsider| outsider.liveness == Liveness::Alive);
         peers
-            .map(|peer| (peer.identity.id, peer.life.started))
+            .map(|(at, _)| (self.members.id(at), self.members.life(at).started))
             .chain(outsiders.map(|outsider| (outsider.identity.id, 0)))
             .collect()
+    }
+
+    /// How many other members of the own cluster are believed alive, suspected, and believed dead.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let suspects = self.members.suspects().len();
+        (self.members.living_count() - 1 - suspects, suspects, self.members.dead().len())
     }
 
     /// Whether this member hears nobody although it should.
@@ -325,15 +314,15 @@ impl Ring {
     pub fn next_tick(&self, now: BootTime) -> BootTime {
         let soon = now + Micros(self.health.stretched(self.config.retry).0 / 2);
         // Words that were withdrawn, or have led to a verdict, are kept, and need no looks.
-        let in_doubt = |peer: &Peer| {
-            let voted = peer.vote.stands || peer.vote.withdraw.is_some();
-            peer.liveness == Liveness::Suspect
-                || (peer.liveness == Liveness::Alive && voted)
-                || peer.accused.is_some()
-                || peer.unreachable.is_some()
-        };
-        let busy = self.unsettled.is_some() || self.cut_off.is_some() || self.peers.values().any(in_doubt);
-        let edges = self.peers.values().map(|peer| &peer.edge);
+        let in_doubt = !self.members.suspects().is_empty()
+            || !self.accused.is_empty()
+            || !self.unreachable.is_empty()
+            || self.accusing.iter().any(|at| self.members.liveness(*at) == Liveness::Alive);
+        let busy = in_doubt || self.unsettled.is_some() || self.cut_off.is_some();
+        if busy {
+            return soon;
+        }
+        let edges = self.edges.iter().map(|(_, edge)| edge);
         let edges = edges.chain(self.outsiders.values().map(|outsider| &outsider.edge));
         let mut next = now + Micros(self.config.late.0 / 2);
         for edge in edges.filter(|edge| edge.connected) {
@@ -343,14 +332,19 @@ impl Ring {
                 edge.next_ping
             });
         }
-        if busy { soon } else { next.max(soon) }
+        next.max(soon)
     }
 
     /// Life and liveness of a member of the own cluster, for a view of its freshness.
     #[must_use]
     pub fn liveness(&self, member: MemberId) -> Option<Liveness> {
-        let peer = self.peers.get(&member).map(|peer| peer.liveness);
+        let peer = self.members.find(member).map(|at| self.members.liveness(at));
         peer.or_else(|| self.outsiders.get(&member).map(|outsider| outsider.liveness))
+    }
+
+    /// Of a member of our cluster: the cluster is ours, so only its id is kept.
+    fn identity(&self, at: u32) -> Identity {
+        Identity { role: self.own.role.clone(), id: self.members.id(at) }
     }
 
     fn is_ours(&self, identity: &Identity) -> bool {
@@ -362,54 +356,65 @@ impl Ring {
         self.health.stretched(self.config.window)
     }
 
-    fn edges_mut(&mut self) -> impl Iterator<Item = &mut Edge> {
-        let peers = self.peers.values_mut().map(|peer| &mut peer.edge);
-        peers.chain(self.outsiders.values_mut().map(|outsider| &mut outsider.edge))
+    /// The number of another member; those that speak are mostly connected, and then nothing else has to be looked at.
+    fn peer(&self, member: MemberId) -> Option<u32> {
+        let at = self.members.roster().find(member)?;
+        if self.edges.is_connected(at) { Some(at) } else { self.members.find(member) }
     }
 
-    fn edge_mut(&mut self, member: MemberId) -> Option<&mut Edge> {
-        match self.peers.get_mut(&member) {
-            Some(peer) => Some(&mut peer.edge),
+    fn edge_mut(&mut self, member: MemberId, now: BootTime) -> Option<&mut Edge> {
+        match self.peer(member) {
+            Some(at) => Some(self.edges.get_mut(at, now)),
             None => self.outsiders.get_mut(&member).map(|outsider| &mut outsider.edge),
         }
     }
 
-    /// Members not believed dead or gone, this one included.
-    fn living(&self) -> BTreeSet<MemberId> {
-        let alive = |peer: &&Peer| matches!(peer.liveness, Liveness::Alive | Liveness::Suspect);
-        let mut living: BTreeSet<MemberId> =
-            self.peers.values().filter(alive).map(|peer| peer.identity.id).collect();
-        living.insert(self.own.id);
-        living
-    }
-
     fn follow_view(&mut self) {
-        self.digest = None;
-        self.graph = graph::graph(&self.living(), self.config.rings, self.config.mesh_max);
+        self.follow_graph();
         self.unsettled = None;
     }
 
+    fn follow_graph(&mut self) {
+        let (roster, living) = (self.members.roster(), self.members.living());
+        let RingConfig { rings, mesh_max, .. } = self.config;
+        // One that has come to know more members shares with nobody any more.
+        let shared = self.shared.as_ref().filter(|shared| Arc::ptr_eq(&shared.roster, roster));
+        self.graph = match shared {
+            Some(shared) => shared.graph(living, rings, mesh_max),
+            None => Arc::new(Graph::over(roster, living, rings, mesh_max)),
+        };
+        self.absent.clear();
+        self.reach = None;
+    }
+
     /// Whether the graph says that we are to be connected to this member.
-    fn wants(&self, member: MemberId) -> bool {
-        self.graph.get(&self.own.id).is_some_and(|neighbours| neighbours.contains(&member))
+    fn wants(&self, at: u32) -> bool {
+        self.graph.near(self.me).binary_search(&at).is_ok()
     }
 
     /// Changes what is believed of a member of our cluster.
-    fn set(&mut self, now: BootTime, member: MemberId, liveness: Liveness, out: &mut Vec<MembershipOutput>) {
-        let Some(peer) = self.peers.get_mut(&member) else { return };
-        if peer.liveness == liveness {
+    fn set(&mut self, now: BootTime, at: u32, liveness: Liveness, out: &mut Vec<MembershipOutput>) {
+        let before = self.members.liveness(at);
+        if before == liveness {
             return;
         }
-        let counted = |liveness| matches!(liveness, Liveness::Alive | Liveness::Suspect);
-        let same_graph = counted(peer.liveness) == counted(liveness);
-        peer.liveness = liveness;
-        self.digest = None;
-        if !counted(liveness) {
-            peer.accused = None;
-            peer.unreachable = None;
+        let (lived, lives) = (counts_as_living(before), counts_as_living(liveness));
+        self.members.set_liveness(at, liveness);
+        if !lives {
+            self.accused.remove(&at);
+            self.unreachable.remove(&at);
         }
-        out.push(MembershipOutput::Changed { member: peer.identity.clone(), liveness });
-        if !same_graph {
+        if !(lived && lives) {
+            self.reach = None;
+        }
+        out.push(MembershipOutput::Changed { member: self.identity(at), liveness });
+        if lived != lives {
+            self.votes.moved(at, lives);
+            if lives {
+                self.absent.remove(&at);
+            } else if self.graph.holds(at) {
+                self.absent.insert(at);
+            }
             let first = self.unsettled.map_or(now, |(first, _)| first);
             self.unsettled = Some((first, now));
         }
@@ -417,9 +422,10 @@ impl Ring {
 
     /// Tells a rumor to every connected member of our cluster but `from`.
     fn spread(&self, rumor: &Rumor, from: Option<MemberId>, out: &mut Vec<MembershipOutput>) {
-        for (member, peer) in &self.peers {
-            if peer.edge.connected && Some(*member) != from {
-                out.push(MembershipOutput::Tell { to: *member, rumor: rumor.clone() });
+        for (at, _) in self.edges.iter().filter(|(_, edge)| edge.connected) {
+            let to = self.members.id(at);
+            if Some(to) != from {
+                out.push(MembershipOutput::Tell { to, rumor: rumor.clone() });
             }
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::gossip::{Parting, Probe};
+use crate::gossip::{LIST_MAX, Parting, Probe};
 use crate::ids::{ClusterName, Role};
 
 fn member(id: u128) -> Identity {
@@ -235,7 +235,8 @@ fn believed_after(strained: bool, others: &[u128], target: u128) -> u64 {
     } else {
         run(&mut ring, 0, at, others);
     }
-    for observer in ring.graph[&MemberId(target)].clone() {
+    let observed = ring.members.find(MemberId(target)).unwrap();
+    for observer in ring.graph.near(observed).iter().map(|at| ring.members.id(*at)).collect::<Vec<_>>() {
         if observer != MemberId(1) {
             let rumor = vote(observer.0, target, life(1, 0), 1);
             feed(&mut ring, at, MembershipInput::Rumor { from: observer, rumor });
@@ -255,7 +256,8 @@ fn membership_that_is_held_up_itself_gives_twice_the_time_to_contradict() {
         ring.follow_view();
         ring
     };
-    let stranger = many.iter().copied().find(|id| !ring.wants(MemberId(*id))).unwrap();
+    let stranger =
+        many.iter().copied().find(|id| !ring.wants(ring.members.find(MemberId(*id)).unwrap())).unwrap();
     for (others, target) in [(&[2, 3, 4][..], 4), (&many, stranger)] {
         let (calm, strained) = (believed_after(false, others, target), believed_after(true, others, target));
         assert!(strained >= calm + 1_000, "of {}: {calm} ms and {strained} ms", others.len());
@@ -281,7 +283,7 @@ fn membership_follows_a_view_that_never_rests() {
         let rumor = Rumor::Alive { member: member(id), life: life(1, 0) };
         feed(&mut ring, at, MembershipInput::Rumor { from: MemberId(2), rumor });
         run(&mut ring, at, at + 2_000, &(2..=20).collect::<Vec<_>>());
-        if followed.is_none() && ring.graph.contains_key(&MemberId(21)) {
+        if followed.is_none() && ring.members.find(MemberId(21)).is_some_and(|at| ring.graph.holds(at)) {
             followed = Some(at);
         }
     }
@@ -362,4 +364,111 @@ fn membership_forgets_whom_it_is_told_to() {
     feed(&mut ring, 100, MembershipInput::Forget(MemberId(2)));
     assert_eq!(ring.liveness(MemberId(2)), None);
     assert_eq!(ring.members().len(), 1);
+}
+
+/// A random but reproducible life of a ring, as its outputs.
+fn lived(mut ring: Ring, seed: u64, members: u128) -> Vec<Vec<MembershipOutput>> {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut at = 0;
+    let mut all = Vec::new();
+    for _ in 0..3_000 {
+        at += rng.u64(1..60);
+        let (from, about) = (rng.u128(2..=members), rng.u128(1..=members));
+        let life = life(rng.u64(1..3), rng.u32(0..3));
+        let input = match rng.u8(0..16) {
+            0 => MembershipInput::Connected(member(from)),
+            1 => {
+                let parting = [Parting::Lost, Parting::Unneeded, Parting::Left][rng.usize(..3)];
+                MembershipInput::Disconnected { member: MemberId(from), parting }
+            }
+            2 => MembershipInput::DialFailed(MemberId(from)),
+            3 => {
+                MembershipInput::Rumor { from: MemberId(from), rumor: vote(from, about, life, rng.u64(1..9)) }
+            }
+            4 => MembershipInput::Rumor {
+                from: MemberId(from),
+                rumor: Rumor::Alive { member: member(about), life },
+            },
+            5 => MembershipInput::Rumor {
+                from: MemberId(from),
+                rumor: Rumor::Accused { member: MemberId(about), life },
+            },
+            6 => {
+                let list = (1..=members).map(|id| (member(id), life)).collect();
+                MembershipInput::Rumor { from: MemberId(from), rumor: Rumor::Living(list) }
+            }
+            7..10 => {
+                let probe = Probe::Ping { sequence: 1, heard_you: rng.bool(), view: rng.u32(0..2) };
+                MembershipInput::Probe { from: MemberId(from), probe }
+            }
+            _ => MembershipInput::Tick,
+        };
+        all.push(feed(&mut ring, at, input));
+    }
+    all
+}
+
+#[test]
+fn membership_that_shares_does_the_same_as_one_that_does_not() {
+    for (seed, members) in [(1, 5), (2, 30), (3, 60)] {
+        let mut alone = Ring::new(RingConfig::lan(), member(1), 1, seed, ms(0));
+        for id in 2..=members {
+            feed(&mut alone, 0, MembershipInput::Known(member(id)));
+        }
+        let shared = Arc::new(Shared::new((1..=members).map(MemberId)));
+        let sharing = || Ring::sharing(RingConfig::lan(), member(1), 1, seed, ms(0), &shared).unwrap();
+        let expected = lived(alone, seed, members);
+        assert!(expected.iter().flatten().any(|o| matches!(o, MembershipOutput::Changed { .. })));
+        assert_eq!(lived(sharing(), seed, members), expected);
+        // Now the graphs are there already.
+        assert_eq!(lived(sharing(), seed, members), expected);
+    }
+}
+
+#[test]
+fn membership_tells_of_more_members_than_a_list_holds_in_several() {
+    let count = LIST_MAX as u128 + 10;
+    let shared = Arc::new(Shared::new((1..=count).map(MemberId)));
+    let mut teller = Ring::sharing(RingConfig::lan(), member(1), 1, 7, ms(0), &shared).unwrap();
+    teller.believe_all(life(1, 0));
+    let mut learner = ring_of(&[]);
+    feed(&mut teller, 0, MembershipInput::Connected(member(count)));
+    feed(&mut learner, 0, MembershipInput::Connected(member(2)));
+    // The other end begins a later life, so it is told everything.
+    let rumor = Rumor::Alive { member: member(count), life: life(2, 0) };
+    let out = feed(&mut teller, 0, MembershipInput::Rumor { from: MemberId(count), rumor });
+    let mut lists = Vec::new();
+    for output in out {
+        if let MembershipOutput::Tell { to, rumor } = output
+            && to == MemberId(count)
+        {
+            match &rumor {
+                Rumor::Living(list) => lists.push(list.len()),
+                Rumor::Dead(list) => assert!(list.is_empty()),
+                other => panic!("{other:?}"),
+            }
+            feed(&mut learner, 0, MembershipInput::Rumor { from: MemberId(2), rumor });
+        }
+    }
+    assert_eq!(lists, [LIST_MAX, 10]);
+    assert_eq!(learner.counts(), (LIST_MAX + 9, 0, 0), "all but itself");
+}
+
+#[test]
+fn membership_at_rest_keeps_and_looks_at_the_edges_of_its_neighbours_only() {
+    let shared = Arc::new(Shared::new((1..=2_000).map(MemberId)));
+    let mut ring = Ring::sharing(RingConfig::lan(), member(1), 1, 7, ms(0), &shared).unwrap();
+    ring.believe_all(life(1, 0));
+    let neighbours: Vec<u128> = ring.graph.near(ring.me).iter().map(|at| ring.members.id(*at).0).collect();
+    // A connection to everybody comes and goes.
+    for id in 2..=2_000 {
+        feed(&mut ring, 0, MembershipInput::Connected(member(id)));
+        let parting = Parting::Unneeded;
+        feed(&mut ring, 0, MembershipInput::Disconnected { member: MemberId(id), parting });
+    }
+    for id in &neighbours {
+        feed(&mut ring, 10, MembershipInput::Connected(member(*id)));
+    }
+    run(&mut ring, 50, 3_000, &neighbours);
+    assert_eq!(ring.edges.iter().count(), neighbours.len());
 }

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Peer, Ring, Vote, graph};
+use super::votes::Vote;
+use super::{Edge, OwnVote, Ring};
 use crate::gossip::{Life, Liveness, MembershipOutput, Rumor};
 use crate::ids::MemberId;
 use crate::units::{BootTime, Micros};
@@ -34,57 +35,70 @@ impl Ring {
     /// observers of their own, and a lead that is slow would be accused by everybody at once.
     pub(super) fn cast_votes(&mut self, now: BootTime, out: &mut Vec<MembershipOutput>) {
         let window = self.window();
-        let own = self.own.id;
-        let mut wrong = false;
-        let mut rumors = Vec::new();
+        let is_silent = |edge: &Edge| edge.is_silent(now, window);
         let mut silent = 0;
-        let neighbours = self.graph.get(&own);
-        for (member, peer) in &mut self.peers {
-            let observed = neighbours.is_some_and(|neighbours| neighbours.contains(member));
-            let is_silent = observed && peer.edge.is_silent(now, window);
-            silent += usize::from(is_silent);
-            let lives = matches!(peer.liveness, Liveness::Alive | Liveness::Suspect);
-            if is_silent && lives && !peer.vote.stands && peer.vote.next <= now {
-                peer.vote.stands = true;
-                peer.vote.withdraw = None;
-                rumors.push((*member, peer.life, true));
-            } else if peer.vote.stands && peer.edge.awaiting.is_none() {
-                let due = *peer.vote.withdraw.get_or_insert(now + WITHDRAW_AFTER);
-                if due <= now {
-                    peer.vote.stands = false;
-                    peer.vote.withdraw = None;
-                    peer.edge.deceives(now);
-                    wrong = true;
-                    rumors.push((*member, peer.life, false));
-                }
-            } else {
-                peer.vote.withdraw = None;
-            }
+        if !self.accusing.is_empty() || self.edges.iter().any(|(_, edge)| is_silent(edge)) {
+            silent = self.cast_votes_anew(now, window, out);
         }
-        if wrong {
-            self.health.suffers(now);
-        }
-        for (target, life, stands) in rumors {
-            let Some(peer) = self.peers.get_mut(&target) else { continue };
-            peer.vote.number += 1;
-            let number = peer.vote.number;
-            let since = now;
-            self.votes.entry(target).or_default().insert(own, Vote { life, stands, number, since });
-            self.spread(&Rumor::Vote { observer: own, target, life, stands, number }, None, out);
-            self.suspect(now, target, out);
-        }
-        let suspects = self.votes.keys().filter(|target| self.standing(**target).next().is_some()).count();
+        let targets = self.votes.condemned().iter().chain(self.votes.doubted());
+        // How many beyond that does not matter.
+        let suspects = targets.filter(|target| self.is_doubted(**target)).take(SUSPECTS_ALARM).count();
         if suspects >= SUSPECTS_ALARM || silent >= SILENT_ALARM {
             self.check_all_edges(now);
         }
     }
 
-    /// Looks at an edge now instead of at its next turn.
-    fn check_edge(peer: &mut Peer, now: BootTime) {
-        if peer.edge.connected && peer.edge.awaiting.is_none() {
-            peer.edge.awaiting = Some(now);
-            peer.edge.next_ping = now;
+    /// Returns how many of those we observe are silent.
+    fn cast_votes_anew(&mut self, now: BootTime, window: Micros, out: &mut Vec<MembershipOutput>) -> usize {
+        let (me, own) = (self.me, self.own.id);
+        let mut wrong = false;
+        let mut rumors = Vec::new();
+        let mut silent = 0;
+        let concerned: BTreeSet<u32> = self.graph.near(me).iter().chain(&self.accusing).copied().collect();
+        for at in concerned {
+            let edge = self.edges.get(at);
+            let heard = edge.is_none_or(|edge| edge.awaiting.is_none());
+            let is_silent = self.wants(at) && edge.is_some_and(|edge| edge.is_silent(now, window));
+            silent += usize::from(is_silent);
+            let (lives, life) = (self.members.lives(at), self.members.life(at));
+            let vote = self.own_votes.get(&at).copied().unwrap_or_default();
+            if is_silent && lives && !vote.stands && vote.next <= now {
+                self.own_votes.insert(at, OwnVote { stands: true, withdraw: None, ..vote });
+                self.accusing.insert(at);
+                rumors.push((at, life, true));
+            } else if vote.stands && heard {
+                let due = vote.withdraw.unwrap_or(now + WITHDRAW_AFTER);
+                if due <= now {
+                    self.own_votes.insert(at, OwnVote { stands: false, withdraw: None, ..vote });
+                    self.accusing.remove(&at);
+                    self.edges.get_mut(at, now).deceives(now);
+                    wrong = true;
+                    rumors.push((at, life, false));
+                } else {
+                    self.own_votes.insert(at, OwnVote { withdraw: Some(due), ..vote });
+                }
+            } else if vote.withdraw.is_some() {
+                self.own_votes.insert(at, OwnVote { withdraw: None, ..vote });
+            }
         }
+        if wrong {
+            self.health.suffers(now);
+        }
+        for (at, life, stands) in rumors {
+            let vote = self.own_votes.entry(at).or_default();
+            vote.number += 1;
+            let number = vote.number;
+            self.put_vote(at, Vote { observer: me, life, stands, number, since: now });
+            let target = self.members.id(at);
+            self.spread(&Rumor::Vote { observer: own, target, life, stands, number }, None, out);
+            self.suspect(now, at, out);
+        }
+        silent
+    }
+
+    fn put_vote(&mut self, target: u32, vote: Vote) {
+        self.votes.put(target, vote, self.members.life(target), self.members.lives(target));
+        self.reach = None;
     }
 
     fn check_all_edges(&mut self, now: BootTime) {
@@ -93,28 +107,29 @@ impl Ring {
         }
         self.next_check = now + self.window();
         let fresh = self.config.retry;
-        for peer in self.peers.values_mut().filter(|peer| now.since(peer.edge.heard) > fresh) {
-            Self::check_edge(peer, now);
+        for (_, edge) in self.edges.iter_mut().filter(|(_, edge)| now.since(edge.heard) > fresh) {
+            edge.check(now);
         }
     }
 
     /// Votes that count against the present life of `target`, from members that live themselves.
-    fn standing(&self, target: MemberId) -> impl Iterator<Item = (MemberId, &Vote)> {
-        let life = self.peers.get(&target).map(|peer| peer.life);
-        self.votes.get(&target).into_iter().flatten().filter_map(move |(observer, vote)| {
-            let lives = || {
-                *observer == self.own.id
-                    || self.peers.get(observer).is_some_and(|peer| peer.liveness != Liveness::Dead)
-            };
-            (vote.stands && Some(vote.life) == life && lives()).then_some((*observer, vote))
+    fn standing(&self, target: u32) -> impl Iterator<Item = &Vote> {
+        let life = self.members.life(target);
+        self.votes.against(target).iter().filter(move |vote| {
+            let lives = || vote.observer == self.me || self.members.liveness(vote.observer) != Liveness::Dead;
+            vote.stands && vote.life == life && lives()
         })
     }
 
-    fn suspect(&mut self, now: BootTime, target: MemberId, out: &mut Vec<MembershipOutput>) {
-        let suspected = self.standing(target).next().is_some();
-        match self.peers.get(&target).map(|peer| peer.liveness) {
-            Some(Liveness::Alive) if suspected => self.set(now, target, Liveness::Suspect, out),
-            Some(Liveness::Suspect) if !suspected => self.set(now, target, Liveness::Alive, out),
+    fn is_doubted(&self, target: u32) -> bool {
+        self.standing(target).next().is_some()
+    }
+
+    fn suspect(&mut self, now: BootTime, target: u32, out: &mut Vec<MembershipOutput>) {
+        let suspected = self.is_doubted(target);
+        match self.members.liveness(target) {
+            Liveness::Alive if suspected => self.set(now, target, Liveness::Suspect, out),
+            Liveness::Suspect if !suspected => self.set(now, target, Liveness::Alive, out),
             _ => {}
         }
     }
@@ -137,21 +152,19 @@ impl Ring {
             }
             return of_this_life;
         }
-        if observer == self.own.id || !self.peers.contains_key(&observer) {
-            return false;
-        }
-        let Some(peer) = self.peers.get_mut(&target) else { return false };
-        let votes = self.votes.entry(target).or_default();
-        let known = votes.get(&observer);
+        let Some(observer) = self.members.find(observer) else { return false };
+        let Some(target) = self.members.find(target) else { return false };
+        let votes = self.votes.against(target);
+        let known = votes.binary_search_by_key(&observer, |vote| vote.observer).ok().map(|at| votes[at]);
         if known.is_some_and(|vote| (vote.life, vote.number) >= (life, number)) {
             return false;
         }
         // When it was already standing, the grace runs on.
         let since = known.filter(|vote| vote.stands && vote.life == life).map_or(now, |vote| vote.since);
-        votes.insert(observer, Vote { life, stands, number, since });
-        if stands && life == peer.life {
+        self.put_vote(target, Vote { observer, life, stands, number, since });
+        if stands && life == self.members.life(target) && self.edges.is_connected(target) {
             // Other observers look at once.
-            Self::check_edge(peer, now);
+            self.edges.get_mut(target, now).check(now);
         }
         self.suspect(now, target, out);
         true
@@ -160,7 +173,6 @@ impl Ring {
     /// «I live»: a later life, which voids what was said of the present one.
     pub(super) fn refute(&mut self, out: &mut Vec<MembershipOutput>) {
         self.life.refutations = self.life.refutations.saturating_add(1);
-        self.digest = None;
         self.spread(&Rumor::Alive { member: self.own.clone(), life: self.life }, None, out);
     }
 
@@ -168,60 +180,67 @@ impl Ring {
     pub(super) fn lives(
         &mut self,
         now: BootTime,
-        member: MemberId,
+        at: u32,
         life: Life,
         out: &mut Vec<MembershipOutput>,
     ) -> bool {
-        let Some(peer) = self.peers.get_mut(&member) else { return false };
-        if life <= peer.life {
+        let before = self.members.life(at);
+        if life <= before {
             return false;
         }
-        let restarted = life.started > peer.life.started;
-        peer.life = life;
-        peer.accused = None;
-        peer.unreachable = None;
-        if restarted {
-            peer.refuted = None;
-            peer.vote = super::OwnVote { number: peer.vote.number, ..super::OwnVote::default() };
+        self.members.set_life(at, life);
+        self.accused.remove(&at);
+        self.unreachable.remove(&at);
+        let accusing = self.accusing.remove(&at);
+        if life.started > before.started {
+            self.refuted.remove(&at);
+            if let Some(vote) = self.own_votes.get_mut(&at) {
+                *vote = OwnVote { number: vote.number, ..OwnVote::default() };
+            }
         } else {
-            peer.refuted = Some(now);
-            if std::mem::take(&mut peer.vote.stands) {
-                peer.edge.deceives(now);
-                self.health.suffers(now);
+            self.refuted.insert(at, now);
+            if let Some(vote) = self.own_votes.get_mut(&at).filter(|_| accusing) {
                 // It lives, so it is our link that is broken: we say so rarely from now on.
-                let pause = Micros((peer.vote.pause.0 * 2).clamp(AGAIN_AFTER.0, AGAIN_MAX.0));
-                (peer.vote.pause, peer.vote.next) = (pause, now + pause);
+                let pause = Micros((vote.pause.0 * 2).clamp(AGAIN_AFTER.0, AGAIN_MAX.0));
+                *vote =
+                    OwnVote { stands: false, number: vote.number, next: now + pause, pause, withdraw: None };
+                self.edges.get_mut(at, now).deceives(now);
+                self.health.suffers(now);
             }
         }
-        peer.vote.withdraw = None;
-        if !peer.edge.connected {
+        if self.edges.get(at).is_some_and(|edge| !edge.connected) {
+            let edge = self.edges.get_mut(at, now);
             // Silence counts again from the next attempt to reach it.
-            peer.edge.awaiting = None;
-            peer.edge.next_dial = now;
+            edge.awaiting = None;
+            edge.next_dial = now;
         }
-        self.digest = None;
-        self.votes.remove(&member);
-        self.set(now, member, Liveness::Alive, out);
+        self.votes.clear(at);
+        self.reach = None;
+        self.set(now, at, Liveness::Alive, out);
         true
+    }
+
+    /// Contradictions of long ago change nothing any more.
+    pub(super) fn forget_refutations(&mut self, now: BootTime) {
+        self.refuted.retain(|_, at| now.since(*at) < REFUTED_FOR);
     }
 
     /// Deaths by votes, by accusations nobody contradicted, and of those whom no way leads to.
     pub(super) fn reach_verdicts(&mut self, now: BootTime, out: &mut Vec<MembershipOutput>) {
-        let mut dead: BTreeSet<MemberId> = self.voted_dead(now).into_iter().collect();
+        let mut dead = self.voted_dead(now);
         let patience = Micros(2 * self.config.grace.0);
-        dead.extend(self.peers.iter().filter_map(|(member, peer)| {
-            let heard = peer.edge.connected && peer.edge.awaiting.is_none();
-            let ignored = peer.accused.is_some_and(|since| now.since(since) >= patience);
-            (ignored && !heard && peer.liveness != Liveness::Dead).then_some(*member)
+        dead.extend(self.accused.iter().filter_map(|(at, since)| {
+            let heard = self.edges.get(*at).is_some_and(|edge| edge.connected && edge.awaiting.is_none());
+            (now.since(*since) >= patience && !heard).then_some(*at)
         }));
-        for member in &dead {
-            self.set(now, *member, Liveness::Dead, out);
+        for at in dead {
+            self.set(now, at, Liveness::Dead, out);
         }
-        for member in self.out_of_reach(now) {
-            self.set(now, member, Liveness::Dead, out);
+        for at in self.out_of_reach(now) {
+            self.set(now, at, Liveness::Dead, out);
         }
-        let suspects: Vec<MemberId> = self.votes.keys().copied().collect();
-        for target in suspects {
+        let targets = self.votes.doubted().union(self.members.suspects());
+        for target in targets.copied().collect::<Vec<u32>>() {
             self.suspect(now, target, out);
         }
     }
@@ -231,73 +250,48 @@ impl Ring {
         Micros(self.config.grace.0 * if self.health.is_strained() { 2 } else { 1 })
     }
 
-    fn voted_dead(&self, now: BootTime) -> Vec<MemberId> {
-        let mut dead = Vec::new();
-        for (target, peer) in &self.peers {
-            if peer.liveness != Liveness::Suspect {
-                continue;
-            }
-            let votes: Vec<BootTime> = self.standing(*target).map(|(_, vote)| vote.since).collect();
-            let Some(first) = votes.iter().min() else { continue };
-            let doubted = peer.refuted.is_some_and(|at| now.since(at) < REFUTED_FOR);
+    fn voted_dead(&self, now: BootTime) -> BTreeSet<u32> {
+        let is_dead = |target: &u32| {
+            let votes = self.standing(*target).count();
+            let Some(first) = self.standing(*target).map(|vote| vote.since).min() else { return false };
+            let doubted = self.refuted.get(target).is_some_and(|at| now.since(*at) < REFUTED_FOR);
             let grace = if doubted { Micros(2 * self.config.grace.0) } else { self.grace() };
-            if now.since(*first) < grace {
-                continue;
+            if now.since(first) < grace {
+                return false;
             }
-            let observers =
-                self.graph
-                    .get(target)
-                    .into_iter()
-                    .flatten()
-                    .filter(|observer| {
-                        **observer == self.own.id
-                            || self.peers.get(observer).is_some_and(|peer| {
-                                matches!(peer.liveness, Liveness::Alive | Liveness::Suspect)
-                            })
-                    })
-                    .count();
-            let wanted = (observers * VOTES_PERCENT).div_ceil(100).max(2).min(observers.max(1));
-            if votes.len() >= wanted {
-                dead.push(*target);
-            }
-        }
-        dead
+            let observers = self.graph.near(*target).iter().filter(|at| self.members.lives(**at)).count();
+            votes >= (observers * VOTES_PERCENT).div_ceil(100).max(2).min(observers.max(1))
+        };
+        self.members.suspects().iter().copied().filter(is_dead).collect()
     }
 
     /// Members that no unbroken edges lead to from here, for as long as the grace.
-    fn out_of_reach(&mut self, now: BootTime) -> Vec<MemberId> {
-        let broken: BTreeSet<(MemberId, MemberId)> = self
-            .votes
-            .keys()
-            .flat_map(|target| self.standing(*target).map(|(observer, _)| (observer, *target)))
-            .map(|(a, b)| if a < b { (a, b) } else { (b, a) })
-            .collect();
-        let nothing_broken = broken.is_empty();
-        let living = self.living();
+    fn out_of_reach(&mut self, now: BootTime) -> Vec<u32> {
+        let targets = || self.votes.condemned().iter().chain(self.votes.doubted());
         // The dead and the gone lead nowhere.
-        let leads_nowhere = |member: &MemberId| !living.contains(member);
-        if nothing_broken
-            && self.peers.values().all(|peer| peer.unreachable.is_none())
-            && !self.graph.keys().any(leads_nowhere)
+        if self.unreachable.is_empty()
+            && self.absent.is_empty()
+            && !targets().any(|target| self.is_doubted(*target))
         {
             return Vec::new();
         }
-        let reached = graph::reachable(&self.graph, self.own.id, &living, &broken);
-        let small = reached.len() < PART_MIN.max(living.len() / PART_SHARE);
+        let reach = self.reach.take().unwrap_or_else(|| {
+            let broken =
+                targets().flat_map(|target| self.standing(*target).map(|vote| (vote.observer, *target)));
+            self.graph.reach(self.me, &self.absent, broken)
+        });
+        let small = reach.reached < PART_MIN.max(self.members.living_count() / PART_SHARE);
         let patience = Micros(self.grace().0 + if small { LOOK_FIRST.0 } else { 0 });
+        // One that the graph does not hold yet is judged once it does.
+        self.unreachable.retain(|at, _| reach.unreached.binary_search(at).is_ok());
         let mut dead = Vec::new();
-        for (member, peer) in &mut self.peers {
-            let lives = matches!(peer.liveness, Liveness::Alive | Liveness::Suspect);
-            // One that the graph does not hold yet is judged once it does.
-            if !lives || !self.graph.contains_key(member) || reached.contains(member) {
-                peer.unreachable = None;
-                continue;
-            }
-            let since = *peer.unreachable.get_or_insert(now);
+        for at in &reach.unreached {
+            let since = *self.unreachable.entry(*at).or_insert(now);
             if now.since(since) >= patience {
-                dead.push(*member);
+                dead.push(*at);
             }
         }
+        self.reach = Some(reach);
         dead
     }
 }
