@@ -353,7 +353,7 @@ impl Drop for Fleet {
 }
 
 /// Kills one process; it may have ended by itself.
-fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, Signal::KILL);
     }
