@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use codeco_protocol::api::{AppView, List, NodeStatus, NodeView, ReplicaView};
 use codeco_tests::accounts::{audit, continued, resurrected, undecided_ends};
 pub(crate) use codeco_tests::netlab::Plan;
-use codeco_tests::netlab::{Fault, Field, Place, Process, missing};
+use codeco_tests::netlab::{Active, Fault, Field, Place, Process, missing};
 use codeco_tests::{
     Books, FENCED, Fleet, Shape, Trouble, Watch, WorkloadProcess, app, is_alive, until, workloads,
 };
@@ -14,6 +15,9 @@ const CODECO: &str = env!("CARGO_BIN_EXE_codeco-under-test");
 const SHAPE: Shape = Shape { clusters: 2, nodes: 3, lease_ms: 5_000 };
 /// Replicas of each kind.
 const EACH: u32 = 6;
+/// Orders given to see an effect of a fault, and the pause between them.
+const ORDERS_MAX: u32 = 40;
+const BETWEEN_ORDERS: Duration = Duration::from_millis(1_500);
 
 /// Whether labs can be had here, and nothing is `lacking` besides. Says what is missing; where nothing may be skipped,
 /// fails.
@@ -45,6 +49,17 @@ pub(crate) struct Trial {
     /// Applications that were deleted.
     deleted: Vec<String>,
     orders: u32,
+    /// What was ordered in the storm, by application.
+    storm: BTreeMap<String, Known>,
+}
+
+/// What is known of the last order about an application.
+#[derive(Debug, Clone, Copy)]
+enum Known {
+    /// It was taken: replicas of each kind, or none of it.
+    Yes(Option<u32>),
+    /// Its answer was lost, or it was refused.
+    No,
 }
 
 fn is_fenced(process: &WorkloadProcess) -> bool {
@@ -75,7 +90,7 @@ impl Trial {
         }
         println!("ready with work after {:.1} s", began.elapsed().as_secs_f64());
         let (struck, deleted) = (BTreeSet::new(), Vec::new());
-        Self { field, watch, books, work, struck, wanted, deleted, orders: 0 }
+        Self { field, watch, books, work, struck, wanted, deleted, orders: 0, storm: BTreeMap::new() }
     }
 
     pub(crate) fn until<T>(&self, what: &str, look: impl FnMut(&Fleet) -> Result<T, String>) -> T {
@@ -84,13 +99,30 @@ impl Trial {
 
     /// Waits until nothing of what needed a lease on the machine of that agent runs any more.
     pub(crate) fn fenced_have_ended(&self, at: usize) {
-        let mine = self.work.get(&Place::Agent(at)).into_iter().flatten().filter(|process| is_fenced(process));
+        let mine =
+            self.work.get(&Place::Agent(at)).into_iter().flatten().filter(|process| is_fenced(process));
         let mine: Vec<_> = mine.collect();
         let look = || {
             let left: Vec<_> = mine.iter().filter(|process| is_alive(process)).collect();
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         };
         until("what needs a lease has ended with it", look).unwrap();
+    }
+
+    /// Waits until all of the application that stays is ready on other machines than that of this agent.
+    pub(crate) fn replaced(&self, at: usize) {
+        let agent = &self.field.fleet.local.agents()[at];
+        let (cluster, node) = (agent.cluster.clone(), agent.name.clone());
+        self.until("all that ran there is ready elsewhere", |fleet| {
+            let rows = fleet.replicas().map_err(|e| e.to_string())?;
+            let is_there = |row: &ReplicaView| {
+                row.cluster.as_ref().is_some_and(|name| name.as_str() == cluster)
+                    && row.node.as_ref().is_some_and(|name| name.as_str() == node)
+            };
+            let ready = rows.iter().filter(|row| row.app.as_str() == "alpha" && row.ready && !is_there(row));
+            let ready: BTreeSet<String> = ready.map(|row| format!("{}-{}", row.service, row.index)).collect();
+            if ready.len() == 2 * EACH as usize { Ok(()) } else { Err(format!("only {ready:?}")) }
+        });
     }
 
     /// How many of the processes that ran at the beginning are gone.
@@ -133,10 +165,32 @@ impl Trial {
     fn settle(&mut self) {
         self.field.wait_ready().unwrap();
         let wanted: Vec<(String, u32)> = self.wanted.clone().into_iter().collect();
+        self.until("every node is as good as any", |fleet| {
+            let nodes: Vec<NodeView> = fleet.nodes().map_err(|e| e.to_string())?;
+            let well = nodes.iter().filter(|node| node.ready && node.status == NodeStatus::Ready).count();
+            if well == self.field.fleet.local.agents().len() { Ok(()) } else { Err(format!("{nodes:#?}")) }
+        });
         let books = self.field.fleet.settle(&wanted).unwrap();
         Trouble::unless_empty(continued(&self.books, &books)).unwrap();
         Trouble::unless_empty(undecided_ends(&books)).unwrap();
         self.books = books;
+    }
+
+    /// What shows that the fault has an effect. Some do only when there is something to write down or to say.
+    fn effect(&mut self, lasting: &Active, strikes_hub: bool) -> String {
+        for _ in 0..ORDERS_MAX {
+            let soon = Instant::now() + BETWEEN_ORDERS;
+            while Instant::now() < soon {
+                match lasting.bites(&self.field) {
+                    Ok(effect) => return effect,
+                    Err(_) => std::thread::sleep(Duration::from_millis(50)),
+                }
+            }
+            if !strikes_hub {
+                self.order();
+            }
+        }
+        panic!("the fault has no effect: {:?}", lasting.bites(&self.field));
     }
 
     /// One fault: orders are given while it lasts, or, where it strikes the hub that takes them, just before. It lasts for
@@ -150,18 +204,17 @@ impl Trial {
         if strikes_hub {
             self.order();
         }
-        self.struck.extend(fault.struck());
+        self.strike(&fault);
         let all_run_on = fault.leaves_work_alone();
         let (began, lasting) = (Instant::now(), fault.apply(&mut self.field).unwrap());
         if !strikes_hub {
             self.order();
         }
-        let effect = until("the fault has an effect", || lasting.bites(&self.field)).unwrap();
+        let effect = self.effect(&lasting, strikes_hub);
         during(self);
         std::thread::sleep(hold.saturating_sub(began.elapsed()));
-        assert_eq!(self.watch.so_far().doubles, BTreeSet::new(), "while {name} lasted");
-        let struck = self.struck.clone();
-        self.free_run_on(|place| all_run_on || !struck.contains(&place), "while the fault lasted");
+        self.nothing_wrong();
+        self.free_run_on(|_| all_run_on, &format!("by {name}"));
         let lasted = began.elapsed();
         lasting.heal(&mut self.field).unwrap();
         let healed = Instant::now();
@@ -173,9 +226,61 @@ impl Trial {
         );
     }
 
-    /// Gives up the processes whose fate is not followed.
-    pub(crate) fn forget_work_on_struck(&mut self) {
-        self.work.retain(|place, _| !self.struck.contains(place));
+    /// Orders, changes or deletes one of a few applications, if the hub is there to take it. What becomes of an order
+    /// whose answer was lost is not known: it is settled by [`Self::settle_orders`].
+    pub(crate) fn order_anything(&mut self, random: &mut fastrand::Rng) {
+        let name = format!("storm-{}", random.u32(0..3));
+        let each = if random.u8(0..3) == 0 { None } else { Some(random.u32(1..=3)) };
+        let done = self.ask_hub(&name, each);
+        self.storm.insert(name.clone(), if done { Known::Yes(each) } else { Known::No });
+    }
+
+    /// Gives the order to the hub alone, so that no other member becomes the home of it; whether it said yes.
+    fn ask_hub(&mut self, name: &str, each: Option<u32>) -> bool {
+        let fleet = &self.field.fleet;
+        if let Some(each) = each {
+            let file = fleet.write_manifest(name, &app(name, each, each)).unwrap();
+            return fleet.codeco_at_hub(&["apply", "-f", &file]).is_ok();
+        }
+        let listed = fleet.codeco_at_hub(&["get", "apps", "-o", "json"]).unwrap_or_default();
+        let apps = serde_json::from_str::<List<AppView>>(&listed).map(|list| list.items).unwrap_or_default();
+        let uid = apps.iter().find(|app| app.name.as_str() == name).map(|app| app.uid.to_string());
+        let done = fleet.codeco_at_hub(&["delete", "app", name]).is_ok();
+        self.deleted.extend(uid.filter(|_| done));
+        done
+    }
+
+    /// Gives those orders again of which nobody knows whether they were taken, and waits until all is as ordered.
+    pub(crate) fn settle_orders(&mut self) {
+        self.field.wait_ready().unwrap();
+        for (name, known) in std::mem::take(&mut self.storm) {
+            let each = match known {
+                Known::Yes(each) => each,
+                Known::No => {
+                    let again = until("the hub takes an order", || {
+                        if self.ask_hub(&name, Some(2)) { Ok(()) } else { Err(name.clone()) }
+                    });
+                    again.unwrap();
+                    Some(2)
+                }
+            };
+            if let Some(each) = each {
+                self.wanted.insert(name, 2 * each);
+            }
+        }
+        self.settle();
+    }
+
+    /// From here on this has happened to its machines.
+    pub(crate) fn strike(&mut self, fault: &Fault) {
+        self.struck.extend(fault.struck());
+    }
+
+    /// What must hold at any moment: nothing runs twice that must not, and on machines to which nothing has happened yet
+    /// everything runs on that needs no lease.
+    pub(crate) fn nothing_wrong(&self) {
+        assert_eq!(self.watch.so_far().doubles, BTreeSet::new());
+        self.free_run_on(|place| !self.struck.contains(&place), "though nothing has happened to its machine");
     }
 
     /// The fleet goes on as before: it takes another order. Then the last word on everything.
@@ -187,8 +292,7 @@ impl Trial {
         for uid in gone {
             Trouble::unless_empty(resurrected(&at_rest, &self.books, &uid)).unwrap();
         }
-        let struck = self.struck.clone();
-        self.free_run_on(|place| !struck.contains(&place), "though nothing happened to its machine");
+        self.nothing_wrong();
         let (_, found) = audit(self.field.fleet.state()).unwrap();
         Trouble::unless_empty(found).unwrap();
         let watched = self.watch.end();

@@ -106,7 +106,8 @@ enum Undo {
     Lines(Vec<Forwarder>),
     Restart,
     Continue(u32),
-    Ballast(PathBuf),
+    /// What fills the disk, and where the log of its agent stood.
+    Ballast(PathBuf, usize),
     ClockRight,
 }
 
@@ -131,7 +132,9 @@ impl Fault {
                 Process::Hub => [Place::Hub].into(),
                 Process::Agent(at) | Process::Guard(at) => [Place::Agent(*at)].into(),
             },
-            Self::Renumbered { of } | Self::FullDisk { of } | Self::Clock { of, .. } => [Place::Agent(*of)].into(),
+            Self::Renumbered { of } | Self::FullDisk { of } | Self::Clock { of, .. } => {
+                [Place::Agent(*of)].into()
+            }
         }
     }
 
@@ -139,7 +142,10 @@ impl Fault {
     /// to them meanwhile, or nothing of theirs is ended.
     #[must_use]
     pub fn leaves_work_alone(&self) -> bool {
-        !matches!(self, Self::Kill(Process::Guard(_)) | Self::Loss { .. } | Self::Rate { .. } | Self::Slow { .. })
+        !matches!(
+            self,
+            Self::Kill(Process::Guard(_)) | Self::Loss { .. } | Self::Rate { .. } | Self::Slow { .. }
+        )
     }
 
     /// Makes it so.
@@ -168,7 +174,7 @@ impl Fault {
             Self::Rate { of, kbit } => {
                 for place in of {
                     for device in lab.devices(*place) {
-                        let queue = format!("root tbf rate {kbit}kbit burst 8kb latency 200ms");
+                        let queue = format!("root tbf rate {kbit}kbit burst 1600b latency 400ms");
                         run(&format!("tc -n {} {queue}", device.replace(" dev ", " qdisc add dev ")))?;
                     }
                 }
@@ -192,7 +198,7 @@ impl Fault {
             Self::FullDisk { of } => {
                 let path = field.fleet.local.agents()[*of].state.join("ballast");
                 fill(&path).map_err(Trouble::file(&path))?;
-                Ok(Undo::Ballast(path))
+                Ok(Undo::Ballast(path, field.log_of(*of).len()))
             }
             Self::Clock { of, by_seconds } => {
                 field.set_clock(*of, *by_seconds)?;
@@ -241,19 +247,24 @@ impl Active {
                 if lost > 0 { Ok(format!("{lost} packets lost")) } else { Err("no packet was lost".into()) }
             }
             (Undo::Queues, Fault::Rate { of, .. }) => {
-                let held: u64 = of.iter().flat_map(|place| lab.devices(*place)).map(|device| held_back(&device)).sum();
-                if held > 0 { Ok(format!("{held} packets waited")) } else { Err("no packet had to wait".into()) }
+                let held: u64 =
+                    of.iter().flat_map(|place| lab.devices(*place)).map(|device| held_back(&device)).sum();
+                if held > 0 {
+                    Ok(format!("{held} packets waited"))
+                } else {
+                    Err("no packet had to wait".into())
+                }
             }
             (Undo::Lines(lines), _) => {
                 let fates: Vec<Fates> = lines.iter().map(Forwarder::fates).collect();
                 let all = fates.iter().all(|fates| fates.came > 0 && fates.overtook > 0 && fates.doubled > 0);
                 if all { Ok(format!("{fates:?}")) } else { Err(format!("{fates:?}")) }
             }
-            (Undo::Ballast(path), Fault::FullDisk { of }) => {
+            (Undo::Ballast(_, before), Fault::FullDisk { of }) => {
                 let log = field.log_of(*of);
-                let full = log.lines().filter(|line| line.contains("os error 28")).count();
-                let found = format!("{full} lines of its log say so, with {}", path.display());
-                if full > 0 { Ok(found) } else { Err(found) }
+                let mut since = log.get(*before..).unwrap_or_default().lines();
+                let refused = since.find(|line| line.contains("journal") && line.contains("os error 28"));
+                refused.map(str::to_owned).ok_or_else(|| "no journal found the disk full".into())
             }
             _ => Ok("at once".into()),
         }
@@ -282,7 +293,15 @@ impl Active {
             (Undo::Restart, Fault::Kill(Process::Hub)) => field.fleet.local.start_hub()?,
             (Undo::Restart, Fault::Kill(Process::Agent(at))) => field.fleet.local.start_agent(*at)?,
             (Undo::Continue(pid), _) => send(pid, Signal::CONT),
-            (Undo::Ballast(path), _) => fs::remove_file(&path).map_err(Trouble::file(&path))?,
+            (Undo::Ballast(path, before), Fault::FullDisk { of }) => {
+                fs::remove_file(&path).map_err(Trouble::file(&path))?;
+                // Its supervisors have given up on whoever met the full disk too often. It tells that it has to be
+                // restarted, and somebody does.
+                if field.log_of(*of).get(before..).is_some_and(|log| log.contains("is given up on")) {
+                    field.fleet.local.kill(Some(*of));
+                    field.fleet.local.start_agent(*of)?;
+                }
+            }
             (Undo::ClockRight, Fault::Clock { of, .. }) => field.set_clock(*of, 0)?,
             _ => {}
         }

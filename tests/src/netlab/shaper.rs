@@ -184,7 +184,13 @@ mod tests {
 
     #[test]
     fn same_seed_repeats_every_fate_and_another_does_not() {
-        let rough = Manner { jitter: MS * 30, overtaking_percent: 10, doubled_percent: 10, lost_percent: 10, ..PLAIN };
+        let rough = Manner {
+            jitter: MS * 30,
+            overtaking_percent: 10,
+            doubled_percent: 10,
+            lost_percent: 10,
+            ..PLAIN
+        };
         assert_eq!(run(rough, 5), run(rough, 5));
         assert_ne!(run(rough, 5), run(rough, 6));
     }

@@ -92,9 +92,12 @@ fn look() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("network namespaces need root".into());
     }
-    for (tool, question, package) in
-        [("ip", "-V", "iproute2"), ("tc", "-V", "iproute2"), ("nft", "-v", "nftables"), ("mount", "-V", "mount")]
-    {
+    for (tool, question, package) in [
+        ("ip", "-V", "iproute2"),
+        ("tc", "-V", "iproute2"),
+        ("nft", "-v", "nftables"),
+        ("mount", "-V", "mount"),
+    ] {
         if run(&format!("{tool} {question}")).is_err() {
             return Some(format!("{tool} is missing: apt-get install {package}"));
         }
@@ -116,7 +119,10 @@ fn try_out(space: &str) -> Result<(), Trouble> {
     ip(&format!("-n {space} link add left type veth peer name right"))?;
     run(&format!("tc -n {space} qdisc add dev left root tbf rate 1mbit burst 16kb latency 50ms"))?;
     load(space, &forward_table("try", "ip saddr 10.0.0.1 numgen random mod 100 < 10 counter drop\n"))?;
-    load(space, "table inet try {\nchain post {\ntype nat hook postrouting priority srcnat\nmasquerade\n}\n}\n")
+    load(
+        space,
+        "table inet try {\nchain post {\ntype nat hook postrouting priority srcnat\nmasquerade\n}\n}\n",
+    )
 }
 
 /// A table of rules for what a bridge passes on.
