@@ -17,8 +17,8 @@ use trial::{Trial, can_run, plan};
 /// Agents of the first and of the second cluster. The first of each founds its electorate, and usually leads.
 const FIRST: [usize; 3] = [0, 1, 2];
 const SECOND: [usize; 3] = [3, 4, 5];
-/// Longer than it takes to wait a silent node out.
-const HOLD: Duration = Duration::from_secs(8);
+/// Longer than a lease, and than it takes a member to be believed dead.
+const HOLD: Duration = Duration::from_secs(6);
 
 fn agents(numbers: &[usize]) -> Vec<Place> {
     numbers.iter().map(|at| Place::Agent(*at)).collect()
@@ -126,7 +126,13 @@ fn agent_paused_for_half_a_minute_ends_what_it_may_not_keep_and_takes_part_again
 fn node_with_a_full_disk_promises_nothing_that_it_cannot_write_and_takes_part_again() {
     if can_run(None) {
         let mut trial = Trial::start(&trial::Plan { small_disk: vec![5], ..plan() });
-        trial.suffer("disk full", Fault::FullDisk { of: 5 }, HOLD, |_| {});
+        trial.suffer("disk full", Fault::FullDisk { of: 5 }, HOLD, |trial| {
+            trial.order_until("its ledger finds the disk full", |trial| {
+                let log = trial.field.log_of(5);
+                let refused = log.lines().find(|l| l.contains("ledger.journal") && l.contains("os error 28"));
+                refused.map(drop).ok_or_else(|| log.clone())
+            });
+        });
         trial.end();
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use codeco_protocol::api::{AppView, List, NodeStatus, NodeView, ReplicaView};
 use codeco_tests::accounts::{audit, continued, resurrected, undecided_ends};
 pub(crate) use codeco_tests::netlab::Plan;
-use codeco_tests::netlab::{Active, Fault, Field, Place, Process, missing};
+use codeco_tests::netlab::{Fault, Field, Place, Process, missing};
 use codeco_tests::{
     Books, FENCED, Fleet, Shape, Trouble, Watch, WorkloadProcess, app, is_alive, until, workloads,
 };
@@ -15,6 +15,8 @@ const CODECO: &str = env!("CARGO_BIN_EXE_codeco-under-test");
 const SHAPE: Shape = Shape { clusters: 2, nodes: 3, lease_ms: 5_000 };
 /// Replicas of each kind.
 const EACH: u32 = 6;
+/// The same of the applications that come and go.
+const EACH_ORDERED: u32 = 2;
 /// Orders given to see an effect of a fault, and the pause between them.
 const ORDERS_MAX: u32 = 40;
 const BETWEEN_ORDERS: Duration = Duration::from_millis(1_500);
@@ -71,10 +73,15 @@ impl Trial {
         let began = Instant::now();
         let field = Field::start(CODECO, plan).unwrap();
         let watch = Watch::start(field.fleet.state());
-        let file = field.fleet.write_manifest("alpha", &app("alpha", EACH, EACH)).unwrap();
-        field.fleet.codeco(&["apply", "-f", &file]).unwrap();
-        let wanted = BTreeMap::from([("alpha".to_owned(), 2 * EACH)]);
-        let books = field.fleet.settle(&[("alpha".to_owned(), 2 * EACH)]).unwrap();
+        let first = "order-1".to_owned();
+        for (name, each) in [("alpha", EACH), (&first, EACH_ORDERED)] {
+            let file = field.fleet.write_manifest(name, &app(name, each, each)).unwrap();
+            field.fleet.codeco(&["apply", "-f", &file]).unwrap();
+        }
+        let wanted = BTreeMap::from([("alpha".to_owned(), 2 * EACH), (first, 2 * EACH_ORDERED)]);
+        let books = field.fleet.settle(&wanted.clone().into_iter().collect::<Vec<_>>()).unwrap();
+        let alpha = field.fleet.apps().unwrap().into_iter().find(|app| app.name.as_str() == "alpha").unwrap();
+        let of_alpha = format!("{}/", alpha.uid);
         let mut work: BTreeMap<Place, Vec<WorkloadProcess>> = BTreeMap::new();
         for process in workloads(|mark| books.node_of(mark).is_some()) {
             let (node, _) = books.node_of(&process.guard).unwrap();
@@ -84,13 +91,13 @@ impl Trial {
             };
             let at = (0..field.fleet.local.agents().len()).find(named).unwrap();
             // A script's naps are processes too, and end.
-            if process.pid == process.group {
+            if process.pid == process.group && process.replica.starts_with(&of_alpha) {
                 work.entry(Place::Agent(at)).or_default().push(process);
             }
         }
         println!("ready with work after {:.1} s", began.elapsed().as_secs_f64());
         let (struck, deleted) = (BTreeSet::new(), Vec::new());
-        Self { field, watch, books, work, struck, wanted, deleted, orders: 0, storm: BTreeMap::new() }
+        Self { field, watch, books, work, struck, wanted, deleted, orders: 1, storm: BTreeMap::new() }
     }
 
     pub(crate) fn until<T>(&self, what: &str, look: impl FnMut(&Fleet) -> Result<T, String>) -> T {
@@ -103,6 +110,7 @@ impl Trial {
             self.work.get(&Place::Agent(at)).into_iter().flatten().filter(|process| is_fenced(process));
         let mine: Vec<_> = mine.collect();
         let look = || {
+            self.nothing_wrong();
             let left: Vec<_> = mine.iter().filter(|process| is_alive(process)).collect();
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         };
@@ -146,19 +154,17 @@ impl Trial {
     /// Orders an application and the deletion of the one ordered before.
     fn order(&mut self) {
         let fleet = &self.field.fleet;
-        if self.orders > 0 {
-            let name = format!("order-{}", self.orders);
-            let apps = fleet.apps().unwrap();
-            let uid = apps.iter().find(|app| app.name.as_str() == name).unwrap().uid;
-            fleet.codeco(&["delete", "app", &name]).unwrap();
-            self.deleted.push(uid.to_string());
-            self.wanted.remove(&name);
-        }
+        let name = format!("order-{}", self.orders);
+        let apps = fleet.apps().unwrap();
+        let uid = apps.iter().find(|app| app.name.as_str() == name).unwrap().uid;
+        fleet.codeco(&["delete", "app", &name]).unwrap();
+        self.deleted.push(uid.to_string());
+        self.wanted.remove(&name);
         self.orders += 1;
         let name = format!("order-{}", self.orders);
-        let file = fleet.write_manifest(&name, &app(&name, 2, 2)).unwrap();
+        let file = fleet.write_manifest(&name, &app(&name, EACH_ORDERED, EACH_ORDERED)).unwrap();
         fleet.codeco(&["apply", "-f", &file]).unwrap();
-        self.wanted.insert(name, 4);
+        self.wanted.insert(name, 2 * EACH_ORDERED);
     }
 
     /// Waits until all that was ordered is so, and judges the journals.
@@ -176,31 +182,32 @@ impl Trial {
         self.books = books;
     }
 
-    /// What shows that the fault has an effect. Some do only when there is something to write down or to say.
-    fn effect(&mut self, lasting: &Active, strikes_hub: bool) -> String {
+    /// Gives order after order until `look` sees what it waits for: some faults have an effect only on those who have
+    /// something to write down or to say.
+    pub(crate) fn order_until<T>(&mut self, what: &str, look: impl Fn(&Self) -> Result<T, String>) -> T {
         for _ in 0..ORDERS_MAX {
             let soon = Instant::now() + BETWEEN_ORDERS;
             while Instant::now() < soon {
-                match lasting.bites(&self.field) {
-                    Ok(effect) => return effect,
+                match look(self) {
+                    Ok(found) => return found,
                     Err(_) => std::thread::sleep(Duration::from_millis(50)),
                 }
             }
-            if !strikes_hub {
-                self.order();
-            }
+            self.order();
         }
-        panic!("the fault has no effect: {:?}", lasting.bites(&self.field));
+        panic!("gave {ORDERS_MAX} orders in vain until {what}: {:?}", look(self).err());
     }
 
     /// One fault: orders are given while it lasts, or, where it strikes the hub that takes them, just before. It lasts for
     /// `hold` and until `during` has seen what it waits for.
-    pub(crate) fn suffer(&mut self, name: &str, fault: Fault, hold: Duration, during: impl FnOnce(&Self)) {
+    pub(crate) fn suffer(
+        &mut self,
+        name: &str,
+        fault: Fault,
+        hold: Duration,
+        during: impl FnOnce(&mut Self),
+    ) {
         let strikes_hub = matches!(fault, Fault::Kill(Process::Hub) | Fault::Pause(Process::Hub));
-        if self.orders == 0 {
-            self.order();
-            self.settle();
-        }
         if strikes_hub {
             self.order();
         }
@@ -210,11 +217,16 @@ impl Trial {
         if !strikes_hub {
             self.order();
         }
-        let effect = self.effect(&lasting, strikes_hub);
+        // Of a hub that is killed or stopped no effect has to be waited for, and it takes no order.
+        let effect = self.order_until("the fault has an effect", |trial| lasting.bites(&trial.field));
         during(self);
         std::thread::sleep(hold.saturating_sub(began.elapsed()));
         self.nothing_wrong();
         self.free_run_on(|_| all_run_on, &format!("by {name}"));
+        let (books, found) = audit(self.field.fleet.state()).unwrap();
+        Trouble::unless_empty(found).unwrap();
+        Trouble::unless_empty(continued(&self.books, &books)).unwrap();
+        self.books = books;
         let lasted = began.elapsed();
         lasting.heal(&mut self.field).unwrap();
         let healed = Instant::now();
