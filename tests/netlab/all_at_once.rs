@@ -109,7 +109,7 @@ fn storm_of_all_faults_doubles_nothing_and_leaves_what_was_ordered() {
                 if lasting.contains_key(&thing(&fault)) {
                     kinds.insert(0, kind);
                 } else {
-                    begin(&mut trial, &mut lasting, began, fault, length);
+                    begin(&mut trial, &mut lasting, began, &fault, length);
                 }
             }
         }
@@ -123,11 +123,14 @@ fn storm_of_all_faults_doubles_nothing_and_leaves_what_was_ordered() {
             .filter(|(_, (end, _))| *end <= Instant::now())
             .map(|(what, _)| what.clone())
             .collect();
-        for what in due {
-            let (_, fault) = lasting.remove(&what).unwrap();
+        for what in &due {
+            let (_, fault) = lasting.remove(what).unwrap();
             fault.heal(&mut trial.field).unwrap();
         }
         trial.nothing_wrong();
+        if !due.is_empty() {
+            trial.nothing_lost();
+        }
     }
     for (_, (_, fault)) in lasting {
         fault.heal(&mut trial.field).unwrap();
@@ -138,10 +141,10 @@ fn storm_of_all_faults_doubles_nothing_and_leaves_what_was_ordered() {
     trial.end();
 }
 
-fn begin(trial: &mut Trial, lasting: &mut Lasting, began: Instant, fault: Fault, length: Duration) {
-    let what = thing(&fault);
+fn begin(trial: &mut Trial, lasting: &mut Lasting, began: Instant, fault: &Fault, length: Duration) {
+    let what = thing(fault);
     let at = began.elapsed().as_secs_f64();
-    trial.strike(&fault);
+    trial.strike(fault);
     match fault.clone().apply(&mut trial.field) {
         Ok(active) => {
             println!("{at:5.1} s: {fault:?} for {:.1} s", length.as_secs_f64());

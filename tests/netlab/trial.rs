@@ -223,10 +223,7 @@ impl Trial {
         std::thread::sleep(hold.saturating_sub(began.elapsed()));
         self.nothing_wrong();
         self.free_run_on(|_| all_run_on, &format!("by {name}"));
-        let (books, found) = audit(self.field.fleet.state()).unwrap();
-        Trouble::unless_empty(found).unwrap();
-        Trouble::unless_empty(continued(&self.books, &books)).unwrap();
-        self.books = books;
+        self.nothing_lost();
         let lasted = began.elapsed();
         lasting.heal(&mut self.field).unwrap();
         let healed = Instant::now();
@@ -295,6 +292,14 @@ impl Trial {
         self.free_run_on(|place| !self.struck.contains(&place), "though nothing has happened to its machine");
     }
 
+    /// What the journals must say at any moment: all that runs was promised, and nothing is gone that was written.
+    pub(crate) fn nothing_lost(&mut self) {
+        let (books, found) = audit(self.field.fleet.state()).unwrap();
+        Trouble::unless_empty(found).unwrap();
+        Trouble::unless_empty(continued(&self.books, &books)).unwrap();
+        self.books = books;
+    }
+
     /// The fleet goes on as before: it takes another order. Then the last word on everything.
     pub(crate) fn end(mut self) {
         let at_rest = self.books.clone();
@@ -305,8 +310,7 @@ impl Trial {
             Trouble::unless_empty(resurrected(&at_rest, &self.books, &uid)).unwrap();
         }
         self.nothing_wrong();
-        let (_, found) = audit(self.field.fleet.state()).unwrap();
-        Trouble::unless_empty(found).unwrap();
+        self.nothing_lost();
         let watched = self.watch.end();
         assert!(watched.seen > 0, "a watch that sees nothing proves nothing");
         assert_eq!(watched.doubles, BTreeSet::new());

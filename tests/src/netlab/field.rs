@@ -51,16 +51,16 @@ impl Field {
         lab.add(Place::Hub)?;
         let agents = plan.shape.clusters * plan.shape.nodes;
         for at in 0..usize::try_from(agents).unwrap_or_default() {
-            match plan.behind_nat.contains(&at) {
-                true => lab.add_behind_nat(Place::Agent(at))?,
-                false => lab.add(Place::Agent(at))?,
+            if plan.behind_nat.contains(&at) {
+                lab.add_behind_nat(Place::Agent(at))?;
+            } else {
+                lab.add(Place::Agent(at))?;
             }
         }
         let entered = lab.enter(Place::Hub)?;
         let (mut clocks, mut prepared) = (PathBuf::new(), Ok(()));
         let fleet = Fleet::start_placed(codeco, plan.shape, false, |local| {
-            let state = local.hub_state().with_file_name("clocks");
-            clocks = state;
+            clocks = local.hub_state().with_file_name("clocks");
             prepared = prepare(&lab, plan, &clocks, local);
         });
         prepared?;
