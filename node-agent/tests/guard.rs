@@ -184,9 +184,7 @@ async fn guard_killed_under_a_connected_agent_is_replaced_and_the_loss_is_told()
     wait_for_kind(&mut events, &id, &RuntimeEventKind::Ready).await;
 
     kill_process(node.guards()[0], Signal::KILL).unwrap();
-    let RuntimeEventKind::Failed { message } = wait_for_end(&mut events, &id).await else {
-        panic!("not failed")
-    };
+    let RuntimeEventKind::Lost { message } = wait_for_end(&mut events, &id).await else { panic!("not lost") };
     assert!(message.contains("guard died"), "{message}");
     assert_eq!(node.processes(), vec![], "told only once nothing is left");
     // The lease is handed on to the new guard.

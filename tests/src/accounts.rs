@@ -1,13 +1,14 @@
 //! The accounts: every process belongs to a promise, every promise is kept, none is lost or made twice.
 //!
-//! [`audit`] and [`continued`] hold at any moment, also in the middle of a crash; [`balance`] holds once the fleet is
-//! at rest. Each names everything it finds wrong.
+//! [`audit`] and [`continued`] hold at any moment, also in the middle of a crash; [`balance`] and [`undecided_ends`] hold
+//! once the fleet is at rest, [`resurrected`] once a deletion was complete. Each names everything it finds wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use codeco_actors::swm::ledger::LedgerRecord;
 use codeco_protocol::messages::HeldPhase;
+use codeco_protocol::token::Token;
 
 use crate::books::promise;
 use crate::{Books, LedgerBook, Promise, Trouble, WorkloadProcess, workloads};
@@ -93,6 +94,52 @@ pub fn continued(earlier: &Books, now: &Books) -> Vec<String> {
         (!kept).then(|| format!("the journal of {node} has lost some of its {} records", old.records.len()))
     };
     earlier.ledgers.iter().filter_map(|(node, old)| lost(node, old)).collect()
+}
+
+/// What was ended though it is wanted and nothing newer was decided. Only of a fleet at rest: while things move, what is
+/// newer may still be on its way.
+#[must_use]
+pub fn undecided_ends(books: &Books) -> Vec<String> {
+    let mut kept: BTreeMap<&str, Token> = BTreeMap::new();
+    for (replica, (token, _)) in books.ledgers.values().flat_map(|book| &book.held) {
+        let newest = kept.entry(replica).or_insert(*token);
+        *newest = (*newest).max(*token);
+    }
+    let mut found = Vec::new();
+    for (node, book) in &books.ledgers {
+        let closed = book.closed();
+        for ended in book.committed().intersection(&closed) {
+            let Promise { replica, token } = ended;
+            let newer = kept.get(replica.as_str()).is_some_and(|newest| newest > token);
+            if books.home.replicas.contains_key(replica) && !newer {
+                found.push(format!(
+                    "{node} ended {replica} under {token}: the home wants it, and nothing newer is kept"
+                ));
+            }
+        }
+    }
+    found
+}
+
+/// What is left of, or was promised again to, an application whose deletion was complete at an earlier look.
+#[must_use]
+pub fn resurrected(earlier: &Books, now: &Books, app_uid: &str) -> Vec<String> {
+    let is_of_app = |replica: &str| replica.rsplit_once('/').is_some_and(|(uid, _)| uid == app_uid);
+    let mut found = Vec::new();
+    for (node, book) in &now.ledgers {
+        let known = earlier.ledgers.get(node).map(LedgerBook::committed).unwrap_or_default();
+        let again = book.committed().into_iter().filter(|p| is_of_app(&p.replica) && !known.contains(p));
+        found.extend(again.map(|p| format!("{node} promised {} of a deleted application", p.replica)));
+        let held = book.held.keys().filter(|replica| is_of_app(replica));
+        found.extend(held.map(|replica| format!("{node} keeps {replica} of a deleted application")));
+    }
+    for (cluster, mandates) in &now.leads {
+        let left = mandates.keys().filter(|replica| is_of_app(replica));
+        found.extend(left.map(|r| format!("the lead of {cluster} keeps {r} of a deleted application")));
+    }
+    let wanted = now.home.replicas.keys().filter(|replica| is_of_app(replica));
+    found.extend(wanted.map(|replica| format!("the home wants {replica} of a deleted application")));
+    found
 }
 
 /// Everything wrong with a fleet at rest: the home's mandates, the leads', the promises and the process groups must be

@@ -173,12 +173,24 @@ impl Fleet {
     /// # Errors
     /// [`Trouble::Command`].
     pub fn codeco_at(&self, agent: usize, arguments: &[&str]) -> Result<String, Trouble> {
-        let access = self.local.access()?;
         let api = format!("https://{}", self.local.agents()[agent].api());
+        self.ask("https://127.0.0.1:9", &[api], arguments)
+    }
+
+    /// Runs the command as somebody who reaches the hub alone: no other member answers in its place.
+    ///
+    /// # Errors
+    /// [`Trouble::Command`].
+    pub fn codeco_at_hub(&self, arguments: &[&str]) -> Result<String, Trouble> {
+        self.ask(&self.local.access()?.server, &[], arguments)
+    }
+
+    fn ask(&self, server: &str, members: &[String], arguments: &[&str]) -> Result<String, Trouble> {
+        let access = self.local.access()?;
         let context = serde_json::json!({
             "current": "test",
-            "contexts": [{"name": "test", "server": "https://127.0.0.1:9", "ca": access.ca, "token": access.token,
-                          "members": [api]}],
+            "contexts": [{"name": "test", "server": server, "ca": access.ca, "token": access.token,
+                          "members": members}],
         });
         let failed = |said| Trouble::Command { command: arguments.join(" "), said };
         let path = self.contexts.with_file_name("at.yaml");
@@ -353,7 +365,7 @@ impl Drop for Fleet {
 }
 
 /// Kills one process; it may have ended by itself.
-fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, Signal::KILL);
     }

@@ -9,6 +9,7 @@ pub mod accounts;
 mod books;
 mod fleet;
 mod manifest;
+pub mod netlab;
 mod process_table;
 mod trouble;
 mod watch;

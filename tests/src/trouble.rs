@@ -32,6 +32,14 @@ pub enum Trouble {
         /// What it wrote.
         said: String,
     },
+    /// A tool of the system, such as `ip`, said no.
+    #[error("{command} failed: {said}")]
+    Tool {
+        /// What was run.
+        command: String,
+        /// What it wrote.
+        said: String,
+    },
     /// Something did not come about.
     #[error("waited {seconds} s in vain until {what}; at last: {last}\n{logs}")]
     InVain {

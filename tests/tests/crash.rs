@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use codeco_actors::swm::ledger::LedgerRecord;
 use codeco_protocol::api::EventView;
-use codeco_tests::accounts::{audit, continued};
+use codeco_tests::accounts::{audit, continued, resurrected, undecided_ends};
 use codeco_tests::{Books, FENCED, Fleet, Shape, Trouble, Watch, app, is_alive, mentioning, workloads};
 
 const CODECO: &str = env!("CARGO_BIN_EXE_codeco-under-test");
@@ -272,6 +273,42 @@ fn accounts_with_a_stray_process_or_a_forged_journal_do_not_balance() {
     assert!(unknown.contains("does not know mandate"), "{unknown}");
     let unwanted = wrong(&|books| books.home.replicas.clear());
     assert!(unwanted.contains("the home does not want it"), "{unwanted}");
+
+    let ended = |change: &dyn Fn(&mut codeco_tests::LedgerBook)| {
+        let mut forged = books.clone();
+        forged.ledgers.values_mut().for_each(change);
+        undecided_ends(&forged).join("; ")
+    };
+    let close = |book: &mut codeco_tests::LedgerBook| {
+        let closed = book.records.iter().filter_map(|record| match record {
+            LedgerRecord::Committed { replica, token, .. } => {
+                Some(LedgerRecord::Closed { replica: replica.clone(), token: *token })
+            }
+            _ => None,
+        });
+        let closed: Vec<_> = closed.collect();
+        book.records.extend(closed);
+    };
+    assert_eq!(ended(&|_| ()), "");
+    let undecided = ended(&|book| {
+        close(book);
+        book.held.clear();
+    });
+    assert!(undecided.contains("nothing newer is kept"), "{undecided}");
+    let decided = ended(&|book| {
+        close(book);
+        book.held.values_mut().for_each(|(token, _)| token.attempt.0 += 1);
+    });
+    assert_eq!(decided, "", "what is kept under a newer token was decided anew");
+
+    let uid = fenced.replica.split_once('/').unwrap().0;
+    let nothing = Books { ledgers: BTreeMap::new(), leads: BTreeMap::new(), home: Default::default() };
+    assert_eq!(resurrected(&books, &nothing, uid), Vec::<String>::new());
+    let returned = resurrected(&nothing, &books, uid).join("; ");
+    for whose in ["promised", "keeps", "the lead of edge-1 keeps", "the home wants"] {
+        assert!(returned.contains(whose), "{returned}");
+    }
+    assert_eq!(resurrected(&nothing, &books, "another"), Vec::<String>::new());
 
     let folder = fleet.state().display().to_string();
     assert!(!mentioning(&folder).is_empty(), "hub, agent and guard run now");

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use codeco_tests::{Books, FENCED, Fleet, Shape, Watch, app};
+use rustix::process::{Pid, Signal, kill_process};
 
 const CODECO: &str = env!("CARGO_BIN_EXE_codeco-under-test");
 /// Longer than any restart here takes, so that no lease ends meanwhile.
@@ -130,6 +131,40 @@ fn members_killed_one_by_one_and_together_come_back_to_the_same_state() {
     assert!(watched.seen > 0, "a watch that sees nothing proves nothing");
     assert_eq!(watched.doubles, BTreeSet::new());
     assert_eq!(fleet.stop().unwrap(), Vec::<String>::new(), "left over after the fleet has stopped");
+}
+
+/// A guard that dies under its agent takes all of its node's work along. Nobody asks for that work again: it is promised,
+/// so it has to run again by itself, under the tokens it had.
+#[test]
+fn guards_killed_under_their_agents_have_their_work_run_again() {
+    let mut fleet = Fleet::start(CODECO, Shape { clusters: 2, nodes: 2, lease_ms: LEASE_MS }).unwrap();
+    for (name, each) in [("alpha", 3), ("beta", 1)] {
+        let file = fleet.write_manifest(name, &app(name, each, each)).unwrap();
+        fleet.codeco(&["apply", "-f", &file]).unwrap();
+    }
+    let before = at_rest(&mut fleet);
+    let watch = Watch::start(fleet.state());
+    for guard in fleet.guards() {
+        kill_process(Pid::from_raw(i32::try_from(guard).unwrap()).unwrap(), Signal::KILL).unwrap();
+    }
+    let came_back = fleet.until("every replica runs again", |fleet| {
+        let replicas = fleet.replicas().map_err(|e| e.to_string())?;
+        let old: BTreeSet<u32> = before.pids.values().copied().flatten().collect();
+        let again =
+            replicas.iter().filter(|r| r.ready && r.pid.is_some_and(|pid| !old.contains(&pid))).count();
+        if again == before.pids.len() { Ok(()) } else { Err(format!("{again} in {replicas:#?}")) }
+    });
+    came_back.unwrap();
+    let after = at_rest(&mut fleet);
+    assert_eq!(
+        State { pids: before.pids.clone(), ..after },
+        before,
+        "under the same tokens, on the same nodes"
+    );
+    let watched = watch.end();
+    assert!(watched.seen > 0);
+    assert_eq!(watched.doubles, BTreeSet::new());
+    assert_eq!(fleet.stop().unwrap(), Vec::<String>::new());
 }
 
 fn kill_all_members(fleet: &mut Fleet) {

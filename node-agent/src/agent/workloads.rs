@@ -259,6 +259,18 @@ impl Workloads {
                     });
                     RuntimeFact::Fenced
                 }
+                // Proven not to run: the ledger has it started again if it is wanted.
+                RuntimeEventKind::Lost { message } => {
+                    self.member.events.tell(Note {
+                        kind: EventType::Warning,
+                        reason: "Lost",
+                        object_kind: "Replica",
+                        object: self.member.replica_name(&replica),
+                        message,
+                    });
+                    self.note(&replica, token, |run| run.pid = None);
+                    RuntimeFact::Stopped
+                }
                 // A stop asked for is told by whoever waits for it.
                 RuntimeEventKind::Stopped => continue,
             };

@@ -141,12 +141,22 @@ pub enum RuntimeEventKind {
     LeaseExpired,
     /// It was stopped as asked. Nothing runs.
     Stopped,
+    /// It ended with what ran it, through no fault of its own: whoever wants it starts it again. Nothing runs.
+    Lost {
+        /// What happened.
+        message: String,
+    },
 }
 
 impl RuntimeEventKind {
     /// Whether it says that nothing of the replica runs any more.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
-        matches!(self, Self::Finished | Self::Failed { .. } | Self::LeaseExpired | Self::Stopped)
+        match self {
+            Self::Finished | Self::Failed { .. } | Self::LeaseExpired | Self::Stopped | Self::Lost { .. } => {
+                true
+            }
+            Self::Started { .. } | Self::Ready | Self::Exited { .. } | Self::Restarting { .. } => false,
+        }
     }
 }

@@ -30,7 +30,7 @@ impl Told {
             RuntimeEventKind::Failed { message } => ReplicaPhase::Failed { message: message.clone() },
             RuntimeEventKind::LeaseExpired => ReplicaPhase::LeaseExpired,
             RuntimeEventKind::Exited { .. } | RuntimeEventKind::Restarting { .. } => return,
-            RuntimeEventKind::Stopped => {
+            RuntimeEventKind::Stopped | RuntimeEventKind::Lost { .. } => {
                 self.0.remove(&event.replica);
                 return;
             }
@@ -48,8 +48,8 @@ impl Told {
             let kind = match (kept || phase.is_ended(), same_guard) {
                 (true, _) => return None,
                 (false, true) => RuntimeEventKind::Stopped,
-                (false, false) => RuntimeEventKind::Failed {
-                    message: "the node's guard died and took its processes with it; start the replica again"
+                (false, false) => RuntimeEventKind::Lost {
+                    message: "the node's guard died and took its processes with it; it is started again"
                         .into(),
                 },
             };
