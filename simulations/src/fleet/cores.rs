@@ -8,7 +8,7 @@ use codeco_actors::swm::telling::{
     Gist, app_facts, apps_told, brake_fact, cluster_fact, electorate_fact, replica_facts,
 };
 use codeco_protocol::gossip::Fact;
-use codeco_protocol::ids::NodeName;
+use codeco_protocol::ids::{NodeName, ReplicaId};
 use codeco_protocol::messages::{ControlMessage, NodeFacts};
 use codeco_protocol::units::{BootTime, Micros, MilliCpu, WallTime};
 
@@ -282,15 +282,12 @@ impl World {
         let waiting = elector.in_office().map(|lead| self.oracles.brakes.before(lead)).unwrap_or_default();
         let office = elector.in_office().map(codeco_actors::swm::lead::Lead::term);
         let was_ready = elector.lead().is_ready();
-        let heard = match &input {
-            ElectorInput::Message { from, .. } => Some(*from),
-            _ => None,
-        };
+        let told = told_of(&input);
         let mut out = Vec::new();
         elector.handle(now, input, &mut out);
         self.oracles.links.stepped(elector)?;
         if let Some(lead) = elector.in_office() {
-            self.oracles.brakes.stepped(lead, &waiting, &self.oracles.places, heard)?;
+            self.oracles.brakes.stepped(lead, &waiting, &self.oracles.places, &told)?;
         }
         // One that has just become ready has answered nothing before.
         if let Some(input) = replayed.filter(|_| elector.lead().is_ready() == was_ready) {
@@ -453,7 +450,6 @@ impl World {
                     .and_then(|process| process.elector.as_ref())
                     .is_some_and(|elector| elector.lead().members().next().is_some());
                 self.counts.takeovers += u64::from(knew);
-                self.oracles.stops.took_office(at);
                 self.check_succession(at)?;
                 self.skip_the_wait(at, *term)?;
             }
@@ -628,5 +624,16 @@ impl World {
         if node.runtime.has_fenced() {
             self.queue.push(when, Event::GuardFires { at, boot });
         }
+    }
+}
+
+/// Replicas of which a node says what has become of them.
+fn told_of(input: &ElectorInput) -> Vec<ReplicaId> {
+    let ElectorInput::Message { message, .. } = input else { return Vec::new() };
+    match message {
+        ControlMessage::Closed { replica, .. } => vec![replica.clone()],
+        ControlMessage::LeaseRequest { held, .. } => held.iter().map(|held| held.replica.clone()).collect(),
+        ControlMessage::Report { held, .. } => held.iter().map(|held| held.brief.replica.clone()).collect(),
+        _ => Vec::new(),
     }
 }

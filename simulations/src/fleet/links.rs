@@ -492,9 +492,6 @@ impl World {
 
     /// Hands a control message to the network.
     pub(crate) fn send(&mut self, from: usize, to: usize, message: ControlMessage) {
-        if let ControlMessage::Watch { nonce, term, .. } = &message {
-            self.oracles.stops.asks(self.now, from, *term, *nonce);
-        }
         if from == to {
             let span = self.rng.u64(WITHIN);
             self.after(span, Event::Control { to, from, message: Box::new(message) });
@@ -543,9 +540,6 @@ impl World {
             format_args!("{} <- {name} {}", self.machines[to].name, crate::log::Brief(&message)),
         );
         let id = sender.id;
-        if let ControlMessage::Watched { nonce, term, .. } = &message {
-            self.oracles.stops.answered(to, id, *term, *nonce);
-        }
         match message.addressee() {
             Addressee::Ledger => {
                 if let ControlMessage::LeaseGrant { duration, .. } = &message {

@@ -289,19 +289,19 @@ impl Home {
                     held.next_send = BootTime(0);
                     entry.lost.push(held);
                 }
+                entry.settle_last_cluster();
             }
             HomeRecord::Reconciled { replica, keep } => {
                 let Some(entry) = self.replica_mut(replica) else { return };
                 if let Some(at) = entry.lost.iter().position(|held| held.id == *keep) {
                     let kept = entry.lost.remove(at);
-                    // As a snapshot will have it, which tells of the present mandate last.
-                    entry.last_cluster = Some(kept.cluster.clone());
                     entry.lost.extend(entry.mandate.replace(kept));
                 }
                 for held in &mut entry.lost {
                     held.recalling = true;
                     held.next_send = BootTime(0);
                 }
+                entry.settle_last_cluster();
             }
             HomeRecord::Copied { app, epoch, revision, records } => {
                 let mut copy = Copy {
@@ -334,6 +334,7 @@ impl Home {
                 if let Some(entry) = self.replica_mut(replica) {
                     entry.mandate = entry.mandate.take().filter(|held| held.id != *mandate);
                     entry.lost.retain(|held| held.id != *mandate);
+                    entry.settle_last_cluster();
                 }
             }
         }
@@ -459,6 +460,16 @@ fn snapshot_mandate(replica: &ReplicaId, held: &HomeMandate, records: &mut Vec<H
 }
 
 impl HomeReplica {
+    /// The cluster that had a mandate last, as a snapshot tells it: of those that are out, lost ones first and the present
+    /// one last; where the last number is not among them, whoever had that.
+    fn settle_last_cluster(&mut self) {
+        let last = self.next_mandate.checked_sub(1).map(MandateId);
+        let lost = self.lost.last().filter(|_| self.newest() == last);
+        if let Some(held) = self.mandate.as_ref().or(lost) {
+            self.last_cluster = Some(held.cluster.clone());
+        }
+    }
+
     /// The highest number of a mandate that some cluster has.
     fn newest(&self) -> Option<MandateId> {
         self.mandate.iter().chain(&self.lost).map(|held| held.id).max()

@@ -36,6 +36,12 @@ impl Lead {
         }
     }
 
+    /// When a home was asked what it has answered last.
+    #[must_use]
+    pub fn home_asked(&self, home: MemberId) -> Option<BootTime> {
+        self.contacts.get(&home).and_then(|contact| contact.until(Micros(0)))
+    }
+
     /// Whether a node holds what may or may not go on: the home is being asked.
     pub(super) fn awaits_a_home(&self, now: BootTime, node: NodeId) -> bool {
         self.members.get(&node).into_iter().flat_map(|member| member.held.values()).any(|brief| {

@@ -10,8 +10,7 @@ use codeco_actors::swm::lead::LeadRecord;
 use codeco_actors::swm::ledger::LedgerRecord;
 use codeco_protocol::ids::{AppUid, MemberId, NodeName, ReplicaId, ServiceName};
 use codeco_protocol::messages::ControlMessage;
-use codeco_protocol::token::{MandateId, Term, Token};
-use codeco_protocol::units::Micros;
+use codeco_protocol::token::{MandateId, Token};
 use codeco_protocol::workload::PartitionPolicy;
 
 use super::super::world::World;
@@ -26,9 +25,6 @@ pub(crate) struct Stops {
     given_up: BTreeMap<ReplicaId, MandateId>,
     generations: BTreeMap<(AppUid, ServiceName), u64>,
     deleting: BTreeSet<AppUid>,
-    /// When leads asked homes what is not answered yet, and when they asked what was answered last.
-    asked: BTreeMap<(usize, Term, u64), u64>,
-    heard: BTreeMap<usize, BTreeMap<MemberId, u64>>,
     /// Generation of every promise ever written.
     promised: BTreeMap<(ReplicaId, Token), u64>,
     /// What leads have ordered to stop, for good reason.
@@ -64,33 +60,6 @@ impl Stops {
         if let LedgerRecord::Committed { replica, token, spec } = record {
             self.promised.insert((replica.clone(), *token), spec.generation);
         }
-    }
-
-    /// A lead has taken office: it has not been answered by any home.
-    pub(crate) fn took_office(&mut self, at: usize) {
-        self.heard.remove(&at);
-        // What it asked in an earlier term counts no more.
-        self.asked.retain(|(asker, ..), _| *asker != at);
-    }
-
-    /// A lead asks a home whether it is there.
-    pub(crate) fn asks(&mut self, now: u64, at: usize, term: Term, nonce: u64) {
-        self.asked.insert((at, term, nonce), now);
-    }
-
-    /// A home has answered a lead.
-    pub(crate) fn answered(&mut self, at: usize, home: MemberId, term: Term, nonce: u64) {
-        if let Some(asked) = self.asked.remove(&(at, term, nonce)) {
-            let known = self.heard.entry(at).or_default().entry(home).or_default();
-            *known = (*known).max(asked);
-        }
-    }
-
-    /// Whether a lead must stop what may run once, because a home has not answered what it asked within `limit`.
-    fn is_silent(&self, now: u64, at: usize, home: MemberId, limit: Micros) -> bool {
-        let heard = self.heard.get(&at).and_then(|homes| homes.get(&home));
-        // Its clock may be fast by half a per cent.
-        heard.is_none_or(|asked| now + limit.0 / 200 >= asked + limit.0)
     }
 
     pub(crate) fn accepted(&self, cluster: usize) -> impl Iterator<Item = &(ReplicaId, MandateId)> {
@@ -214,8 +183,12 @@ impl World {
             let drained = self.nodes_of(cluster).any(|at| holds(at, true));
             let limit = mandate
                 .and_then(|(_, m)| m.spec.lost_after.filter(|_| m.spec.partition == PartitionPolicy::Fence));
+            // What may run once ends with its home's silence, counted from when that was asked; a new lead has asked
+            // nothing that was answered.
+            let now = self.read_clock(at);
+            let asked = mandate.and_then(|(_, m)| elector.and_then(|e| e.lead().home_asked(m.home.owner)));
+            let silent = limit.is_some_and(|limit| asked.is_none_or(|asked| now >= asked + limit));
             let stops = &self.oracles.stops;
-            let silent = limit.is_some_and(|limit| stops.is_silent(self.now, at, token.epoch.owner, limit));
             let again = stops.ordered.contains(&(replica.clone(), token));
             let returned = self.oracles.single.is_returned(&replica, token.mandate);
             let newer = stops.has_newer_decision(&replica, token, returned);

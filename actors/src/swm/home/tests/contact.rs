@@ -190,3 +190,34 @@ fn home_that_deletes_an_application_waits_for_the_mandates_of_lost_clusters_too(
     play.gives_back(EAST, 1);
     assert_eq!(play.home.apps().count(), 0);
 }
+
+/// Whoever had a replica last is the same after a restart, whether from all records or from their snapshot.
+#[test]
+fn home_snapshot_stands_for_its_records_through_loss_and_reconciliation_in_any_order() {
+    let name = |cluster: &str| ClusterName::new(cluster).unwrap();
+    let given = |id: u64, cluster| HomeRecord::Mandated {
+        replica: replica(0),
+        mandate: MandateId(id),
+        cluster: name(cluster),
+    };
+    let lost = |id: u64| HomeRecord::Lost { replica: replica(0), mandate: MandateId(id), recalled: false };
+    let back = |id: u64| HomeRecord::HandedBack { replica: replica(0), mandate: MandateId(id) };
+    let keep = |id: u64| HomeRecord::Reconciled { replica: replica(0), keep: MandateId(id) };
+    let mut play = Play::new();
+    play.apply(app(1, 100));
+    let begin = play.home.snapshot();
+    for story in [
+        vec![given(1, "a"), lost(1), given(2, "b"), keep(1), back(2)],
+        vec![given(1, "a"), lost(1), given(2, "b"), keep(1), back(1)],
+        vec![given(1, "a"), lost(1), given(2, "b"), keep(2), back(1), lost(2), given(3, "c"), back(3)],
+        vec![given(1, "a"), lost(1), given(2, "b"), lost(2), back(2)],
+    ] {
+        for end in 0..=story.len() {
+            let records: Vec<HomeRecord> = begin.iter().chain(&story[..end]).cloned().collect();
+            let config = HomeConfig::new(HOME, 1);
+            let home = Home::recover(config.clone(), &records);
+            let again = Home::recover(config, &home.snapshot());
+            assert_eq!(again, home, "after {:?}", &story[..end]);
+        }
+    }
+}
