@@ -17,6 +17,8 @@ use serde::Serialize;
 use crate::failure::{ExitClass, Failure};
 use crate::session::{Output, Session};
 
+/// Last events told of a run that fails.
+const TAIL: usize = 12;
 /// Between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
@@ -252,10 +254,14 @@ fn failed(
     playing: Playing,
 ) -> Failure {
     let seed = failure.seed;
-    let told = Failure::new(ExitClass::Error, codes::PROMISE_BROKEN, failure.to_string())
-        .about(format!("scenario/{name} seed {seed}"));
+    let broken = format!("seed {seed}, after {:.1} s: {}", failure.at_s, failure.violation);
+    let told =
+        Failure::new(ExitClass::Error, codes::PROMISE_BROKEN, broken).about(format!("scenario/{name}"));
     let replay = format!("codeco simulate {name} --seed {seed} --trace");
     // Whoever reads it may be gone; the failure is told all the same.
+    for line in &failure.tail[failure.tail.len().saturating_sub(TAIL)..] {
+        let _ = writeln!(session.stderr, "{line}");
+    }
     let _ =
         writeln!(session.stderr, "seed {seed} breaks a promise; looking for a smaller scenario that does");
     let smaller = shrink(scenario, failure, Playing { trace: false, ..playing }).and_then(|shrunk| {

@@ -8,10 +8,11 @@ use codeco_actors::swm::telling::{
     Gist, app_facts, apps_told, brake_fact, cluster_fact, electorate_fact, replica_facts,
 };
 use codeco_protocol::gossip::Fact;
-use codeco_protocol::ids::{NodeName, ReplicaId};
+use codeco_protocol::ids::NodeName;
 use codeco_protocol::messages::{ControlMessage, NodeFacts};
 use codeco_protocol::units::{BootTime, Micros, MilliCpu, WallTime};
 
+use super::invariants::Said;
 use super::net::MILLION;
 use super::planted::Planted;
 use super::world::{Core, Event, World};
@@ -182,8 +183,11 @@ impl World {
     }
 
     fn plan_ledger(&mut self, at: usize) {
-        let Some(next) =
-            self.machines[at].process.as_ref().and_then(|p| p.ledger.as_ref()).map(|l| l.next_tick())
+        let Some(next) = self.machines[at]
+            .process
+            .as_ref()
+            .and_then(|p| p.ledger.as_ref())
+            .map(codeco_actors::swm::ledger::Ledger::next_tick)
         else {
             return;
         };
@@ -283,11 +287,22 @@ impl World {
         let office = elector.in_office().map(codeco_actors::swm::lead::Lead::term);
         let was_ready = elector.lead().is_ready();
         let told = told_of(&input);
+        if let ElectorInput::Message { message: ControlMessage::Report { facts, .. }, .. } = &input {
+            self.oracles.known.told(at, facts.incarnation);
+        }
+        if let ElectorInput::Message {
+            message: ControlMessage::LeaseRequest { facts: Some(facts), .. },
+            ..
+        } = &input
+        {
+            self.oracles.known.told(at, facts.incarnation);
+        }
         let mut out = Vec::new();
         elector.handle(now, input, &mut out);
         self.oracles.links.stepped(elector)?;
         if let Some(lead) = elector.in_office() {
             self.oracles.brakes.stepped(lead, &waiting, &self.oracles.places, &told)?;
+            self.oracles.stops.note_silence(self.now, now, at, lead);
         }
         // One that has just become ready has answered nothing before.
         if let Some(input) = replayed.filter(|_| elector.lead().is_ready() == was_ready) {
@@ -627,13 +642,15 @@ impl World {
     }
 }
 
-/// Replicas of which a node says what has become of them.
-fn told_of(input: &ElectorInput) -> Vec<ReplicaId> {
-    let ElectorInput::Message { message, .. } = input else { return Vec::new() };
-    match message {
+/// Replicas of which a node says what has become of them, and the node, if it says all that it holds.
+fn told_of(input: &ElectorInput) -> Said {
+    let ElectorInput::Message { from, message } = input else { return Said::default() };
+    let all = matches!(message, ControlMessage::Report { .. } | ControlMessage::LeaseRequest { .. });
+    let replicas = match message {
         ControlMessage::Closed { replica, .. } => vec![replica.clone()],
         ControlMessage::LeaseRequest { held, .. } => held.iter().map(|held| held.replica.clone()).collect(),
         ControlMessage::Report { held, .. } => held.iter().map(|held| held.brief.replica.clone()).collect(),
         _ => Vec::new(),
-    }
+    };
+    Said { replicas, by: all.then_some(*from) }
 }

@@ -105,7 +105,8 @@ impl World {
             return Ok(());
         }
         let listed = self.machines[hub].process.as_ref().and_then(|process| process.home.as_ref());
-        let listed: Vec<_> = listed.into_iter().flat_map(|home| home.apps()).map(|(uid, _)| uid).collect();
+        let listed: Vec<_> =
+            listed.into_iter().flat_map(codeco_actors::swm::home::Home::apps).map(|(uid, _)| uid).collect();
         let Some(elector) = self.machines[at].process.as_ref().and_then(|process| process.elector.as_ref())
         else {
             return Ok(());

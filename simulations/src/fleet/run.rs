@@ -63,14 +63,17 @@ pub struct Failure {
 /// All that is going to happen in a run: what the scenario says, and what its rates draw by lot.
 #[must_use]
 pub fn plan(scenario: &Scenario, seed: u64) -> (Vec<At>, f64) {
-    let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed_0f_ac75);
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed_0fac);
     let (begin, (least, most)) = (scenario.faults.begin_s, scenario.faults.last_s);
     let end = begin + least + (most - least) * rng.f64();
     let mut acts = scenario.acts.clone();
     let mut draw =
         |per_minute: f64, make: &mut dyn FnMut(&mut fastrand::Rng) -> Act, rng: &mut fastrand::Rng| {
+            if per_minute <= 0.0 {
+                return;
+            }
             let mut at = begin;
-            while per_minute > 0.0 {
+            loop {
                 // Poisson arrivals.
                 at += -(1.0 - rng.f64()).ln() * 60.0 / per_minute;
                 if at >= end {

@@ -6,7 +6,7 @@ use super::counts::Counts;
 use serde::{Deserialize, Serialize};
 
 /// A scenario. Every field has a default, so that a file says only what matters to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Scenario {
     /// What it is for, in a sentence.
@@ -23,20 +23,6 @@ pub struct Scenario {
     pub acts: Vec<At>,
     /// What must be so at the end.
     pub ends: EndShape,
-}
-
-impl Default for Scenario {
-    fn default() -> Self {
-        Self {
-            about: String::new(),
-            fleet: FleetShape::default(),
-            network: NetShape::default(),
-            users: UserShape::default(),
-            faults: FaultShape::default(),
-            acts: Vec::new(),
-            ends: EndShape::default(),
-        }
-    }
 }
 
 /// How members of a cluster observe each other.

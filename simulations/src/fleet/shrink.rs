@@ -121,7 +121,7 @@ pub fn shrink(scenario: &Scenario, failure: &Failure, playing: Playing) -> Optio
             |s: &mut Scenario| s.fleet.nodes = (s.fleet.nodes / 2).max(1),
             |s: &mut Scenario| s.fleet.nodes = (s.fleet.nodes - 1).max(1),
             |s: &mut Scenario| s.fleet.hubs = s.fleet.hubs.min(1),
-            |s: &mut Scenario| s.users.apps = s.users.apps / 2,
+            |s: &mut Scenario| s.users.apps /= 2,
             |s: &mut Scenario| s.users.apps = s.users.apps.saturating_sub(1),
         ];
         let mut smaller = false;

@@ -8,7 +8,14 @@ use crate::invariant::{Invariant, Violation, check};
 use codeco_actors::swm::attempt::Stage;
 use codeco_actors::swm::brake::Missing;
 use codeco_actors::swm::lead::Lead;
-use codeco_protocol::ids::{NodeName, ReplicaId};
+use codeco_protocol::ids::{MemberId, NodeName, ReplicaId};
+
+/// What a node has just said: of which replicas, and who it is, if it said all that it holds.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) replicas: Vec<ReplicaId>,
+    pub(crate) by: Option<MemberId>,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -48,13 +55,14 @@ impl Brakes {
         lead.waiting_for_nodes().cloned().collect()
     }
 
-    /// It has taken it, perhaps on a node's word of the replicas `told`: none of the others is under way to another node now, unless the brake was released.
+    /// It has taken it, perhaps on a node's word: of what that is not about, nothing is under way to another node now,
+    /// unless the brake was released.
     pub(crate) fn stepped(
         &mut self,
         lead: &Lead,
         waiting: &[ReplicaId],
         places: &Places,
-        told: &[ReplicaId],
+        told: &Said,
     ) -> Result<(), Violation> {
         if waiting.is_empty() {
             return Ok(());
@@ -66,9 +74,12 @@ impl Brakes {
         }
         for (replica, mandate) in lead.mandates().filter(|(replica, _)| waiting.contains(replica)) {
             // One whose node has come back without it need not wait any more.
-            let missed = |name: &NodeName| lead.members().any(|(_, m)| m.lost && m.name == *name);
+            let missed = |name: &NodeName| {
+                lead.members().any(|(node, m)| m.lost && m.name == *name && Some(node) != told.by)
+            };
             let from = places.last(replica).is_some_and(|(_, name, _)| missed(name));
-            let moves = from && !told.contains(replica) && matches!(mandate.stage, Stage::Reserving(_));
+            let moves =
+                from && !told.replicas.contains(replica) && matches!(mandate.stage, Stage::Reserving(_));
             check(!moves, Invariant::Brakes, || {
                 format!("{replica} is placed anew while {missing:?} and its brake is {:?}", lead.brake())
             })?;

@@ -6,15 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use codeco_actors::swm::attempt::Stage;
 use codeco_actors::swm::election::elector::{ElectionRecord, Entry};
 use codeco_actors::swm::home::HomeRecord;
-use codeco_actors::swm::lead::LeadRecord;
+use codeco_actors::swm::lead::{Lead, LeadRecord};
 use codeco_actors::swm::ledger::LedgerRecord;
 use codeco_protocol::ids::{AppUid, MemberId, NodeName, ReplicaId, ServiceName};
 use codeco_protocol::messages::ControlMessage;
 use codeco_protocol::token::{MandateId, Token};
+use codeco_protocol::units::BootTime;
 use codeco_protocol::workload::PartitionPolicy;
 
 use super::super::world::World;
 use crate::invariant::{Invariant, Violation, check};
+
+/// How long an order of a lead may wait for its records.
+const HELD_BACK: u64 = 3_000_000;
 
 /// What homes and leads have decided, as far as it can make a copy stop.
 #[derive(Debug, Default)]
@@ -32,6 +36,8 @@ pub(crate) struct Stops {
     /// Mandates that leads of each cluster said they have placed, not handed back since.
     accepted: BTreeMap<usize, BTreeSet<(ReplicaId, MandateId)>>,
     last_lead: BTreeMap<usize, MemberId>,
+    /// When leads last found homes silent for too long.
+    silent: BTreeMap<(usize, MemberId), u64>,
 }
 
 impl Stops {
@@ -60,6 +66,24 @@ impl Stops {
         if let LedgerRecord::Committed { replica, token, spec } = record {
             self.promised.insert((replica.clone(), *token), spec.generation);
         }
+    }
+
+    /// Notes which homes a lead has not heard for so long that it must stop what may run once: counted from when they were
+    /// asked what they have answered last; a new lead has asked nothing that was answered.
+    pub(crate) fn note_silence(&mut self, now: u64, clock: BootTime, at: usize, lead: &Lead) {
+        for (_, m) in lead.mandates() {
+            let Some(limit) = m.spec.lost_after.filter(|_| m.spec.partition == PartitionPolicy::Fence) else {
+                continue;
+            };
+            if lead.home_asked(m.home.owner).is_none_or(|asked| clock >= asked + limit) {
+                self.silent.insert((at, m.home.owner), now);
+            }
+        }
+    }
+
+    /// Whether a lead has found a home silent within the last moments.
+    fn was_silent(&self, now: u64, at: usize, home: MemberId) -> bool {
+        self.silent.get(&(at, home)).is_some_and(|when| now < when + HELD_BACK)
     }
 
     pub(crate) fn accepted(&self, cluster: usize) -> impl Iterator<Item = &(ReplicaId, MandateId)> {
@@ -183,11 +207,10 @@ impl World {
             let drained = self.nodes_of(cluster).any(|at| holds(at, true));
             let limit = mandate
                 .and_then(|(_, m)| m.spec.lost_after.filter(|_| m.spec.partition == PartitionPolicy::Fence));
-            // What may run once ends with its home's silence, counted from when that was asked; a new lead has asked
-            // nothing that was answered.
-            let now = self.read_clock(at);
-            let asked = mandate.and_then(|(_, m)| elector.and_then(|e| e.lead().home_asked(m.home.owner)));
-            let silent = limit.is_some_and(|limit| asked.is_none_or(|asked| now >= asked + limit));
+            // What may run once ends with its home's silence. What a lead decides leaves when its records are safe.
+            let home = mandate.map(|(_, m)| m.home.owner);
+            let silent = home.is_some_and(|home| self.oracles.stops.was_silent(self.now, at, home));
+            let silent = silent && limit.is_some();
             let stops = &self.oracles.stops;
             let again = stops.ordered.contains(&(replica.clone(), token));
             let returned = self.oracles.single.is_returned(&replica, token.mandate);

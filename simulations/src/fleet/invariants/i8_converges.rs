@@ -191,7 +191,12 @@ impl World {
         }
         for (voter, _, stored) in &voters {
             let at = self.machine(voter.member)?;
-            let life = self.machines[at].process.as_ref()?.elector.as_ref().map(|elector| elector.life());
+            let life = self.machines[at]
+                .process
+                .as_ref()?
+                .elector
+                .as_ref()
+                .map(codeco_actors::swm::election::elector::Elector::life);
             if life != Some(voter.incarnation) || *stored != Some(elector.last().sequence) {
                 return Some(format!(
                     "{voter:?} has life {life:?} and stored {stored:?} of {:?}",

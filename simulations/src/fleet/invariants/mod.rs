@@ -14,12 +14,15 @@ mod queues;
 mod tombstones;
 mod views;
 
+pub(crate) use brakes::Said;
+
 /// The observers of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Oracles {
     pub(crate) promises: i1_promises::Promises,
     pub(crate) single: i2_single::Single,
     pub(crate) reservations: i4_reservations::Reservations,
+    pub(crate) known: i5_unknown::Known,
     pub(crate) stops: i6_stops::Stops,
     pub(crate) deleted: tombstones::Deleted,
     pub(crate) links: i7_links::Links,
