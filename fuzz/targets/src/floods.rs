@@ -72,7 +72,7 @@ fn membership_flooded_with_members_and_votes_knows_so_many() {
         out.clear();
     };
     hear(&mut ring, Rumor::Alive { member: samples::node(2), life });
-    for list in 0..3_u128 {
+    for list in 0..9_u128 {
         let members = (0..2_000).map(|n| (samples::node(100 + list * 2_000 + n), life)).collect();
         hear(&mut ring, Rumor::Living(members));
     }

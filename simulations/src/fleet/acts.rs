@@ -9,6 +9,7 @@ use codeco_protocol::resources::Resources;
 use codeco_protocol::units::{Bytes, MilliCpu};
 use codeco_protocol::workload::PartitionPolicy;
 
+use super::machine::FOR_GOOD;
 use super::net::{MILLION, Side};
 use super::scenario::{Act, FaultKind};
 use super::world::{Core, Event, World};
@@ -208,7 +209,7 @@ impl World {
         lot.shuffle(&mut nodes);
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let many = (nodes.len() as f64 * percent / 100.0).round() as usize;
-        let until = span.map_or(u64::MAX / 4, |span| self.now + span);
+        let until = span.map_or(FOR_GOOD, |span| self.now + span);
         for at in nodes.into_iter().take(many) {
             self.machines[at].down_until = until;
             self.reboot(at)?;
@@ -329,7 +330,7 @@ impl World {
             machine.held_until = machine.held_until.min(self.now);
             machine.slow_until = 0;
             machine.disk.full_until = 0;
-            if machine.process.is_none() && machine.down_until < u64::MAX / 8 {
+            if machine.process.is_none() && machine.down_until < FOR_GOOD {
                 machine.down_until = 0;
                 let life = machine.life;
                 let span = self.rng.u64(0..2_000_000);

@@ -16,6 +16,9 @@ use crate::runtime::Runtime;
 /// Records after which a journal is replaced by a snapshot.
 pub(crate) const COMPACT_AT: usize = 2_048;
 
+/// Machines that are down until then never come back.
+pub(crate) const FOR_GOOD: u64 = u64::MAX / 8;
+
 /// A journal on a disk.
 #[derive(Debug, Clone)]
 pub(crate) struct Journal<R> {
@@ -105,6 +108,11 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
+    /// Whether it never comes back.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.process.is_none() && self.down_until >= FOR_GOOD
+    }
+
     pub(crate) fn id(&self) -> MemberId {
         self.identity.id
     }

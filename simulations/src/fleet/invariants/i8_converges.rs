@@ -19,10 +19,10 @@ type Copy = (usize, Token, u64, State);
 impl World {
     /// What is not yet as it must be; nothing if all has converged.
     pub(crate) fn unsettled(&self) -> Option<String> {
-        if let Some(machine) = self.machines.iter().find(|machine| machine.process.is_none()) {
+        if let Some(machine) = self.machines.iter().find(|m| m.process.is_none() && !m.is_gone()) {
             return Some(format!("{} is down", machine.name));
         }
-        let down = self.machines.iter().find(|machine| {
+        let down = self.machines.iter().filter(|machine| !machine.is_gone()).find(|machine| {
             let process = machine.process.as_ref();
             process.is_some_and(|p| {
                 p.home.is_none() || (machine.node.is_some() && (p.ledger.is_none() || p.elector.is_none()))
@@ -209,7 +209,7 @@ impl World {
 
     /// Promises, stops and mandates that nobody needs.
     fn leftovers(&self) -> Option<String> {
-        for (_, machine, node) in self.nodes() {
+        for (_, machine, node) in self.nodes().filter(|(_, machine, _)| !machine.is_gone()) {
             let running: Vec<_> =
                 node.runtime.processes().map(|p| (&p.workload.replica, p.workload.token)).collect();
             for (replica, entry) in machine.process.as_ref()?.ledger.as_ref()?.entries() {

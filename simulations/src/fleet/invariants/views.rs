@@ -29,12 +29,12 @@ impl World {
     pub(crate) fn views_differ(&self) -> Option<String> {
         for cluster in 0..self.clusters.len() {
             for observer in self.nodes_of(cluster) {
-                let Some(process) = &self.machines[observer].process else {
-                    return Some(format!("{} is down", self.machines[observer].name));
-                };
+                let Some(process) = &self.machines[observer].process else { continue };
                 for about in self.nodes_of(cluster).filter(|about| *about != observer) {
                     let believed = process.ring.liveness(self.machines[about].id());
-                    if believed != Some(Liveness::Alive) {
+                    let wanted =
+                        if self.machines[about].is_gone() { Liveness::Dead } else { Liveness::Alive };
+                    if believed != Some(wanted) {
                         let (a, b) = (&self.machines[observer].name, &self.machines[about].name);
                         return Some(format!("{a} believes of {b}: {believed:?}"));
                     }
