@@ -83,8 +83,16 @@ fn planted_reconnect_that_drops_what_a_hub_does_not_list_is_found() {
 
 #[test]
 fn planted_brake_that_is_off_is_found() {
-    let found = finds(Planted::BrakeIsOff, 0..60);
+    let found = finds(Planted::BrakeIsOff, 12..16);
     assert!(found.starts_with("brakes:"), "{found}");
+}
+
+#[test]
+fn planted_lead_that_skips_the_wait_and_lease_counted_from_receipt_are_found() {
+    for planted in [Planted::LeadSkipsTheWait, Planted::LeaseFromReceipt] {
+        let found = finds(planted, 19..20);
+        assert!(found.starts_with("I2: a fence replica runs on at most one node"), "{planted:?}: {found}");
+    }
 }
 
 /// Takes minutes in release: `cargo test --release -p codeco-simulations --test fleet -- --ignored --nocapture`.
