@@ -9,8 +9,8 @@ use codeco_actors::swm::ledger::{LedgerInput, LedgerOutput, LedgerRecord};
 use codeco_protocol::ids::ReplicaId;
 use codeco_protocol::messages::ControlMessage;
 
+use crate::fleet::invariants::{check_links, check_promises, check_reservations};
 use crate::invariant::{Invariant, Violation, check};
-use crate::oracle;
 use crate::queue::Event;
 use crate::world::World;
 
@@ -34,9 +34,9 @@ impl World {
         let mut out = Vec::new();
         ledger.handle(now, input, &mut out);
         if !is_listing {
-            oracle::check_promises(ledger, &before, &host.capacity, &host.foreign)?;
+            check_promises(ledger, &before, &host.capacity, &host.foreign)?;
         }
-        oracle::check_reservations(ledger, now)?;
+        check_reservations(ledger, now)?;
         if let Some(input) = replayed {
             self.counts.replays += 1;
             crate::replay::ledger(ledger, now, &input)?;
@@ -140,7 +140,7 @@ impl World {
         let was_ready = elector.lead().is_ready();
         elector.handle(now, input, &mut out);
         let lead = elector.lead();
-        crate::oracle::check_links(lead)?;
+        check_links(lead)?;
         let (links, uplinks) = (lead.link_reservations(), lead.traits().uplink_reserved.0);
         self.counts.links_reserved += u64::from(!links.is_empty());
         self.counts.uplinks_reserved += u64::from(uplinks > 0);

@@ -82,6 +82,15 @@ impl Violation {
     pub(crate) fn of(invariant: Invariant, detail: impl Into<String>) -> Self {
         Self { invariant, detail: detail.into() }
     }
+
+    /// A core has panicked, with this.
+    pub(crate) fn of_panic(panic: &(dyn std::any::Any + Send)) -> Self {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Self::of(Invariant::Panic, text.unwrap_or_default())
+    }
 }
 
 /// Refuses unless `holds`.

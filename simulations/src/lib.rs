@@ -26,6 +26,7 @@ mod replay;
 mod runtime;
 mod schedule;
 mod seeds;
+mod wheel;
 mod world;
 
 pub use counts::Counts;

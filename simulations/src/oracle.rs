@@ -6,20 +6,15 @@ use codeco_actors::swm::attempt::Stage;
 use codeco_actors::swm::election::elector::Elector;
 use codeco_actors::swm::home::HomeRecord;
 use codeco_actors::swm::lead::Lead;
-use codeco_actors::swm::ledger::{Ledger, LedgerRecord};
+use codeco_actors::swm::ledger::LedgerRecord;
 use codeco_protocol::ids::{AppUid, MemberId, NodeName, ReplicaId, ServiceName};
-use codeco_protocol::messages::{ControlMessage, HeldPhase, RunPhase};
-use codeco_protocol::resources::Resources;
+use codeco_protocol::messages::{ControlMessage, RunPhase};
 use codeco_protocol::token::{MandateId, Token};
-use codeco_protocol::units::{BootTime, Micros};
 
 use crate::hosts::NodeHost;
 use crate::invariant::{Invariant, Violation, check};
 use crate::runtime::State;
 use crate::world::World;
-
-/// How late a tick may be.
-const TICK_SLACK: Micros = Micros::from_millis(100);
 
 /// The home's decisions as written to its disk, and where replicas were placed.
 #[derive(Debug, Default)]
@@ -128,36 +123,6 @@ impl Oracle {
             || self.given_up.get(replica).is_some_and(|back| *back >= token.mandate)
             || newest.is_none_or(|newest| newest > generation)
     }
-}
-
-/// I1: what this step promised fits what there was.
-pub(crate) fn check_promises(
-    ledger: &Ledger,
-    before: &Resources,
-    capacity: &Resources,
-    foreign: &Resources,
-) -> Result<(), Violation> {
-    let after = ledger.promised();
-    let left = capacity.minus(foreign);
-    check(after.fits_in(before) || after.fits_in(&left), Invariant::Promises, || {
-        format!("promised {before}, then {after}, of {capacity} less {foreign}; {ledger:?}")
-    })
-}
-
-/// I7: what is reserved on links and uplink fits.
-pub(crate) fn check_links(lead: &codeco_actors::swm::lead::Lead) -> Result<(), Violation> {
-    let over = lead.overbooked_links();
-    check(over.is_empty(), Invariant::Links, || over.join("; "))
-}
-
-/// I4: no reservation outlives its time.
-pub(crate) fn check_reservations(ledger: &Ledger, now: BootTime) -> Result<(), Violation> {
-    for (replica, entry) in ledger.entries() {
-        let overdue =
-            matches!(entry.slot.held, Some((_, HeldPhase::Reserved))) && entry.expires + TICK_SLACK < now;
-        check(!overdue, Invariant::Reservations, || format!("{replica}: {entry:?} at {now:?}"))?;
-    }
-    Ok(())
 }
 
 fn fenced_copies<'a>(host: &'a NodeHost, replica: &'a ReplicaId) -> impl Iterator<Item = Token> + 'a {

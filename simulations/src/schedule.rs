@@ -52,13 +52,7 @@ pub fn run(seed: u64, trace: bool) -> Result<Outcome, Box<Failure>> {
             return Ok(Outcome { digest, counts: world.counts, converged_after_us });
         }
         Ok(Err(violation)) => violation,
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Violation::of(Invariant::Panic, text.unwrap_or_default())
-        }
+        Err(panic) => Violation::of_panic(&*panic),
     };
     Err(Box::new(Failure { seed, violation, tail: world.log.into_tail() }))
 }

@@ -254,16 +254,20 @@ fn failed(
     playing: Playing,
 ) -> Failure {
     let seed = failure.seed;
+    let replay = format!("codeco simulate {name} --seed {seed} --trace");
     let broken = format!("seed {seed}, after {:.1} s: {}", failure.at_s, failure.violation);
     let told =
-        Failure::new(ExitClass::Error, codes::PROMISE_BROKEN, broken).about(format!("scenario/{name}"));
-    let replay = format!("codeco simulate {name} --seed {seed} --trace");
+        Failure::new(ExitClass::Error, codes::PROMISE_BROKEN, &broken).about(format!("scenario/{name}"));
     // Whoever reads it may be gone; the failure is told all the same.
     for line in &failure.tail[failure.tail.len().saturating_sub(TAIL)..] {
         let _ = writeln!(session.stderr, "{line}");
     }
-    let _ =
-        writeln!(session.stderr, "seed {seed} breaks a promise; looking for a smaller scenario that does");
+    let _ = writeln!(
+        session.stderr,
+        "{broken}
+replay: {replay}
+looking for a smaller scenario; Ctrl-C ends that"
+    );
     let smaller = shrink(scenario, failure, Playing { trace: false, ..playing }).and_then(|shrunk| {
         let base =
             Path::new(name).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();

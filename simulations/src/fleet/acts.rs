@@ -3,10 +3,11 @@
 
 use codeco_actors::swm::election::elector::Written;
 use codeco_actors::swm::election::electorate::Voter;
+use codeco_actors::swm::home::{Home, HomeOutput};
 use codeco_actors::swm::ledger::{LedgerInput, Upkeep};
 use codeco_protocol::ids::ReplicaId;
 use codeco_protocol::resources::Resources;
-use codeco_protocol::units::{Bytes, MilliCpu};
+use codeco_protocol::units::{BootTime, Bytes, MilliCpu};
 use codeco_protocol::workload::PartitionPolicy;
 
 use super::machine::FOR_GOOD;
@@ -282,16 +283,9 @@ impl World {
             .map(|process| process.workload.replica.clone())
             .collect();
         self.oracles.single.excused.extend(held);
-        for at in 0..self.machines.len() {
-            let now = self.read_clock(at);
-            let Some(home) = self.machines[at].process.as_mut().and_then(|process| process.home.as_mut())
-            else {
-                continue;
-            };
-            let mut out = Vec::new();
-            home.cluster_lost(now, &name, &mut out);
-            self.carry_home(at, out)?;
-        }
+        self.tell_homes(|home, now, out| {
+            home.cluster_lost(now, &name, out);
+        })?;
         self.log.line(self.now, format_args!("operator says {name} is lost"));
         Ok(())
     }
@@ -305,16 +299,23 @@ impl World {
 
     pub(crate) fn set_cluster_drained(&mut self, cluster: usize, drained: bool) -> Result<(), Violation> {
         let name = self.clusters[cluster].clone();
+        self.tell_homes(|home, now, out| {
+            home.drain_cluster(now, &name, drained, out);
+        })
+    }
+
+    /// An operator's word for every home that is there.
+    fn tell_homes(
+        &mut self,
+        mut word: impl FnMut(&mut Home, BootTime, &mut Vec<HomeOutput>),
+    ) -> Result<(), Violation> {
         for at in 0..self.machines.len() {
             let now = self.read_clock(at);
-            let Some(home) = self.machines[at].process.as_mut().and_then(|process| process.home.as_mut())
-            else {
-                continue;
-            };
+            let process = self.machines[at].process.as_mut();
+            let Some(home) = process.and_then(|process| process.home.as_mut()) else { continue };
             let mut out = Vec::new();
-            if home.drain_cluster(now, &name, drained, &mut out) {
-                self.carry_home(at, out)?;
-            }
+            word(home, now, &mut out);
+            self.carry_home(at, out)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use codeco_actors::swm::election::elector::{ElectorInput, ElectorNote, ElectorOutput};
 use codeco_actors::swm::home::{HomeInput, HomeNote, HomeOutput, HomeRecord};
 use codeco_actors::swm::lead::{LeadNote, LeadOutput};
-use codeco_actors::swm::ledger::{LedgerInput, LedgerOutput, LedgerRecord};
+use codeco_actors::swm::ledger::{Ledger, LedgerInput, LedgerOutput, LedgerRecord};
 use codeco_actors::swm::telling::{
     Gist, app_facts, apps_told, brake_fact, cluster_fact, electorate_fact, replica_facts,
 };
@@ -12,9 +12,11 @@ use codeco_protocol::ids::NodeName;
 use codeco_protocol::messages::{ControlMessage, NodeFacts};
 use codeco_protocol::units::{BootTime, Micros, MilliCpu, WallTime};
 
-use super::invariants::Said;
+use super::invariants::{Said, check_links, check_promises, check_reservations};
+use super::machine::Machine;
 use super::net::MILLION;
 use super::planted::Planted;
+use super::process::Ticks;
 use super::world::{Core, Event, World};
 use crate::invariant::Violation;
 
@@ -93,11 +95,11 @@ impl World {
         let mut out = Vec::new();
         ledger.handle(now, input, &mut out);
         if let Some(before) = before.filter(|_| !is_listing) {
-            self.oracles.promises.stepped(ledger, &before, &node.capacity, &node.foreign)?;
+            check_promises(ledger, &before, &node.capacity, &node.foreign)?;
         }
         // One that was held up finds out at its next tick.
         if machine.held_until + HELD_SLACK < self.now {
-            self.oracles.reservations.stepped(ledger, now)?;
+            check_reservations(ledger, now)?;
         }
         if let Some(input) = replayed {
             self.counts.replays += 1;
@@ -182,21 +184,28 @@ impl World {
         Ok(())
     }
 
-    fn plan_ledger(&mut self, at: usize) {
-        let Some(next) = self.machines[at]
-            .process
-            .as_ref()
-            .and_then(|p| p.ledger.as_ref())
-            .map(codeco_actors::swm::ledger::Ledger::next_tick)
-        else {
-            return;
-        };
+    /// A core of a process is to be called at a time of its own clock, unless it is called before.
+    fn plan(
+        &mut self,
+        at: usize,
+        next: BootTime,
+        tick: impl Fn(&mut Ticks) -> &mut Option<u64>,
+        event: impl FnOnce(u64) -> Event,
+    ) {
         let when = self.when(at, next).max(self.now + 1_000);
         let life = self.machines[at].life;
         let Some(process) = &mut self.machines[at].process else { return };
-        if process.ticks.ledger.is_none_or(|known| when < known) {
-            process.ticks.ledger = Some(when);
-            self.queue.push(when, Event::Ledger { at, life });
+        let tick = tick(&mut process.ticks);
+        if tick.is_none_or(|known| when < known) {
+            *tick = Some(when);
+            self.queue.push(when, event(life));
+        }
+    }
+
+    fn plan_ledger(&mut self, at: usize) {
+        let ledger = self.machines[at].process.as_ref().and_then(|process| process.ledger.as_ref());
+        if let Some(next) = ledger.map(Ledger::next_tick) {
+            self.plan(at, next, |ticks| &mut ticks.ledger, |life| Event::Ledger { at, life });
         }
     }
 
@@ -215,15 +224,9 @@ impl World {
     }
 
     fn compact_ledger(&mut self, at: usize) {
-        let machine = &mut self.machines[at];
-        let journal = &mut machine.disk.ledger;
-        if journal.records.len() < journal.compact_at || journal.synced < journal.records.len() {
-            return;
-        }
-        if let Some(ledger) = machine.process.as_ref().and_then(|process| process.ledger.as_ref()) {
-            journal.replace(ledger.snapshot());
-            self.counts.compactions += 1;
-        }
+        let Machine { process, disk, .. } = &mut self.machines[at];
+        let ledger = process.as_ref().and_then(|process| process.ledger.as_ref());
+        self.counts.compactions += u64::from(disk.ledger.compact(ledger.map(|core| || core.snapshot())));
     }
 
     /// A node that lies says that it has more room than it has.
@@ -299,8 +302,8 @@ impl World {
         }
         let mut out = Vec::new();
         elector.handle(now, input, &mut out);
-        self.oracles.links.stepped(elector)?;
         if let Some(lead) = elector.in_office() {
+            check_links(lead)?;
             self.oracles.brakes.stepped(lead, &waiting, &self.oracles.places, &told)?;
             self.oracles.stops.note_silence(self.now, now, at, lead);
         }
@@ -379,28 +382,16 @@ impl World {
 
     fn plan_elector(&mut self, at: usize) {
         let now = self.read_clock(at);
-        let Some(elector) = self.machines[at].process.as_ref().and_then(|p| p.elector.as_ref()) else {
-            return;
-        };
-        let when = self.when(at, elector.next_tick(now)).max(self.now + 1_000);
-        let life = self.machines[at].life;
-        let Some(process) = &mut self.machines[at].process else { return };
-        if process.ticks.elector.is_none_or(|known| when < known) {
-            process.ticks.elector = Some(when);
-            self.queue.push(when, Event::Elector { at, life });
+        let elector = self.machines[at].process.as_ref().and_then(|process| process.elector.as_ref());
+        if let Some(next) = elector.map(|elector| elector.next_tick(now)) {
+            self.plan(at, next, |ticks| &mut ticks.elector, |life| Event::Elector { at, life });
         }
     }
 
     fn compact_election(&mut self, at: usize) {
-        let machine = &mut self.machines[at];
-        let journal = &mut machine.disk.election;
-        if journal.records.len() < journal.compact_at {
-            return;
-        }
-        if let Some(elector) = machine.process.as_ref().and_then(|process| process.elector.as_ref()) {
-            journal.replace(elector.snapshot());
-            self.counts.compactions += 1;
-        }
+        let Machine { process, disk, .. } = &mut self.machines[at];
+        let elector = process.as_ref().and_then(|process| process.elector.as_ref());
+        self.counts.compactions += u64::from(disk.election.compact(elector.map(|core| || core.snapshot())));
     }
 
     /// Says of a cluster what others should know, if this process leads it.
@@ -565,31 +556,19 @@ impl World {
 
     fn plan_home(&mut self, at: usize) {
         let now = self.read_clock(at);
-        let Some(process) = &self.machines[at].process else { return };
-        let Some(home) = &process.home else { return };
         // One that speaks for nothing waits to be asked.
-        if !process.is_home() {
+        let Some(process) = self.machines[at].process.as_ref().filter(|process| process.is_home()) else {
             return;
-        }
-        let when = self.when(at, home.next_tick(now)).max(self.now + 1_000);
-        let life = self.machines[at].life;
-        let Some(process) = &mut self.machines[at].process else { return };
-        if process.ticks.home.is_none_or(|known| when < known) {
-            process.ticks.home = Some(when);
-            self.queue.push(when, Event::Home { at, life });
+        };
+        if let Some(next) = process.home.as_ref().map(|home| home.next_tick(now)) {
+            self.plan(at, next, |ticks| &mut ticks.home, |life| Event::Home { at, life });
         }
     }
 
     fn compact_home(&mut self, at: usize) {
-        let machine = &mut self.machines[at];
-        let journal = &mut machine.disk.home;
-        if journal.records.len() < journal.compact_at {
-            return;
-        }
-        if let Some(home) = machine.process.as_ref().and_then(|process| process.home.as_ref()) {
-            journal.replace(home.snapshot());
-            self.counts.compactions += 1;
-        }
+        let Machine { process, disk, .. } = &mut self.machines[at];
+        let home = process.as_ref().and_then(|process| process.home.as_ref());
+        self.counts.compactions += u64::from(disk.home.compact(home.map(|core| || core.snapshot())));
     }
 
     fn publish_home(&mut self, at: usize) {

@@ -51,6 +51,16 @@ impl<R> Journal<R> {
         self.sync();
     }
 
+    /// Replaces a long journal whose last record is synced by a snapshot, if there is a core to make one.
+    pub(crate) fn compact(&mut self, snapshot: Option<impl FnOnce() -> Vec<R>>) -> bool {
+        if self.records.len() < self.compact_at || self.synced < self.records.len() {
+            return false;
+        }
+        let Some(snapshot) = snapshot else { return false };
+        self.replace(snapshot());
+        true
+    }
+
     pub(crate) fn clear(&mut self) {
         self.records.clear();
         self.synced = 0;

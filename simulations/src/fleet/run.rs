@@ -142,13 +142,7 @@ pub fn run_plan(
             });
         }
         Ok(Err(violation)) => violation,
-        Err(panic) => {
-            let text = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Violation::of(Invariant::Panic, text.unwrap_or_default())
-        }
+        Err(panic) => Violation::of_panic(&*panic),
     };
     Err(Box::new(Failure { seed, violation, at_s: seconds(world.now), tail: world.log.into_tail() }))
 }
@@ -158,7 +152,7 @@ fn play(world: &mut World, acts: &[At], end_s: f64) -> Result<f64, Violation> {
     let ends = micros(end_s);
     let (within, rest) = (micros(world.scenario.ends.within_s), micros(world.scenario.ends.rest_s));
     let mut settled: Option<u64> = None;
-    while let Some((at, event)) = world.queue.pop() {
+    while let Some((at, event)) = world.queue.pop(u64::MAX) {
         world.now = at;
         let inspect = matches!(event, Event::Inspect);
         world.handle(event)?;

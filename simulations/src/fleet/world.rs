@@ -22,13 +22,13 @@ use super::machine::{Disk, Machine, NodePart, machine_of, member};
 use super::net::Net;
 use super::planted::Planted;
 use super::process::identity;
-use super::queue::Queue;
 use super::scenario::{Act, Profile, Scenario};
 use super::series::Series;
 use crate::clock::Clock;
 use crate::invariant::Violation;
 use crate::log::EventLog;
 use crate::runtime::Runtime;
+use crate::wheel::Queue;
 
 /// Something that happens at one point of true time. Numbers of lives and links make events of the dead void.
 #[derive(Debug)]

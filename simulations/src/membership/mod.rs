@@ -6,7 +6,6 @@
 
 mod links;
 mod measure;
-mod queue;
 mod rumors;
 mod scenarios;
 mod world;

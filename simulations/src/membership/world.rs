@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::wheel::Queue;
 use codeco_protocol::gossip::{
     Life, Liveness, MembershipInput as In, MembershipOutput as Out, Parting, Probe, Ring, RingConfig, Rumor,
     Shared,
@@ -11,7 +12,6 @@ use codeco_protocol::ids::{ClusterName, Identity, MemberId, Role};
 use codeco_protocol::units::{BootTime, Micros};
 
 use super::links::Links;
-use super::queue::Queue;
 use super::rumors::{Rumors, Said};
 
 /// A connection notices a silent peer after this long.

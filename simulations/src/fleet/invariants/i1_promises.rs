@@ -5,23 +5,16 @@ use codeco_protocol::resources::Resources;
 
 use crate::invariant::{Invariant, Violation, check};
 
-/// See the module.
-#[derive(Debug, Default)]
-pub(crate) struct Promises;
-
-impl Promises {
-    /// A ledger has taken a step: what it promises now it promised before, or there is room for it.
-    pub(crate) fn stepped(
-        &self,
-        ledger: &Ledger,
-        before: &Resources,
-        capacity: &Resources,
-        foreign: &Resources,
-    ) -> Result<(), Violation> {
-        let after = ledger.promised();
-        let left = capacity.minus(foreign);
-        check(after.fits_in(before) || after.fits_in(&left), Invariant::Promises, || {
-            format!("promised {before}, then {after}, of {capacity} less {foreign}; {ledger:?}")
-        })
-    }
+/// A ledger has taken a step: what it promises now it promised before, or there is room for it.
+pub(crate) fn check_promises(
+    ledger: &Ledger,
+    before: &Resources,
+    capacity: &Resources,
+    foreign: &Resources,
+) -> Result<(), Violation> {
+    let after = ledger.promised();
+    let left = capacity.minus(foreign);
+    check(after.fits_in(before) || after.fits_in(&left), Invariant::Promises, || {
+        format!("promised {before}, then {after}, of {capacity} less {foreign}; {ledger:?}")
+    })
 }

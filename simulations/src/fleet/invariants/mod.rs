@@ -15,17 +15,17 @@ mod tombstones;
 mod views;
 
 pub(crate) use brakes::Said;
+pub(crate) use i1_promises::check_promises;
+pub(crate) use i4_reservations::check_reservations;
+pub(crate) use i7_links::check_links;
 
 /// The observers of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Oracles {
-    pub(crate) promises: i1_promises::Promises,
     pub(crate) single: i2_single::Single,
-    pub(crate) reservations: i4_reservations::Reservations,
     pub(crate) known: i5_unknown::Known,
     pub(crate) stops: i6_stops::Stops,
     pub(crate) deleted: tombstones::Deleted,
-    pub(crate) links: i7_links::Links,
     pub(crate) places: i6_stops::Places,
     pub(crate) brakes: brakes::Brakes,
     pub(crate) views: views::ViewsWatch,

@@ -1,7 +1,7 @@
 //! What happens next: events ordered by time, then by the order in which they were made.
 //!
 //! Most are due within milliseconds, and there are millions: they wait in slots of a wheel, and only those of the present
-//! slot are sorted.
+//! slot are sorted (Brown, «Calendar queues», Communications of the ACM 31(10), 1988).
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -49,7 +49,7 @@ impl<T> Ord for Entry<T> {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Queue<T> {
+pub(crate) struct Queue<T> {
     /// Of the present slot, and of those before.
     present: BinaryHeap<Reverse<Entry<T>>>,
     slot: u64,
@@ -61,12 +61,17 @@ pub(super) struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let wheel = std::iter::repeat_with(Vec::new).take(usize::try_from(SLOTS).unwrap_or(0)).collect();
         Self { present: BinaryHeap::new(), slot: 0, wheel, in_wheel: 0, far: BinaryHeap::new(), made: 0 }
     }
 
-    pub(super) fn push(&mut self, at: u64, event: T) {
+    /// Events that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.present.len() + self.in_wheel + self.far.len()
+    }
+
+    pub(crate) fn push(&mut self, at: u64, event: T) {
         self.made += 1;
         self.put(Entry { at, order: self.made, event });
     }
@@ -88,7 +93,7 @@ impl<T> Queue<T> {
     }
 
     /// The next event, if it is due at `end` at the latest.
-    pub(super) fn pop(&mut self, end: u64) -> Option<(u64, T)> {
+    pub(crate) fn pop(&mut self, end: u64) -> Option<(u64, T)> {
         while self.present.is_empty() {
             if !self.advance(end >> SLOT) {
                 return None;
@@ -153,6 +158,7 @@ mod tests {
             }
             assert!(map.first_key_value().is_none_or(|((due, _), _)| *due > end));
             now = end;
+            assert_eq!(queue.len(), map.len());
         }
         assert!(made > 20_000);
     }
