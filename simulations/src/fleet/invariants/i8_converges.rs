@@ -60,6 +60,10 @@ impl World {
                 }
             }
         }
+        // What a home that never comes back has given runs on: nobody else may end it.
+        let homeless =
+            |token: &Token| self.machine(token.epoch.owner).is_some_and(|at| self.machines[at].is_gone());
+        running.retain(|_, copies| !copies.iter().all(|(_, token, ..)| homeless(token)));
         if let Some((replica, copies)) = running.first_key_value() {
             return Some(format!("{replica} is not wanted and runs: {copies:?}"));
         }
@@ -231,7 +235,8 @@ impl World {
                     app.replicas.get(&(replica.service.clone(), replica.index))?.mandate.as_ref()
                 });
                 let right = known.is_some_and(|m| m.id == mandate.mandate && m.cluster == *cluster);
-                if !right {
+                let gone = self.machine(mandate.home.owner).is_some_and(|at| self.machines[at].is_gone());
+                if !right && !gone {
                     let number = mandate.mandate.0;
                     return Some(format!(
                         "the lead of {cluster} has mandate {number} of {replica}, its home {known:?}"
